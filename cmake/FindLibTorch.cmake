@@ -1,0 +1,41 @@
+# LibTorch from a PyPI wheel (or any LibTorch folder by VBON_LIBTORCH): imported targets LibTorch::cpu and, with
+# VBON_CUDA, LibTorch::cuda. TorchConfig.cmake is not used: that of a CUDA wheel wants nvcc even for a CPU build.
+
+set(_candidates ${VBON_LIBTORCH})
+file(GLOB _wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+list(APPEND _candidates ${_wheels})
+
+find_path(LIBTORCH_INCLUDE_DIR ATen/core/Tensor.h PATHS ${_candidates} PATH_SUFFIXES include NO_DEFAULT_PATH)
+find_library(LIBTORCH_CPU_LIBRARY torch_cpu PATHS ${_candidates} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+find_library(LIBTORCH_C10_LIBRARY c10 PATHS ${_candidates} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+set(_required LIBTORCH_INCLUDE_DIR LIBTORCH_CPU_LIBRARY LIBTORCH_C10_LIBRARY)
+if(VBON_CUDA)
+  find_library(LIBTORCH_CUDA_LIBRARY torch_cuda PATHS ${_candidates} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+  find_library(LIBTORCH_C10_CUDA_LIBRARY c10_cuda PATHS ${_candidates} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+  list(APPEND _required LIBTORCH_CUDA_LIBRARY LIBTORCH_C10_CUDA_LIBRARY)
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(LibTorch REQUIRED_VARS ${_required}
+  REASON_FAILURE_MESSAGE "run jobs/setup.sh, or give a LibTorch folder: -DVBON_LIBTORCH=/path/to/torch")
+
+if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
+  get_filename_component(_lib_dir ${LIBTORCH_CPU_LIBRARY} DIRECTORY)
+  # The wheel finds cupti and cudart beside itself (nvidia/cu13/lib); the linker is told where they are.
+  get_filename_component(_site ${_lib_dir}/../.. ABSOLUTE)
+  add_library(LibTorch::cpu INTERFACE IMPORTED)
+  # After the system's own folders (-idirafter): the wheel carries copies of other libraries' headers (fmt, dnnl …).
+  target_compile_options(LibTorch::cpu INTERFACE "SHELL:-idirafter ${LIBTORCH_INCLUDE_DIR}")
+  target_compile_definitions(LibTorch::cpu INTERFACE AT_PER_OPERATOR_HEADERS)
+  target_link_libraries(LibTorch::cpu INTERFACE ${LIBTORCH_CPU_LIBRARY} ${LIBTORCH_C10_LIBRARY})
+  target_link_options(LibTorch::cpu INTERFACE
+    -Wl,-rpath,${_lib_dir} -Wl,-rpath-link,${_site}/nvidia/cu13/lib -Wl,-rpath-link,${_lib_dir})
+  if(VBON_CUDA)
+    add_library(LibTorch::cuda INTERFACE IMPORTED)
+    # Registers itself when loaded; no symbol of it need be named, so the linker is told to keep it.
+    target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu
+      -Wl,--push-state,--no-as-needed ${LIBTORCH_CUDA_LIBRARY} ${LIBTORCH_C10_CUDA_LIBRARY} -Wl,--pop-state)
+    target_link_options(LibTorch::cuda INTERFACE
+      -Wl,-rpath-link,${_site}/nvidia/cusparselt/lib -Wl,-rpath-link,${_site}/nvidia/nvshmem/lib)
+  endif()
+endif()

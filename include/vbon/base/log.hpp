@@ -1,0 +1,39 @@
+// What the user reads while a command works. info() speaks on the root rank only; warnings and errors carry "[rank r]"
+// when there are several ranks. Lines go to standard error; set_file() adds a run's `log`.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+
+namespace vbon::log {
+
+enum class Level { debug, info, warn, error, quiet };
+
+void init(int rank, int num_ranks, Level level = Level::info);
+void set_file(const std::string& path);  // appends; root only
+void set_all_ranks(bool on);             // info() of every rank, prefixed
+bool is_root();
+Level level();
+void write(Level level, const std::string& text);
+void flush();
+
+template <class... Args>
+void debug(fmt::format_string<Args...> text, Args&&... args) {
+  if (level() <= Level::debug) write(Level::debug, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void info(fmt::format_string<Args...> text, Args&&... args) {
+  write(Level::info, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void warn(fmt::format_string<Args...> text, Args&&... args) {
+  write(Level::warn, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void error(fmt::format_string<Args...> text, Args&&... args) {
+  write(Level::error, fmt::format(text, std::forward<Args>(args)...));
+}
+
+}  // namespace vbon::log

@@ -1,0 +1,77 @@
+#include "vbon/base/log.hpp"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+
+#include "vbon/base/error.hpp"
+
+namespace vbon::log {
+namespace {
+
+struct State {
+  std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>(
+      "vbon", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  Level level = Level::info;
+  std::string prefix;  // "[rank 3] " where several ranks speak
+  bool root = true;
+  bool all_ranks = false;
+  State() {
+    logger->set_pattern("%H:%M:%S %^%L%$ %v");
+    logger->set_level(spdlog::level::trace);
+  }
+};
+
+State& state() {
+  static State s;  // the one process-wide log; ranks are processes
+  return s;
+}
+
+spdlog::level::level_enum translate(Level level) {
+  switch (level) {
+    case Level::debug: return spdlog::level::debug;
+    case Level::info: return spdlog::level::info;
+    case Level::warn: return spdlog::level::warn;
+    default: return spdlog::level::err;
+  }
+}
+
+}  // namespace
+
+void init(int rank, int num_ranks, Level level) {
+  State& s = state();
+  s.root = rank == 0;
+  s.level = level;
+  s.prefix = num_ranks > 1 ? fmt::format("[rank {}] ", rank) : "";
+}
+
+void set_file(const std::string& path) {
+  State& s = state();
+  if (!s.root) return;
+  try {
+    auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path, /*truncate=*/false);
+    sink->set_pattern("%Y-%m-%dT%H:%M:%S %L %v");
+    s.logger->sinks().push_back(std::move(sink));
+  } catch (const spdlog::spdlog_ex& e) {
+    throw EnvironmentError("cannot open the log file '{}': {}", path, e.what());
+  }
+}
+
+void set_all_ranks(bool on) { state().all_ranks = on; }
+bool is_root() { return state().root; }
+Level level() { return state().level; }
+
+void write(Level level, const std::string& text) {
+  State& s = state();
+  if (level < s.level) return;
+  const bool loud = level >= Level::warn || s.all_ranks;
+  if (!s.root && !loud) return;
+  s.logger->log(translate(level), "{}{}", loud ? s.prefix : "", text);
+  if (level >= Level::warn) s.logger->flush();
+}
+
+void flush() { state().logger->flush(); }
+
+}  // namespace vbon::log
