@@ -1,0 +1,148 @@
+#include "vbon/cli/yaml.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "cli/overlay.hpp"
+#include "vbon/base/sha256.hpp"
+#include "vbon/base/words.hpp"
+
+namespace vbon {
+namespace {
+
+bool lies_in(std::string_view path, std::string_view section) {
+  return path == section || (path.starts_with(section) && path.substr(section.size()).starts_with('.'));
+}
+
+bool is_left_out(std::string_view path, std::span<const std::string> left_out) {
+  return std::any_of(left_out.begin(), left_out.end(), [&](const std::string& name) { return lies_in(path, name); });
+}
+
+// Reads each key's winning node; errors of one key do not hide those of another.
+std::vector<UnexpandedValue> read_leaves(const BoundFields& fields, Overlay& overlay,
+                                         const EnvironmentLookup& environment) {
+  std::vector<UnexpandedValue> unexpanded;
+  for (const Leaf& leaf : fields.leaves) {
+    const auto found = overlay.nodes().find(leaf.path);
+    if (found == overlay.nodes().end()) continue;
+    YamlNode node = found->second;
+    try {
+      const bool held_references = expand_references(node, environment);
+      leaf.type->read(node, leaf.value);
+      if (held_references) unexpanded.push_back({.path = leaf.path, .node = found->second});
+    } catch (const UserError& e) {
+      const std::string what = leaf.info.secret ? "the value cannot be read (a secret key: it is not shown)" : e.what();
+      overlay.errors().push_back(fmt::format("'{}' ({}): {}", leaf.path, found->second.place, what));
+    }
+  }
+  throw_if_any(overlay.errors());
+  return unexpanded;
+}
+
+void escape_references(YamlNode& node) {
+  if (node.kind == YamlNode::Kind::scalar) node.text = escaped_references(node.text);
+  for (YamlNode& item : node.items) escape_references(item);
+  for (YamlNode::Entry& entry : node.entries) escape_references(entry.value);
+}
+
+}  // namespace
+
+namespace detail {
+
+std::vector<UnexpandedValue> load_fields(const BoundFields& fields, const ConfigSources& sources) {
+  Overlay overlay(fields, sources.environment);
+  if (!sources.file.empty()) overlay.add_file(sources.file);
+  for (const std::string& text : sources.overrides) overlay.add_override(text);
+  return read_leaves(fields, overlay, sources.environment);
+}
+
+std::vector<UnexpandedValue> load_fields_text(const BoundFields& fields, std::string_view yaml, const std::string& name,
+                                              const EnvironmentLookup& environment) {
+  Overlay overlay(fields, environment);
+  overlay.add_text(yaml, name);
+  return read_leaves(fields, overlay, environment);
+}
+
+ResolvedConfig resolve_fields(const BoundFields& fields, std::span<const UnexpandedValue> unexpanded) {
+  std::vector<ResolvedConfig::Entry> entries;
+  for (const Leaf& leaf : fields.leaves) {
+    if (leaf.info.secret) continue;
+    const auto written = std::find_if(unexpanded.begin(), unexpanded.end(),
+                                      [&](const UnexpandedValue& value) { return value.path == leaf.path; });
+    YamlNode node;
+    if (written != unexpanded.end()) {
+      node = written->node;
+    } else {
+      node = leaf.type->print(leaf.value);
+      escape_references(node);
+    }
+    entries.push_back({.path = leaf.path, .text = flow_text(node)});
+  }
+  return ResolvedConfig(std::move(entries));
+}
+
+std::vector<std::string> missing_fields(const BoundFields& fields, std::span<const std::string> paths) {
+  std::vector<std::string> messages;
+  for (const std::string& path : paths) {
+    check(fields.leaf(path) != nullptr || fields.has_section(path), "a required key is no key of the config");
+    for (const Leaf& leaf : fields.leaves) {
+      const bool asked = leaf.path == path || (leaf.info.required && lies_in(leaf.path, path));
+      if (asked && leaf.type->is_unset(leaf.value))
+        messages.push_back(fmt::format("'{}' has to be set: {}", leaf.path, leaf.info.help));
+    }
+  }
+  return messages;
+}
+
+}  // namespace detail
+
+std::string ResolvedConfig::yaml() const {
+  std::string out;
+  std::vector<std::string> open;  // the sections that the last line stands in
+  for (const Entry& entry : entries_) {
+    std::vector<std::string> sections = split(entry.path, '.');
+    const std::string name = sections.back();
+    sections.pop_back();
+    std::size_t same = 0;
+    while (same < open.size() && same < sections.size() && open[same] == sections[same]) ++same;
+    for (std::size_t level = same; level < sections.size(); ++level)
+      out += fmt::format("{:{}}{}:\n", "", 2 * level, sections[level]);
+    out += fmt::format("{:{}}{}: {}\n", "", 2 * sections.size(), name, entry.text);
+    open = std::move(sections);
+  }
+  return out;
+}
+
+std::string ResolvedConfig::hash(std::span<const std::string> left_out) const {
+  Sha256 hash;
+  for (const Entry& entry : entries_)
+    if (!is_left_out(entry.path, left_out)) hash.update(entry.path).update(": ").update(entry.text).update("\n");
+  return hash.hex();
+}
+
+std::vector<std::string> config_differences(const ResolvedConfig& before, const ResolvedConfig& after,
+                                            std::span<const std::string> left_out) {
+  std::map<std::string, std::string> old;
+  for (const ResolvedConfig::Entry& entry : before.entries()) old[entry.path] = entry.text;
+  std::vector<std::string> lines;
+  for (const ResolvedConfig::Entry& entry : after.entries()) {
+    const auto found = old.find(entry.path);
+    const std::string was = found == old.end() ? "(no such key)" : found->second;
+    if (was != entry.text && !is_left_out(entry.path, left_out))
+      lines.push_back(fmt::format("{}: {} -> {}", entry.path, was, entry.text));
+    if (found != old.end()) old.erase(found);
+  }
+  for (const auto& [path, text] : old)
+    if (!is_left_out(path, left_out)) lines.push_back(fmt::format("{}: {} -> (no such key)", path, text));
+  return lines;
+}
+
+void throw_if_any(std::span<const std::string> messages) {
+  constexpr std::size_t kShown = 50;
+  if (messages.empty()) return;
+  std::string text = joined(messages.first(std::min(messages.size(), kShown)), "\n");
+  if (messages.size() > kShown) text += fmt::format("\n… and {} more", messages.size() - kShown);
+  throw UserError(text);
+}
+
+}  // namespace vbon
