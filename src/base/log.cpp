@@ -11,6 +11,8 @@
 namespace vbon::log {
 namespace {
 
+constexpr const char* kTerminalPattern = "%H:%M:%S %^%L%$ %v";
+
 struct State {
   std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>(
       "vbon", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
@@ -19,7 +21,7 @@ struct State {
   bool root = true;
   bool all_ranks = false;
   State() {
-    logger->set_pattern("%H:%M:%S %^%L%$ %v");
+    logger->set_pattern(kTerminalPattern);
     logger->set_level(spdlog::level::trace);
   }
 };
@@ -60,6 +62,7 @@ void set_file(const std::string& path) {
 }
 
 void set_all_ranks(bool on) { state().all_ranks = on; }
+void set_line_start(const std::string& text) { state().logger->sinks().front()->set_pattern(text + kTerminalPattern); }
 bool is_root() { return state().root; }
 Level level() { return state().level; }
 

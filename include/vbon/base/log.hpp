@@ -14,6 +14,7 @@ enum class Level { debug, info, warn, error, quiet };
 void init(int rank, int num_ranks, Level level = Level::info);
 void set_file(const std::string& path);  // appends; root only
 void set_all_ranks(bool on);             // info() of every rank, prefixed
+void set_line_start(const std::string& text);  // stands before each line on the terminal: clears a bar drawn there
 bool is_root();
 Level level();
 void write(Level level, const std::string& text);
