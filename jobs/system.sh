@@ -60,8 +60,8 @@ missing_by_look() {  # lines "what | Debian package", found by looking for progr
   for entry in "${headers[@]}"; do
     IFS='|' read -r name what package <<<"$entry"
     # PCRE2's header wants to know the width of a character.
-    printf '#define PCRE2_CODE_UNIT_WIDTH 8\n#include <%s>\n' "$name" |
-      "${CXX:-g++}" "${flags[@]}" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null || echo "$what | $package"
+    "${CXX:-g++}" "${flags[@]}" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null \
+      <<<"#define PCRE2_CODE_UNIT_WIDTH 8"$'\n'"#include <$name>" || echo "$what | $package"
   done
   (find_python) >/dev/null 2>&1 || echo "Python >= 3.11 with venv; VBON_PYTHON names it | python3-venv"
 }
@@ -117,7 +117,7 @@ missing_of_cuda() {  # names what is not here of the CUDA 13 toolkit, cuDNN and 
   nvcc=$(command -v nvcc || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" || true)
   if [ -z "$nvcc" ]; then
     missing+=(nvcc)
-  elif ! "$nvcc" --version | grep -q 'release 13\.'; then
+  elif ! grep -q 'release 13\.' <<<"$("$nvcc" --version)"; then
     missing+=("nvcc 13")
   fi
   known=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
