@@ -1,0 +1,46 @@
+// The loops that ATen has no single pass for, on float32 rows in CPU memory: statistics and gradient of a softmax over
+// the vocabulary, a draw from it, and attention of one token over its caches. Compiled for several instruction sets;
+// the machine picks one at start.
+//
+// Callers split rows over threads. Sums run in float32 within blocks of the vocabulary and in double across them.
+#pragma once
+
+#include <cstdint>
+
+namespace vbon::kernels {
+
+// Of softmax(z / T) for one row z [V], and of its reference row when there is one.
+struct RowStatistics {
+  double log_sum = 0;      // log sum exp(z / T)
+  double log_sum_ref = 0;
+  double logp = 0;         // log-probability of the row's token
+  double logp_ref = 0;
+  double kl = 0;           // sum_v p_v (log p_v - log q_v)
+  double entropy = 0;
+};
+
+RowStatistics row_statistics(const float* z, const float* z_ref, std::int64_t vocab, float inverse_temperature,
+                             std::int64_t token);
+
+// z becomes the gradient with respect to z of  c_logp logp + c_kl kl + c_entropy entropy.
+void row_gradient(float* z, const float* z_ref, std::int64_t vocab, float inverse_temperature, std::int64_t token,
+                  const RowStatistics& stats, float c_logp, float c_kl, float c_entropy);
+
+struct Draw {
+  std::int64_t token = 0;
+  double logp = 0;
+};
+// Inverse-CDF draw from softmax(z / T) with uniform u in [0, 1).
+Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, double u);
+
+// One query group over its caches: q [G, d]; keys transposed [d, stride] and values [length, d] of a shared prefix, then
+// of the sequence's own suffix; out [G, d]. scratch: G * (prefix + suffix) floats.
+struct KeySpan {
+  const float* keys_t = nullptr;  // [d, stride]
+  const float* values = nullptr;  // [length, d]
+  std::int64_t length = 0, stride = 0;
+};
+void attend_row(const float* q, std::int64_t group, std::int64_t head_dim, float scale, KeySpan prefix, KeySpan suffix,
+                float* scratch, float* out);
+
+}  // namespace vbon::kernels

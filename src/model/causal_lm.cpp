@@ -1,0 +1,110 @@
+#include "vbon/model/causal_lm.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include <cmath>
+
+#include "vbon/base/error.hpp"
+
+namespace vbon {
+namespace {
+
+at::Tensor attention(const CausalLm& model, const Block& block, std::int64_t layer, const at::Tensor& x,
+                     const RopeRows& rope, const Attend& attend) {
+  const LmSpec& s = model.spec;
+  const std::int64_t n = x.size(0);
+  const at::Tensor qkv = linear(x, block.qkv);  // [n, (H + 2K) d]
+  const at::Tensor q = qkv.narrow(1, 0, s.query_size()).view({n, s.num_heads, s.head_dim});
+  const at::Tensor k = qkv.narrow(1, s.query_size(), s.key_size()).view({n, s.num_kv_heads, s.head_dim});
+  const at::Tensor v = qkv.narrow(1, s.query_size() + s.key_size(), s.key_size()).view({n, s.num_kv_heads, s.head_dim});
+  const at::Tensor mixed = attend(layer, apply_rope(q, rope, model.rope.dims), apply_rope(k, rope, model.rope.dims), v);
+  return linear(mixed, block.attention_out);
+}
+
+at::Tensor mlp(const CausalLm& model, const Block& block, const at::Tensor& x) {
+  const at::Tensor inner = linear(x, block.mlp_in);
+  return linear(model.spec.gated_mlp ? gated(inner, model.spec.activation) : activate(inner, model.spec.activation),
+                block.mlp_out);
+}
+
+}  // namespace
+
+double attention_scale(const LmSpec& spec, std::int64_t layer) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(spec.head_dim));
+  return spec.scale_by_layer ? scale / static_cast<double>(layer + 1) : scale;
+}
+
+at::Tensor embed(const CausalLm& model, const at::Tensor& tokens, const at::Tensor& positions) {
+  at::Tensor x = at::embedding(model.token_embedding, tokens);
+  if (model.position_embedding.defined()) x = x + at::embedding(model.position_embedding, positions);
+  return x;
+}
+
+at::Tensor run_blocks(const CausalLm& model, at::Tensor x, const at::Tensor& positions, std::int64_t first,
+                      std::int64_t last, const Attend& attend) {
+  check(0 <= first && first <= last && last <= model.num_layers(), "run_blocks: layers out of range");
+  const LmSpec& s = model.spec;
+  const RopeRows rope = rope_rows(model.rope, positions, x.scalar_type());
+  for (std::int64_t layer = first; layer < last; ++layer) {
+    const Block& block = model.blocks[static_cast<std::size_t>(layer)];
+    const at::Tensor normed = normalise(x, block.attention_norm, s.norm, s.norm_eps);
+    const at::Tensor mixed = attention(model, block, layer, normed, rope, attend);
+    if (s.parallel_residual) {
+      x = x + mixed + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps));
+    } else {
+      x = x + mixed;
+      x = x + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps));
+    }
+  }
+  return x;
+}
+
+at::Tensor final_hidden(const CausalLm& model, const at::Tensor& x) {
+  return normalise(x, model.final_norm, model.spec.norm, model.spec.norm_eps);
+}
+
+at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden) {
+  return at::matmul(hidden, model.head.t());
+}
+
+Attend full_attention(const LmSpec& spec, std::int64_t batch, std::int64_t length) {
+  return [&spec, batch, length](std::int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    const std::int64_t group = spec.num_heads / spec.num_kv_heads;
+    const auto heads_first = [&](const at::Tensor& x, std::int64_t heads) {
+      return x.view({batch, length, heads, spec.head_dim}).transpose(1, 2);  // [B, heads, T, d]
+    };
+    const auto repeated = [&](const at::Tensor& x) {  // each key-value head for its group of query heads
+      if (group == 1) return x;
+      return x.unsqueeze(2)
+          .expand({batch, spec.num_kv_heads, group, length, spec.head_dim})
+          .reshape({batch, spec.num_heads, length, spec.head_dim});
+    };
+    const at::Tensor mixed = at::scaled_dot_product_attention(
+        heads_first(q, spec.num_heads), repeated(heads_first(k, spec.num_kv_heads)),
+        repeated(heads_first(v, spec.num_kv_heads)), /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
+        attention_scale(spec, layer));
+    return mixed.transpose(1, 2).reshape({batch * length, spec.query_size()});
+  };
+}
+
+at::Tensor row_positions(std::int64_t batch, std::int64_t length, at::Device device) {
+  return at::arange(length, at::TensorOptions(at::kLong).device(device)).repeat({batch});
+}
+
+at::Tensor forward_hidden(const CausalLm& model, const at::Tensor& tokens) {
+  const std::int64_t batch = tokens.size(0), length = tokens.size(1);
+  const at::Tensor positions = row_positions(batch, length, tokens.device());
+  at::Tensor x = embed(model, tokens.reshape({batch * length}), positions);
+  x = run_blocks(model, x, positions, 0, model.num_layers(), full_attention(model.spec, batch, length));
+  return final_hidden(model, x).view({batch, length, -1});
+}
+
+at::Tensor forward_logits(const CausalLm& model, const at::Tensor& tokens) {
+  return head_logits(model, forward_hidden(model, tokens));
+}
+
+}  // namespace vbon

@@ -1,0 +1,223 @@
+#include "vbon/model/cpu_kernels.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+
+// One body, three instruction sets; the loader picks (ifunc). Sanitizers run before ifuncs can be resolved.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define VBON_MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define VBON_MULTIVERSION
+#endif
+#define VBON_INLINE inline __attribute__((always_inline))
+
+namespace vbon::kernels {
+namespace {
+
+constexpr std::int64_t kBlock = 512;  // logits a block: stays in the first-level cache between its two loops
+
+// exp(x) for x <= 0, relative error below 2e-7; 0 below -87. Branch-free, so loops over it become vector code.
+VBON_INLINE float exp_negative(float x) {
+  const float clamped = std::max(x, -87.0f);
+  const float n = std::floor(clamped * 1.44269504f + 0.5f);
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const float power = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+  return x < -87.0f ? 0.0f : p * power;
+}
+
+VBON_INLINE float block_max(const float* z, std::int64_t n) {
+  float top = z[0];
+#pragma omp simd reduction(max : top)
+  for (std::int64_t i = 0; i < n; ++i) top = std::max(top, z[i]);
+  return top;
+}
+
+VBON_INLINE float block_sum(const float* z, std::int64_t n, float top, float inverse_temperature) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += exp_negative((z[i] - top) * inverse_temperature);
+  return sum;
+}
+
+// A running sum of exp((z - top) / T) * weight whose maximum may still rise.
+struct Running {
+  double top = -std::numeric_limits<double>::infinity();
+  double sum = 0, sum_z = 0, sum_difference = 0;
+
+  void add(double block_top, double block_sum, double block_z, double block_difference, double inverse_temperature) {
+    if (block_top > top) {
+      const double shrink = std::exp((top - block_top) * inverse_temperature);  // 0 at first
+      sum *= shrink;
+      sum_z *= shrink;
+      sum_difference *= shrink;
+      top = block_top;
+    }
+    const double weight = std::exp((block_top - top) * inverse_temperature);
+    sum += weight * block_sum;
+    sum_z += weight * block_z;
+    sum_difference += weight * block_difference;
+  }
+};
+
+}  // namespace
+
+VBON_MULTIVERSION
+RowStatistics row_statistics(const float* z, const float* z_ref, std::int64_t vocab, float inverse_temperature,
+                             std::int64_t token) {
+  Running policy, reference;
+  for (std::int64_t begin = 0; begin < vocab; begin += kBlock) {
+    const std::int64_t n = std::min(kBlock, vocab - begin);
+    const float* block = z + begin;
+    const float top = block_max(block, n);
+    float sum = 0, sum_z = 0, sum_difference = 0;
+    if (z_ref != nullptr) {
+      const float* ref = z_ref + begin;
+#pragma omp simd reduction(+ : sum, sum_z, sum_difference)
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float e = exp_negative((block[i] - top) * inverse_temperature);
+        sum += e;
+        sum_z += e * (block[i] - top);
+        sum_difference += e * (block[i] - ref[i]);
+      }
+      const float ref_top = block_max(ref, n);
+      reference.add(ref_top, block_sum(ref, n, ref_top, inverse_temperature), 0, 0, inverse_temperature);
+    } else {
+#pragma omp simd reduction(+ : sum, sum_z)
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float e = exp_negative((block[i] - top) * inverse_temperature);
+        sum += e;
+        sum_z += e * (block[i] - top);
+      }
+    }
+    policy.add(top, sum, sum_z + sum * top, sum_difference, inverse_temperature);
+  }
+  RowStatistics stats;
+  const double inverse = inverse_temperature;
+  stats.log_sum = policy.top * inverse + std::log(policy.sum);
+  stats.logp = z[token] * inverse - stats.log_sum;
+  stats.entropy = stats.log_sum - policy.sum_z / policy.sum * inverse;
+  if (z_ref != nullptr) {
+    stats.log_sum_ref = reference.top * inverse + std::log(reference.sum);
+    stats.logp_ref = z_ref[token] * inverse - stats.log_sum_ref;
+    stats.kl = policy.sum_difference / policy.sum * inverse - (stats.log_sum - stats.log_sum_ref);
+  }
+  return stats;
+}
+
+VBON_MULTIVERSION
+void row_gradient(float* z, const float* z_ref, std::int64_t vocab, float inverse_temperature, std::int64_t token,
+                  const RowStatistics& stats, float c_logp, float c_kl, float c_entropy) {
+  const float log_sum = static_cast<float>(stats.log_sum);
+  const float log_sum_ref = static_cast<float>(stats.log_sum_ref);
+  const float kl = static_cast<float>(stats.kl), entropy = static_cast<float>(stats.entropy);
+  const float t = inverse_temperature;
+  // d logp_y = 1[v = y] - p_v;  d KL = p_v (log p_v - log q_v - KL);  d H = -p_v (log p_v + H)
+  if (z_ref != nullptr) {
+#pragma omp simd
+    for (std::int64_t v = 0; v < vocab; ++v) {
+      const float logp = z[v] * t - log_sum;
+      const float logq = z_ref[v] * t - log_sum_ref;
+      z[v] = t * exp_negative(std::min(logp, 0.0f)) * (c_kl * (logp - logq - kl) - c_entropy * (logp + entropy) - c_logp);
+    }
+  } else {
+#pragma omp simd
+    for (std::int64_t v = 0; v < vocab; ++v) {
+      const float logp = z[v] * t - log_sum;
+      z[v] = t * exp_negative(std::min(logp, 0.0f)) * (-c_entropy * (logp + entropy) - c_logp);
+    }
+  }
+  z[token] += t * c_logp;
+}
+
+VBON_MULTIVERSION
+Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, double u) {
+  // First pass: every block's maximum and sum; then the block that holds the u-quantile; then the token in it.
+  constexpr std::int64_t kMaxBlocks = 1024;  // 512 Ki tokens
+  std::array<float, kMaxBlocks> tops;        // NOLINT: written before read
+  std::array<double, kMaxBlocks> masses;
+  const std::int64_t num_blocks = (vocab + kBlock - 1) / kBlock;
+  if (num_blocks > kMaxBlocks) return {-1, 0};
+  float top = -std::numeric_limits<float>::infinity();
+  for (std::int64_t b = 0; b < num_blocks; ++b) {
+    const std::int64_t n = std::min(kBlock, vocab - b * kBlock);
+    tops[static_cast<std::size_t>(b)] = block_max(z + b * kBlock, n);
+    masses[static_cast<std::size_t>(b)] = block_sum(z + b * kBlock, n, tops[static_cast<std::size_t>(b)], inverse_temperature);
+    top = std::max(top, tops[static_cast<std::size_t>(b)]);
+  }
+  double total = 0;
+  for (std::int64_t b = 0; b < num_blocks; ++b) {
+    const auto i = static_cast<std::size_t>(b);
+    masses[i] *= std::exp((static_cast<double>(tops[i]) - top) * inverse_temperature);
+    total += masses[i];
+  }
+  double left = u * total;
+  std::int64_t block = 0;
+  while (block + 1 < num_blocks && left >= masses[static_cast<std::size_t>(block)]) left -= masses[static_cast<std::size_t>(block++)];
+  const std::int64_t begin = block * kBlock, end = std::min(begin + kBlock, vocab);
+  std::int64_t token = -1;
+  for (std::int64_t v = begin; v < end; ++v) {
+    const double mass = std::exp((static_cast<double>(z[v]) - top) * inverse_temperature);
+    if (mass > 0) token = v;  // rounding may leave a remainder: the last token that has any mass takes it
+    left -= mass;
+    if (left < 0 && token >= 0) break;
+  }
+  if (token < 0) token = static_cast<std::int64_t>(std::max_element(z + begin, z + end) - z);
+  const double log_sum = static_cast<double>(top) * inverse_temperature + std::log(total);
+  return {token, static_cast<double>(z[token]) * inverse_temperature - log_sum};
+}
+
+VBON_MULTIVERSION
+void attend_row(const float* q, std::int64_t group, std::int64_t head_dim, float scale, KeySpan prefix, KeySpan suffix,
+                float* scratch, float* out) {
+  const std::int64_t total = prefix.length + suffix.length;
+  for (std::int64_t g = 0; g < group; ++g) {
+    const float* query = q + g * head_dim;
+    float* scores = scratch + g * total;
+    std::fill(scores, scores + total, 0.0f);
+    std::int64_t offset = 0;
+    for (const KeySpan& span : {prefix, suffix}) {
+      float* part = scores + offset;
+      for (std::int64_t i = 0; i < head_dim; ++i) {
+        const float x = query[i] * scale;
+        const float* row = span.keys_t + i * span.stride;
+#pragma omp simd
+        for (std::int64_t j = 0; j < span.length; ++j) part[j] += x * row[j];
+      }
+      offset += span.length;
+    }
+    const float top = block_max(scores, total);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t j = 0; j < total; ++j) {
+      scores[j] = exp_negative(scores[j] - top);
+      sum += scores[j];
+    }
+    const float inverse = 1.0f / sum;
+    float* result = out + g * head_dim;
+    std::fill(result, result + head_dim, 0.0f);
+    offset = 0;
+    for (const KeySpan& span : {prefix, suffix}) {
+      for (std::int64_t j = 0; j < span.length; ++j) {
+        const float weight = scores[offset + j] * inverse;
+        const float* value = span.values + j * head_dim;
+#pragma omp simd
+        for (std::int64_t i = 0; i < head_dim; ++i) result[i] += weight * value[i];
+      }
+      offset += span.length;
+    }
+  }
+}
+
+}  // namespace vbon::kernels
