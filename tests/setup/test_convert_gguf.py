@@ -168,6 +168,8 @@ def test_tokenizer_splits_digits_and_knows_special_tokens(converted):
 
 
 def test_transformers_reads_the_folder_as_it_is(converted):
+    # transformers imports torch, which a machine without cuDNN and its like cannot.
+    pytest.importorskip("torch", exc_type=ImportError, reason="Python cannot import torch here")
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(converted[0])
     assert tokenizer("1 a")["input_ids"] == [TOKENS.index("1"), TOKENS.index("Ġa")]
