@@ -138,7 +138,8 @@ std::string write_h5_atomically(const fs::path& path, const std::function<void(H
 
 H5File open_h5(const fs::path& path, std::string_view format, std::int64_t newest, H5Trust trust) {
   const bool guarded = fs::is_regular_file(path) && check_guard(path);
-  require(guarded || trust == H5Trust::any || !fs::exists(path), "'{}' does not carry the checksum that every file of this program has; it is damaged or foreign", path.string());
+  require(guarded || trust == H5Trust::any || !fs::exists(path),
+          "'{}' does not carry the checksum that every file of this program has; it is damaged or foreign", path.string());
   H5File file = H5File::open(path);
   const auto found = file.attribute<std::string>("format");
   require(found == format, "'{}' is a '{}' file; a '{}' file is needed here", path.string(), found, format);
@@ -150,6 +151,14 @@ H5File open_h5(const fs::path& path, std::string_view format, std::int64_t newes
     require(file.attribute<std::string>("content_sha256") == h5_content_sha256(file),
             "'{}' is damaged: its content is not what its checksum says; make it again", path.string());
   return file;
+}
+
+bool is_sound_h5(const fs::path& path) {
+  try {
+    return fs::is_regular_file(path) && check_guard(path);
+  } catch (const UserError&) {
+    return false;
+  }
 }
 
 std::string verify_h5(const fs::path& path) {

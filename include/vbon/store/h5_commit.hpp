@@ -36,6 +36,9 @@ enum class H5Trust {
 // UserError naming what is wrong.
 H5File open_h5(const fs::path& path, std::string_view format, std::int64_t newest, H5Trust trust = H5Trust::any);
 
+// Whether the guard is there and fits all bytes: the file is as we wrote it, whatever it holds.
+bool is_sound_h5(const fs::path& path);
+
 // Recomputes the content's SHA-256; UserError when the file does not carry it or another. Returns it.
 std::string verify_h5(const fs::path& path);
 

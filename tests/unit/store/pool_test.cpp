@@ -1,0 +1,189 @@
+#include "vbon/store/pool.hpp"
+
+#include <functional>
+
+#include "examples.hpp"
+#include "temp_folder.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/base/sha256.hpp"
+#include "vbon/store/h5_commit.hpp"
+#include "vbon/store/pool_parts.hpp"
+
+namespace vbon {
+namespace {
+
+using PoolFiles = TempFolder;
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no UserError";
+  return "";
+}
+
+void expect_equal(const SampleBlock& a, const SampleBlock& b) {
+  EXPECT_EQ(a.prompts.id, b.prompts.id);
+  EXPECT_EQ(a.prompts.text, b.prompts.text);
+  EXPECT_EQ(a.prompts.text_sha256, b.prompts.text_sha256);
+  EXPECT_EQ(a.prompts.tokens, b.prompts.tokens);
+  EXPECT_EQ(a.prompts.offset, b.prompts.offset);
+  EXPECT_EQ(a.samples.tokens, b.samples.tokens);
+  EXPECT_EQ(a.samples.length, b.samples.length);
+  EXPECT_EQ(a.samples.finished, b.samples.finished);
+  EXPECT_EQ(a.samples.logp_reference, b.samples.logp_reference);
+  EXPECT_EQ(a.rewards, b.rewards);
+}
+
+TEST_F(PoolFiles, a_pool_comes_back_with_its_tables) {
+  const SampleBlock block = example_block(0, 9);
+  const std::string sha256 = write_pool(folder_ / "pool.h5", example_pool_header(), block);
+  const Pool pool = read_pool(folder_ / "pool.h5");
+  expect_equal(pool.block, block);
+  EXPECT_EQ(pool.content_sha256, sha256);
+  EXPECT_EQ(pool.header.temperature, 0.7);
+  EXPECT_EQ(pool.header.eos_ids, std::vector<std::int64_t>{kEos});
+  EXPECT_EQ(pool.header.provenance.reference_sha256, std::string(64, 'a'));
+  EXPECT_EQ(pool.header.provenance.evaluator_sha256, "");
+  EXPECT_EQ(pool.header.provenance.library_versions.at("torch"), "2.11.0");
+  EXPECT_EQ(pool.header.seconds, 1.25);
+  std::vector<float> row(block.rewards.at("main").begin() + 8, block.rewards.at("main").begin() + 12);
+  std::sort(row.begin(), row.end());
+  EXPECT_TRUE(std::equal(row.begin(), row.end(), pool.table(2).begin(), pool.table(2).end()));
+  const Pool table = read_pool(folder_ / "pool.h5", SampleParts::without_samples);
+  EXPECT_EQ(table.sorted_rewards, pool.sorted_rewards);
+  EXPECT_TRUE(table.block.samples.tokens.empty());
+  const Pool two = first_samples(pool, 2);
+  EXPECT_EQ(two.table(2).size(), 2u);
+  EXPECT_EQ(two.block.samples.tokens_of(3, 1).size(), pool.block.samples.tokens_of(3, 1).size());
+  EXPECT_THROW(first_samples(pool, 5), UserError);
+}
+
+TEST_F(PoolFiles, parts_of_any_size_order_and_number_of_starts_merge_into_the_same_pool) {
+  const std::string whole = write_pool(folder_ / "whole.h5", example_pool_header(), example_block(0, 10));
+  for (const std::int64_t chunk_size : {1, 3, 10, 16}) {
+    const fs::path path = folder_ / "pool.h5";
+    const PoolParts parts(path, example_pool_header(), 10, chunk_size);
+    std::vector<std::int64_t> todo = parts.missing();
+    EXPECT_EQ(static_cast<std::int64_t>(todo.size()), parts.num_chunks());
+    std::reverse(todo.begin(), todo.end());
+    for (const std::int64_t chunk : todo) {
+      PoolHeader again = example_pool_header();  // as a later attempt would write it
+      again.provenance.attempt = chunk;
+      PoolParts(path, again, 10, chunk_size)
+          .write(chunk, example_block(parts.first_prompt(chunk), parts.prompts_in(chunk)), 0.5);
+    }
+    EXPECT_TRUE(parts.missing().empty());
+    EXPECT_EQ(parts.merge(), whole);
+    EXPECT_EQ(read_pool(path).header.seconds, 0.5 * static_cast<double>(parts.num_chunks()));
+    parts.remove();
+    EXPECT_FALSE(fs::exists(parts.folder()));
+    expect_equal(read_pool(path).block, read_pool(folder_ / "whole.h5").block);
+  }
+}
+
+TEST_F(PoolFiles, missing_damaged_and_foreign_parts_are_told_apart) {
+  const PoolParts parts(folder_ / "pool.h5", example_pool_header(), 6, 2);
+  parts.write(0, example_block(0, 2), 1);
+  parts.write(2, example_block(4, 2), 1);
+  EXPECT_EQ(parts.missing(), std::vector<std::int64_t>{1});
+  EXPECT_EQ(parts.missing(1, 2), std::vector<std::int64_t>{1});
+  EXPECT_TRUE(parts.missing(0, 2).empty());
+  EXPECT_NE(message_of([&] { parts.merge(); }).find("lacks 1 of 3 chunks (1)"), std::string::npos);
+
+  PoolHeader other = example_pool_header();
+  other.temperature = 0.8;
+  const PoolParts foreign(folder_ / "pool.h5", other, 6, 2);
+  EXPECT_NE(message_of([&] { foreign.missing(); }).find("another pool"), std::string::npos);
+
+  const fs::path damaged = parts.folder() / "chunk-000002.h5";
+  const std::string content = read_file(damaged);
+  write_raw(damaged, content.substr(0, content.size() / 2));
+  write_raw(parts.folder() / ".chunk-000001.h5.tmp", "left over");
+  write_raw(parts.folder() / "notes.txt", "the user's");
+  EXPECT_EQ(parts.missing(), (std::vector<std::int64_t>{1, 2}));
+  EXPECT_FALSE(fs::exists(damaged));
+  EXPECT_FALSE(fs::exists(parts.folder() / ".chunk-000001.h5.tmp"));
+  parts.remove();
+  EXPECT_TRUE(fs::exists(parts.folder() / "notes.txt"));
+}
+
+TEST_F(PoolFiles, rows_that_contradict_themselves_are_refused) {
+  const std::vector<std::function<void(SampleBlock&)>> mistakes = {
+      [](SampleBlock& b) { b.prompts.id[1] = b.prompts.id[0]; },
+      [](SampleBlock& b) { b.prompts.text[1] += "x"; },
+      [](SampleBlock& b) { b.prompts.offset[1] = 99; },
+      [](SampleBlock& b) { b.prompts.offset[0] = 1; },
+      [](SampleBlock& b) { b.prompts.offset.pop_back(); },
+      [](SampleBlock& b) { b.prompts.tokens[0] = -1; },
+      [](SampleBlock& b) { b.samples.tokens[0] = -1; },
+      [](SampleBlock& b) { b.samples.tokens[1] = -2; },
+      [](SampleBlock& b) { b.samples.length[0] = 0; },
+      [](SampleBlock& b) { b.samples.length[0] = 6; },
+      [](SampleBlock& b) { b.samples.length[0] = std::numeric_limits<std::int32_t>::min(); },
+      [](SampleBlock& b) { b.samples.finished[0] = 2; },
+      [](SampleBlock& b) { b.samples.finished[0] ^= 1; },
+      [](SampleBlock& b) { b.samples.logp_reference[2] = std::nanf(""); },
+      [](SampleBlock& b) { b.samples.logp_reference[2] = 0.5f; },
+      [](SampleBlock& b) { b.rewards["main"][3] = INFINITY; },
+      [](SampleBlock& b) { b.rewards["evaluator"][3] = std::nanf(""); },
+      [](SampleBlock& b) { b.rewards["main"].pop_back(); },
+      [](SampleBlock& b) { b.rewards.erase("main"); },
+      [](SampleBlock& b) { b = example_block(0, 0); },
+      [](SampleBlock& b) { b = example_block(0, 2, 3); },
+  };
+  for (std::size_t i = 0; i < mistakes.size(); ++i) {
+    SampleBlock block = example_block(0, 3);
+    mistakes[i](block);
+    EXPECT_THROW(write_pool(folder_ / "pool.h5", example_pool_header(), block), UserError) << "mistake " << i;
+  }
+  EXPECT_EQ(num_files(), 0u);
+  PoolHeader header = example_pool_header();
+  header.temperature = 0;
+  EXPECT_THROW(write_pool(folder_ / "pool.h5", header, example_block(0, 3)), UserError);
+}
+
+TEST_F(PoolFiles, a_table_that_is_not_the_sorted_rewards_is_refused) {
+  const SampleBlock block = example_block(0, 2);
+  const PoolHeader header = example_pool_header();
+  write_h5_atomically(folder_ / "pool.h5", [&](H5File& file) {
+    write_provenance(file, kPoolFormat, kPoolSchema, header.provenance);
+    write_pool_attributes(file, header);
+    write_sample_block(file, block);
+    for (const auto& [name, values] : block.rewards) file.write("logf/" + name + "/sorted_reward", {2, 4}, values);
+  });
+  EXPECT_NE(message_of([&] { read_pool(folder_ / "pool.h5"); }).find("ascending"), std::string::npos);
+}
+
+TEST_F(PoolFiles, use_with_something_else_names_every_difference_unless_forced) {
+  const PoolHeader header = example_pool_header();
+  PoolUse use{.reference_sha256 = std::string(64, 'a'), .tokenizer_sha256 = std::string(64, 'b'),
+              .reward_sha256 = std::string(64, 'c'), .prompts_sha256 = std::string(64, 'd'), .temperature = 0.7,
+              .max_new_tokens = 5, .reward_round = 1e-5, .reward_output = "log_prob"};
+  EXPECT_EQ(check_pool_use("pool.h5", header, use, false), "");
+  EXPECT_EQ(check_pool_use("pool.h5", header, PoolUse{}, false), "");
+  use.reference_sha256 = "other";
+  use.temperature = 1.0;
+  use.evaluator_sha256 = "some";
+  const std::string message = message_of([&] { check_pool_use("pool.h5", header, use, false); });
+  for (const std::string part : {"reference: other here, aaa", "temperature: 1 here, 0.7 in the file",
+                                 "evaluator: some here, none", "--force", "pool.h5"})
+    EXPECT_NE(message.find(part), std::string::npos) << part << " in " << message;
+  EXPECT_NE(check_pool_use("pool.h5", header, use, true).find("temperature"), std::string::npos);
+}
+
+TEST_F(PoolFiles, prompts_are_found_by_text_and_missing_ones_are_named) {
+  const SampleBlock block = example_block(0, 5);
+  const PoolIndex index(block.prompts);
+  EXPECT_EQ(index.find(1003, block.prompts.text_sha256[3]), 3);
+  EXPECT_EQ(index.find(77, block.prompts.text_sha256[3]), 3);
+  EXPECT_EQ(index.find(1003, sha256_hex("other")), std::nullopt);
+  EXPECT_EQ(index.rows_of(example_block(2, 3).prompts, "pool.h5"), (std::vector<std::int64_t>{2, 3, 4}));
+  const std::string message = message_of([&] { index.rows_of(example_block(3, 9).prompts, "pool.h5"); });
+  EXPECT_NE(message.find("lacks 7 of 9 prompts (id 1005, 1006, 1007, 1008, 1009, …)"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace vbon
