@@ -1,0 +1,98 @@
+// rollouts/step-%08d.h5 (`vbon.rollouts`): all sequences of one online step, and the chunks that they come in before the
+// step is done: what a rollout worker drew (sampled), and the same with rewards (scored).
+//
+// B sequences, at most T new tokens. Matrices are flat and row-major. A vector that is empty was not measured (yet): in
+// chunks it is left out, in a step's file it is written as NaN (or 0 for flags).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vbon/store/provenance.hpp"
+
+namespace vbon {
+
+inline constexpr std::string_view kRolloutsFormat = "vbon.rollouts";
+inline constexpr std::string_view kRolloutChunkFormat = "vbon.rollout_chunk";
+inline constexpr std::int64_t kRolloutsSchema = 1;
+
+enum class RolloutSource : std::uint8_t { policy = 0, anchor = 1 };
+enum class RolloutStage { sampled, scored, learned };  // each has the columns of the one before
+enum class Per { sequence, token };  // one value each
+std::string_view name_of(RolloutStage stage);
+
+struct RolloutBatch {
+  std::int64_t max_new_tokens = 0;            // T
+  std::vector<std::int64_t> prompt_id;        // [B]
+  std::vector<std::int32_t> sample;           // [B] number among the samples of its prompt
+  std::vector<std::int32_t> weights_version;  // [B] of the policy that drew it
+  std::vector<std::int32_t> attempt;          // [B] start of the run that drew it
+  std::vector<std::uint8_t> source;           // [B] RolloutSource
+  std::vector<std::int32_t> tokens;           // [B, T] -1 after the end
+  std::vector<std::int32_t> length;           // [B] tokens, with the end of sequence if it came
+  std::vector<std::uint8_t> finished;         // [B] 1: ended by itself, 0: cut at T
+  // [B, T], NaN after the end, nats where they are log-probabilities:
+  std::vector<float> logp_behavior, logp_reference, kl, entropy, value, advantage, returns;
+  // [B]:
+  std::vector<float> reward, log_f, evaluator;
+  std::vector<std::uint8_t> at_floor, at_ceiling;  // [B] log F at its lowest or highest value
+
+  std::int64_t width(Per per) const { return per == Per::token ? max_new_tokens : 1; }
+  std::int64_t num_sequences() const { return static_cast<std::int64_t>(prompt_id.size()); }  // B
+
+  // v(name, values, stage that brings them, what each value belongs to)
+  template <class V, class Self>
+  static void visit(V&& v, Self& b) {
+    v("prompt_id", b.prompt_id, RolloutStage::sampled, Per::sequence);
+    v("sample", b.sample, RolloutStage::sampled, Per::sequence);
+    v("weights_version", b.weights_version, RolloutStage::sampled, Per::sequence);
+    v("attempt", b.attempt, RolloutStage::sampled, Per::sequence);
+    v("source", b.source, RolloutStage::sampled, Per::sequence);
+    v("tokens", b.tokens, RolloutStage::sampled, Per::token);
+    v("length", b.length, RolloutStage::sampled, Per::sequence);
+    v("finished", b.finished, RolloutStage::sampled, Per::sequence);
+    v("logp_behavior", b.logp_behavior, RolloutStage::sampled, Per::token);
+    v("logp_reference", b.logp_reference, RolloutStage::learned, Per::token);
+    v("kl", b.kl, RolloutStage::learned, Per::token);
+    v("entropy", b.entropy, RolloutStage::learned, Per::token);
+    v("value", b.value, RolloutStage::learned, Per::token);
+    v("advantage", b.advantage, RolloutStage::learned, Per::token);
+    v("returns", b.returns, RolloutStage::learned, Per::token);
+    v("reward", b.reward, RolloutStage::scored, Per::sequence);
+    v("log_f", b.log_f, RolloutStage::learned, Per::sequence);
+    v("evaluator", b.evaluator, RolloutStage::learned, Per::sequence);
+    v("at_floor", b.at_floor, RolloutStage::learned, Per::sequence);
+    v("at_ceiling", b.at_ceiling, RolloutStage::learned, Per::sequence);
+  }
+};
+
+struct RolloutHeader {
+  Provenance provenance;
+  std::int64_t step = 0;
+  std::int64_t chunk = -1;      // -1: a whole step
+  std::int64_t num_chunks = 1;  // of the step
+};
+
+struct Rollouts {
+  RolloutHeader header;
+  RolloutBatch batch;
+  std::string content_sha256;  // of the file
+};
+
+// UserError naming what is wrong: sizes, lengths, tokens after the end, numbers after the end, infinite numbers, missing
+// columns of `stage` (those of `sampled`, and `reward` from `scored` on).
+void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& where);
+// The sequences of all batches, in order. A column must be measured in all or in none.
+RolloutBatch concatenate(std::span<const RolloutBatch> batches);
+// The first column in which two batches differ bit by bit (NaN equals NaN), `attempt` left out; "" when none does.
+std::string first_difference(const RolloutBatch& a, const RolloutBatch& b);
+
+// Commits one file; returns its content's SHA-256 (without attempt, time and place).
+std::string write_rollouts(const fs::path& path, RolloutStage stage, const RolloutHeader& header, const RolloutBatch& batch);
+Rollouts read_rollouts(const fs::path& path, RolloutStage stage);
+
+}  // namespace vbon
