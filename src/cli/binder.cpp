@@ -18,6 +18,10 @@ bool BoundFields::has_section(std::string_view path) const {
   return std::any_of(sections.begin(), sections.end(), [&](const BoundSection& s) { return s.path == path; });
 }
 
+bool lies_in(std::string_view path, std::string_view section) {
+  return path == section || (path.starts_with(section) && path.substr(section.size()).starts_with('.'));
+}
+
 namespace detail {
 namespace {
 
@@ -55,7 +59,8 @@ std::int64_t read_integer(const YamlNode& node, std::int64_t lowest, std::int64_
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool whole = end == text.data() + text.size();
-  if (whole && (error == std::errc::result_out_of_range || (error == std::errc() && (value < lowest || value > highest))))
+  if (whole &&
+      (error == std::errc::result_out_of_range || (error == std::errc() && (value < lowest || value > highest))))
     throw UserError("needs a whole number from {} to {}, found {}", lowest, highest, description(node));
   if (!whole || error != std::errc()) throw_wrong_type(kNeeded, node);
   return value;
@@ -70,7 +75,8 @@ double read_number(const YamlNode& node) {
   if (whole && error == std::errc::result_out_of_range)
     throw UserError("needs a number that a double can hold, found {}", description(node));
   const std::string lower = lower_case(text);
-  if ((whole && error == std::errc() && !std::isfinite(value)) || lower == ".inf" || lower == "-.inf" || lower == ".nan")
+  if ((whole && error == std::errc() && !std::isfinite(value)) || lower == ".inf" || lower == "-.inf" ||
+      lower == ".nan")
     throw UserError("needs a finite number, found {}", description(node));
   if (!whole || error != std::errc()) throw_wrong_type(kNeeded, node);
   return value;

@@ -25,19 +25,10 @@ std::string full_name(const SectionDoc& section, const KeyDoc& key) {
   return section.path.empty() ? key.name : section.path + "." + key.name;
 }
 
-bool lies_in(std::string_view path, std::string_view section) {
-  return path == section || (path.starts_with(section) && path.substr(section.size()).starts_with('.'));
-}
-
 std::string default_text(const Leaf& leaf) {
   if (leaf.info.required && leaf.type->is_unset(leaf.value)) return "required";
   const YamlNode node = leaf.type->print(leaf.value);
   return node.kind == YamlNode::Kind::null ? "none" : flow_text(node);
-}
-
-std::string without_blanks_at_end(std::string line) {
-  line.erase(line.find_last_not_of(' ') + 1);
-  return line;
 }
 
 // Cells wrapped in their columns; the meaning gets what is left of `width`, or lines of its own below.
@@ -48,7 +39,8 @@ std::string section_text(const SectionDoc& section, std::size_t width) {
   std::size_t used = 2;
   for (std::size_t c = 0; c < widths.size(); ++c) {
     for (const Row& row : rows) widths[c] = std::max(widths[c], std::min(display_width(row[c]), kWidest[c]));
-    const bool only_header = c == 3 && std::all_of(rows.begin() + 1, rows.end(), [](const Row& r) { return r[3].empty(); });
+    const bool only_header =
+        c == 3 && std::all_of(rows.begin() + 1, rows.end(), [](const Row& r) { return r[3].empty(); });
     if (only_header) {
       widths[c] = 0;
       rows[0][c].clear();
@@ -81,8 +73,7 @@ std::string section_text(const SectionDoc& section, std::size_t width) {
 std::string headline(const SectionDoc& section, std::size_t width) {
   if (section.path.empty()) return "keys outside of sections:\n";
   std::string out;
-  for (const std::string& line : wrapped(section.path + ": " + section.meaning, width))
-    out += line + "\n";
+  for (const std::string& line : wrapped(section.path + ": " + section.meaning, width)) out += line + "\n";
   return out;
 }
 
@@ -100,8 +91,11 @@ std::vector<SectionDoc> section_docs(const BoundFields& fields) {
     const auto section = std::find_if(sections.begin(), sections.end(), [&](const auto& s) { return s.path == owner; });
     std::string meaning(leaf.info.help);
     if (leaf.info.secret) meaning += " (secret: in no file that is written)";
-    section->keys.push_back({.name = std::string(leaf.info.name), .type = leaf.type->name(), .default_text = default_text(leaf),
-                             .unit = std::string(leaf.info.unit), .meaning = std::move(meaning)});
+    section->keys.push_back({.name = std::string(leaf.info.name),
+                             .type = leaf.type->name(),
+                             .default_text = default_text(leaf),
+                             .unit = std::string(leaf.info.unit),
+                             .meaning = std::move(meaning)});
   }
   std::erase_if(sections, [](const SectionDoc& s) { return s.keys.empty() && s.path.empty(); });
   return sections;
@@ -144,11 +138,13 @@ std::string config_markdown(std::span<const SectionDoc> sections) {
     out += "\n|---|---|---|---|---|\n";
     for (const KeyDoc& key : section.keys) {
       const auto cell = [](std::string text) {
-        for (std::size_t at = text.find('|'); at != std::string::npos; at = text.find('|', at + 2)) text.insert(at, "\\");
+        for (std::size_t at = text.find('|'); at != std::string::npos; at = text.find('|', at + 2))
+          text.insert(at, "\\");
         return text;
       };
       const std::string value = key.default_text == "required" ? "**required**" : "`" + cell(key.default_text) + "`";
-      out += fmt::format("| `{}` | {} | {} | {} | {} |\n", key.name, cell(key.type), value, key.unit, cell(key.meaning));
+      out +=
+          fmt::format("| `{}` | {} | {} | {} | {} |\n", key.name, cell(key.type), value, key.unit, cell(key.meaning));
     }
   }
   return out;

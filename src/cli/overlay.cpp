@@ -100,8 +100,8 @@ void Overlay::add_map(const YamlNode& map, const std::string& section, bool is_f
   if (map.kind == YamlNode::Kind::null) return;  // a section without keys
   if (map.kind != YamlNode::Kind::map) {
     const std::string what = section.empty() ? "the file" : fmt::format("'{}'", section);
-    errors_.push_back(fmt::format("{} ({}) needs keys with values ('key: value'), found {}", what, map.place,
-                                  description(map)));
+    errors_.push_back(
+        fmt::format("{} ({}) needs keys with values ('key: value'), found {}", what, map.place, description(map)));
     return;
   }
   for (const YamlNode::Entry& entry : map.entries) {

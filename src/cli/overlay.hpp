@@ -12,7 +12,8 @@ namespace vbon {
 
 class Overlay {
  public:
-  Overlay(const BoundFields& fields, const EnvironmentLookup& environment) : fields_(fields), environment_(environment) {}
+  Overlay(const BoundFields& fields, const EnvironmentLookup& environment)
+      : fields_(fields), environment_(environment) {}
 
   void add_file(const std::filesystem::path& file);
   void add_override(const std::string& text);  // "a.b=value"

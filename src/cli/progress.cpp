@@ -15,8 +15,8 @@
 namespace vbon {
 namespace {
 
-constexpr double kWindow_s = 60.0;       // the rate is that of the last minute
-constexpr double kPointEvery_s = 0.5;    // keeps the window short however often update() is called
+constexpr double kWindow_s = 60.0;     // the rate is that of the last minute
+constexpr double kPointEvery_s = 0.5;  // keeps the window short however often update() is called
 constexpr double kDrawEvery_s = 0.1;
 
 using Form = ProgressOutput::Form;

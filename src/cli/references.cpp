@@ -17,8 +17,10 @@ bool is_variable_name(std::string_view name) {
 std::string looked_up(std::string_view reference, const EnvironmentLookup& environment) {
   const std::size_t mark = reference.find(":-");
   const std::string name(reference.substr(0, mark));
-  require(is_variable_name(name), "'${{{}}}' is no reference to an environment variable; write ${{NAME}}, "
-          "${{NAME:-default}}, or $${{ for the characters themselves", reference);
+  require(is_variable_name(name),
+          "'${{{}}}' is no reference to an environment variable; write ${{NAME}}, "
+          "${{NAME:-default}}, or $${{ for the characters themselves",
+          reference);
   const std::optional<std::string> value = environment(name);
   if (mark != std::string_view::npos && (!value || value->empty())) return std::string(reference.substr(mark + 2));
   require(value.has_value(), "the environment variable {} is not set; set it, or write ${{{}:-default}}", name, name);
@@ -35,8 +37,10 @@ std::pair<std::string, bool> expanded(std::string_view text, const EnvironmentLo
       text.remove_prefix(3);
     } else if (text.starts_with("${")) {
       const std::size_t end = text.find('}');
-      require(end != std::string_view::npos, "'{}' begins an environment reference that has no end '}}'; "
-              "write $${{ for the characters themselves", text);
+      require(end != std::string_view::npos,
+              "'{}' begins an environment reference that has no end '}}'; "
+              "write $${{ for the characters themselves",
+              text);
       out += looked_up(text.substr(2, end - 2), environment);
       any = true;
       text.remove_prefix(end + 1);

@@ -21,11 +21,6 @@ bool stands_for_number(std::string_view cell) {
   return cell.empty() || cell == "-" || cell == "nan" || cell == "inf" || cell == "-inf";
 }
 
-std::string without_blanks_at_end(std::string line) {
-  line.erase(line.find_last_not_of(' ') + 1);
-  return line;
-}
-
 std::string markdown_cell(const std::string& cell) {
   std::string out;
   for (const char c : cell) {
@@ -71,7 +66,8 @@ std::string Table::text() const {
   const std::vector<std::size_t> width = widths();
   const auto line = [&](const std::vector<std::string>& cells) {
     std::string out;
-    for (std::size_t c = 0; c < cells.size(); ++c) out += (c == 0 ? "" : "  ") + padded(cells[c], width[c], is_numeric(c));
+    for (std::size_t c = 0; c < cells.size(); ++c)
+      out += (c == 0 ? "" : "  ") + padded(cells[c], width[c], is_numeric(c));
     return without_blanks_at_end(std::move(out)) + "\n";
   };
   std::string out = line(headers_);

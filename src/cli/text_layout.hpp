@@ -13,6 +13,7 @@ std::string padded(std::string_view text, std::size_t width, bool right = false)
 std::string shortened(std::string_view text, std::size_t width);
 // Lines of at most `width` characters, broken at blanks; a longer word stands alone, uncut. At least one line.
 std::vector<std::string> wrapped(std::string_view text, std::size_t width);
+std::string without_blanks_at_end(std::string line);
 // Control characters (line ends, terminal escapes) as blanks.
 std::string one_line(std::string_view text);
 

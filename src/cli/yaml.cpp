@@ -10,10 +10,6 @@
 namespace vbon {
 namespace {
 
-bool lies_in(std::string_view path, std::string_view section) {
-  return path == section || (path.starts_with(section) && path.substr(section.size()).starts_with('.'));
-}
-
 bool is_left_out(std::string_view path, std::span<const std::string> left_out) {
   return std::any_of(left_out.begin(), left_out.end(), [&](const std::string& name) { return lies_in(path, name); });
 }

@@ -51,9 +51,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnDocumentEnd() override {}
   void OnAnchor(const YAML::Mark&, const std::string&) override {}
 
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    add(node_at(mark), anchor);
-  }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { add(node_at(mark), anchor); }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
@@ -168,11 +166,12 @@ class TreeBuilder : public YAML::EventHandler {
     const auto same = std::find_if(parent.node.entries.begin(), parent.node.entries.end(),
                                    [&](const YamlNode::Entry& entry) { return entry.key == parent.key; });
     if (same != parent.node.entries.end()) {
-      errors_.push_back(fmt::format("the key '{}' is given twice ({} and {}); keep one", parent.key, same->place,
-                                    parent.key_place));
+      errors_.push_back(
+          fmt::format("the key '{}' is given twice ({} and {}); keep one", parent.key, same->place, parent.key_place));
       return;
     }
-    require(parent.node.entries.size() < kMaxEntries, "{}: more than {} keys in one map", parent.key_place, kMaxEntries);
+    require(parent.node.entries.size() < kMaxEntries, "{}: more than {} keys in one map", parent.key_place,
+            kMaxEntries);
     parent.node.entries.push_back({.key = parent.key, .place = parent.key_place, .value = std::move(value)});
   }
 
@@ -202,7 +201,8 @@ void require_plain_text(std::string_view text, const std::string& name) {
 }
 
 bool is_plain_safe(std::string_view text) {
-  constexpr std::array<std::string_view, 9> kReserved = {"null", "none", "true", "false", "yes", "no", "on", "off", "~"};
+  constexpr std::array<std::string_view, 9> kReserved = {"null", "none", "true", "false", "yes",
+                                                         "no",   "on",   "off",  "~"};
   if (text.empty() || text.size() > 200) return false;
   std::string lower;
   for (const char c : text) lower += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
@@ -210,15 +210,19 @@ bool is_plain_safe(std::string_view text) {
   const bool word_start = (lower[0] >= 'a' && lower[0] <= 'z') || lower[0] == '/' || lower[0] == '_' ||
                           lower.starts_with("./") || lower.starts_with("../");
   return word_start && lower.size() > 1 && std::all_of(lower.begin(), lower.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/';
-  });
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/';
+         });
 }
 
 // Plain scalars of ours: numbers, truth values, null.
 bool is_number_like(std::string_view text) {
-  return !text.empty() && text.size() < 64 && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '+' || c == '-' || c == '.';
-  }) && text != "-" && text != "." && text != "..." && text != "---";
+  return !text.empty() && text.size() < 64 &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) {
+                       return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '+' ||
+                              c == '-' || c == '.';
+                     }) &&
+         text != "-" && text != "." && text != "..." && text != "---";
 }
 
 std::string double_quoted(std::string_view text) {
@@ -226,12 +230,23 @@ std::string double_quoted(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
     switch (text[i]) {
-      case '"': out += "\\\""; continue;
-      case '\\': out += "\\\\"; continue;
-      case '\n': out += "\\n"; continue;
-      case '\t': out += "\\t"; continue;
-      case '\r': out += "\\r"; continue;
-      default: break;
+      case '"':
+        out += "\\\"";
+        continue;
+      case '\\':
+        out += "\\\\";
+        continue;
+      case '\n':
+        out += "\\n";
+        continue;
+      case '\t':
+        out += "\\t";
+        continue;
+      case '\r':
+        out += "\\r";
+        continue;
+      default:
+        break;
     }
     if (byte < 0x20 || byte == 0x7F) {
       out += fmt::format("\\x{:02x}", byte);
@@ -286,7 +301,8 @@ YamlNode parse_yaml(std::string_view text, const std::string& name, std::vector<
 std::string flow_text(const YamlNode& node) {
   std::vector<std::string> parts;
   switch (node.kind) {
-    case YamlNode::Kind::null: return "null";
+    case YamlNode::Kind::null:
+      return "null";
     case YamlNode::Kind::scalar:
       if (node.quoted ? is_plain_safe(node.text) : is_number_like(node.text)) return node.text;
       return double_quoted(node.text);
@@ -304,10 +320,14 @@ std::string flow_text(const YamlNode& node) {
 std::string description(const YamlNode& node) {
   constexpr std::size_t kShown = 60;
   switch (node.kind) {
-    case YamlNode::Kind::null: return "nothing";
-    case YamlNode::Kind::sequence: return fmt::format("a list of {}", node.items.size());
-    case YamlNode::Kind::map: return "a map of keys";
-    case YamlNode::Kind::scalar: break;
+    case YamlNode::Kind::null:
+      return "nothing";
+    case YamlNode::Kind::sequence:
+      return fmt::format("a list of {}", node.items.size());
+    case YamlNode::Kind::map:
+      return "a map of keys";
+    case YamlNode::Kind::scalar:
+      break;
   }
   if (node.text.size() <= kShown) return fmt::format("{}'{}'", node.quoted ? "the text " : "", node.text);
   std::size_t end = kShown;

@@ -21,10 +21,10 @@ namespace vbon {
 // What one type of leaf needs; `value` points to an object of that type. read() throws UserError saying what is needed
 // and what was found, without key and place, and leaves the object as it was.
 struct LeafType {
-  std::string (*name)();                        // "integer", "a | b", "list of text"
+  std::string (*name)();  // "integer", "a | b", "list of text"
   void (*read)(const YamlNode&, void* value);
-  YamlNode (*print)(const void* value);         // null: not set
-  bool (*is_unset)(const void* value);          // not set, or empty: a required key must not be
+  YamlNode (*print)(const void* value);  // null: not set
+  bool (*is_unset)(const void* value);   // not set, or empty: a required key must not be
   bool can_be_unset;
 };
 
@@ -48,6 +48,9 @@ struct BoundFields {
   bool has_section(std::string_view path) const;
 };
 
+// `path` is `section` or a key somewhere in it.
+bool lies_in(std::string_view path, std::string_view section);
+
 namespace detail {
 
 [[noreturn]] void throw_wrong_type(std::string_view needed, const YamlNode& found);
@@ -56,7 +59,7 @@ std::int64_t read_integer(const YamlNode& node, std::int64_t lowest, std::int64_
 double read_number(const YamlNode& node);
 std::string read_text(const YamlNode& node, std::string_view needed);
 std::size_t read_choice(const YamlNode& node, std::span<const std::string> choices);
-std::string number_text(double value);  // shortest that reads back equal, always with a point or exponent
+std::string number_text(double value);   // shortest that reads back equal, always with a point or exponent
 bool means_unset(const YamlNode& node);  // null, ~, none
 YamlNode text_value_node(const std::string& text);
 
@@ -71,7 +74,7 @@ struct Codec<bool> {
 };
 
 template <class T>
-  requires std::is_same_v<T, int> || std::is_same_v<T, std::int64_t>
+requires std::is_same_v<T, int> || std::is_same_v<T, std::int64_t>
 struct Codec<T> {
   static std::string name() { return "integer"; }
   static T read(const YamlNode& node) {
@@ -165,7 +168,10 @@ struct Codec<std::optional<T>> {
 };
 
 template <class T>
-constexpr bool kCanBeUnset = requires(const T& value) { value.has_value(); } || requires(const T& value) { value.empty(); };
+constexpr bool kCanBeUnset = requires(const T& value) {
+  value.has_value();
+}
+|| requires(const T& value) { value.empty(); };
 
 template <class T>
 bool is_unset(const T& value) {

@@ -1,5 +1,5 @@
-// What `vbon help config` prints and docs/config.md holds: every key with type, default, unit and meaning, from the same
-// field lists that the loader reads.
+// What `vbon help config` prints and docs/config.md holds: every key with type, default, unit and meaning, from the
+// same field lists that the loader reads.
 #pragma once
 
 #include <span>

@@ -1,5 +1,6 @@
 // Progress of long work, for whoever waits for it: on a terminal one line with a bar that is drawn over itself, else a
-// line of the log every few seconds. Only the root speaks; with --quiet nobody does. Never throws. One thread at a time.
+// line of the log every few seconds. Only the root speaks; with --quiet nobody does. Never throws. One thread at a
+// time.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,10 @@ namespace vbon {
 struct ProgressOutput {
   enum class Form { automatic, bar, lines, silent };
   Form form = Form::automatic;
-  std::function<double()> now_s = {};                        // a clock that never runs back
-  std::function<void(const std::string&)> terminal = {};     // raw text
-  std::function<void(const std::string&)> line = {};         // one line of the log
-  int width = 0;                                             // of the terminal; 0: as it is
+  std::function<double()> now_s = {};                     // a clock that never runs back
+  std::function<void(const std::string&)> terminal = {};  // raw text
+  std::function<void(const std::string&)> line = {};      // one line of the log
+  int width = 0;                                          // of the terminal; 0: as it is
 };
 
 struct ProgressOptions {

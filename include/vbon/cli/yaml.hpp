@@ -22,8 +22,8 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const std::st
 std::optional<std::string> process_environment(const std::string& name);
 
 struct ConfigSources {
-  std::filesystem::path file = {};            // empty: defaults and overrides alone
-  std::vector<std::string> overrides = {};    // "sampling.temperature=0.7"; the value is YAML
+  std::filesystem::path file = {};          // empty: defaults and overrides alone
+  std::vector<std::string> overrides = {};  // "sampling.temperature=0.7"; the value is YAML
   EnvironmentLookup environment = process_environment;
 };
 
@@ -86,7 +86,8 @@ LoadedConfig<T> load_config(const ConfigSources& sources) {
   return detail::loaded(std::move(value), unexpanded);
 }
 
-// From text that is no file of the user's (a run's config in an HDF5 attribute); `name` stands in messages. No includes.
+// From text that is no file of the user's (a run's config in an HDF5 attribute); `name` stands in messages. No
+// includes.
 template <Section T>
 LoadedConfig<T> load_config_text(std::string_view yaml, const std::string& name,
                                  const EnvironmentLookup& environment = process_environment) {

@@ -78,7 +78,8 @@ lists:
   fixed: false
   roles: {rollout: 2, scorer: 1}
   token: abc
-)yaml").value;
+)yaml")
+                       .value;
   EXPECT_EQ(c.model.path, "models/ref");
   EXPECT_EQ(c.model.dtype, "bf16");
   EXPECT_EQ(c.sampling.temperature, 2.0);
@@ -131,7 +132,8 @@ TEST(LoadError, an_unknown_key_names_file_line_and_nearest_key) {
   EXPECT_EQ(text_error("model: {beta: 1}"), "unknown key 'model.beta' (c.yaml:1); did you mean 'lists.beta'?");
   EXPECT_EQ(text_error("model: {qqqqqqqqqqqq: 1}"),
             "unknown key 'model.qqqqqqqqqqqq' (c.yaml:1); keys of 'model' are: path, dtype");
-  EXPECT_EQ(text_error("zzzzzzzzzzzzz: 1"), "unknown key 'zzzzzzzzzzzzz' (c.yaml:1); sections are: model, sampling, lists");
+  EXPECT_EQ(text_error("zzzzzzzzzzzzz: 1"),
+            "unknown key 'zzzzzzzzzzzzz' (c.yaml:1); sections are: model, sampling, lists");
   EXPECT_THAT(text_error("model: {<<: {path: x}}"), HasSubstr("'model.<<' (c.yaml:1); merge keys are not supported"));
 }
 
@@ -146,7 +148,8 @@ TEST(LoadError, a_wrong_type_says_what_was_found_and_what_is_needed) {
             "'sampling.top_k' (c.yaml:1): needs a whole number, found a list of 2");
   EXPECT_EQ(text_error("sampling: {top_k: }"), "'sampling.top_k' (c.yaml:1): needs a whole number, found nothing");
   EXPECT_EQ(text_error("model: {path: {a: 1}}"), "'model.path' (c.yaml:1): needs text, found a map of keys");
-  EXPECT_EQ(text_error("model: {path: }"), "'model.path' (c.yaml:1): needs text (\"\" for an empty one), found nothing");
+  EXPECT_EQ(text_error("model: {path: }"),
+            "'model.path' (c.yaml:1): needs text (\"\" for an empty one), found nothing");
   EXPECT_EQ(text_error("lists: {sizes: [1, x]}"),
             "'lists.sizes' (c.yaml:1): element 2: needs a whole number, found 'x'");
   EXPECT_EQ(text_error("lists: {sizes: }"),
@@ -236,9 +239,10 @@ TEST(LoadError, alias_bombs_and_huge_or_deep_texts_are_refused_quickly) {
 TEST(Overrides, win_over_the_file_and_fail_in_the_same_way) {
   const Scratch scratch;
   const auto file = scratch.write("c.yaml", "sampling: {temperature: 0.5, top_k: 3}\n");
-  const auto loaded = load_config<Config>({.file = file, .overrides = {"sampling.temperature=0.7", "lists.sizes=[4, 5]",
-                                                                      "sampling.schedule={decay: 0.25}",
-                                                                      "lists.roles={rollout: 1}", "model.path=a=b"}});
+  const auto loaded = load_config<Config>(
+      {.file = file,
+       .overrides = {"sampling.temperature=0.7", "lists.sizes=[4, 5]", "sampling.schedule={decay: 0.25}",
+                     "lists.roles={rollout: 1}", "model.path=a=b"}});
   EXPECT_EQ(loaded.value.sampling.temperature, 0.7);
   EXPECT_EQ(loaded.value.sampling.top_k, 3);
   EXPECT_EQ(loaded.value.sampling.schedule.decay, 0.25);
@@ -249,7 +253,8 @@ TEST(Overrides, win_over_the_file_and_fail_in_the_same_way) {
   const std::string errors = error_of([] {
     load_overrides({"sampling.temprature=1", "sampling.top_k=x", "nothing", "=3", "model.path=@x"});
   });
-  EXPECT_THAT(errors, HasSubstr("unknown key 'sampling.temprature' (command line); did you mean 'sampling.temperature'?"));
+  EXPECT_THAT(errors,
+              HasSubstr("unknown key 'sampling.temprature' (command line); did you mean 'sampling.temperature'?"));
   EXPECT_THAT(errors, HasSubstr("'sampling.top_k' (command line): needs a whole number, found 'x'"));
   EXPECT_THAT(errors, HasSubstr("'-s nothing': an override has the form section.key=value"));
   EXPECT_THAT(errors, HasSubstr("'-s =3': an override has the form section.key=value"));
@@ -266,11 +271,13 @@ TEST(Overrides, a_bad_value_that_is_replaced_does_no_harm) {
 
 TEST(Include, lays_files_over_each_other_relative_to_the_including_one) {
   const Scratch scratch;
-  scratch.write("shared/base.yaml", "include: deep/first.yaml\nsampling: {temperature: 0.2, top_k: 2}\nlists: {sizes: [9, 9]}\n");
+  scratch.write("shared/base.yaml",
+                "include: deep/first.yaml\nsampling: {temperature: 0.2, top_k: 2}\nlists: {sizes: [9, 9]}\n");
   scratch.write("shared/deep/first.yaml", "model: {dtype: f16}\nsampling: {temperature: 0.1, greedy: true}\n");
   scratch.write("more.yaml", "lists: {limit: 5, roles: {rollout: 1, scorer: 1}}\n");
-  const auto file = scratch.write(
-      "c.yaml", "sampling: {temperature: 0.3}\nlists: {sizes: [1], roles: {rollout: 2}}\ninclude: [shared/base.yaml, more.yaml]\n");
+  const auto file = scratch.write("c.yaml",
+                                  "sampling: {temperature: 0.3}\nlists: {sizes: [1], roles: {rollout: 2}}\ninclude: "
+                                  "[shared/base.yaml, more.yaml]\n");
   const Config c = load_config<Config>({.file = file}).value;
   EXPECT_EQ(c.sampling.temperature, 0.3);
   EXPECT_EQ(c.sampling.top_k, 2);
@@ -306,8 +313,9 @@ TEST(IncludeError, a_cycle_names_its_chain) {
 TEST(IncludeError, missing_files_and_wrong_values_name_the_place) {
   const Scratch scratch;
   const auto file = scratch.write("c.yaml", "\ninclude: gone.yaml\n");
-  EXPECT_THAT(error_of([&] { load_config<Config>({.file = file}); }),
-              AllOf(HasSubstr("gone.yaml'"), HasSubstr("No such file"), HasSubstr("(included in "), HasSubstr("c.yaml:2)")));
+  EXPECT_THAT(
+      error_of([&] { load_config<Config>({.file = file}); }),
+      AllOf(HasSubstr("gone.yaml'"), HasSubstr("No such file"), HasSubstr("(included in "), HasSubstr("c.yaml:2)")));
   EXPECT_THAT(error_of([&] { load_config<Config>({.file = scratch / "none.yaml"}); }), HasSubstr("No such file"));
   EXPECT_THAT(error_of([&] { load_config<Config>({.file = scratch / ""}); }), HasSubstr("is a folder"));
   const auto wrong = scratch.write("w.yaml", "include: {a: b}\n");
@@ -319,13 +327,15 @@ TEST(IncludeError, missing_files_and_wrong_values_name_the_place) {
 TEST(IncludeError, depth_and_number_of_files_are_limited) {
   const Scratch scratch;
   for (int i = 0; i < 40; ++i) scratch.write(fmt::format("d{}.yaml", i), fmt::format("include: d{}.yaml\n", i + 1));
-  EXPECT_THAT(error_of([&] { load_config<Config>({.file = scratch / "d0.yaml"}); }), HasSubstr("too many include files"));
+  EXPECT_THAT(error_of([&] { load_config<Config>({.file = scratch / "d0.yaml"}); }),
+              HasSubstr("too many include files"));
   scratch.write("w5.yaml", "model: {}\n");
   for (int i = 0; i < 5; ++i) {
     const std::string next = fmt::format("w{}.yaml", i + 1);
     scratch.write(fmt::format("w{}.yaml", i), fmt::format("include: [{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]\n", next));
   }
-  EXPECT_THAT(error_of([&] { load_config<Config>({.file = scratch / "w0.yaml"}); }), HasSubstr("too many include files"));
+  EXPECT_THAT(error_of([&] { load_config<Config>({.file = scratch / "w0.yaml"}); }),
+              HasSubstr("too many include files"));
 }
 
 TEST(References, are_expanded_for_the_struct_and_kept_in_the_text) {
@@ -352,19 +362,25 @@ TEST(References, are_expanded_for_the_struct_and_kept_in_the_text) {
 }
 
 TEST(References, errors_name_the_variable) {
-  EXPECT_EQ(text_error("model: {path: \"${NOWHERE}\"}"),
-            "'model.path' (c.yaml:1): the environment variable NOWHERE is not set; set it, or write ${NOWHERE:-default}");
-  EXPECT_THAT(text_error("model: {path: \"${A B}\"}"), HasSubstr("'${A B}' is no reference to an environment variable"));
+  EXPECT_EQ(
+      text_error("model: {path: \"${NOWHERE}\"}"),
+      "'model.path' (c.yaml:1): the environment variable NOWHERE is not set; set it, or write ${NOWHERE:-default}");
+  EXPECT_THAT(text_error("model: {path: \"${A B}\"}"),
+              HasSubstr("'${A B}' is no reference to an environment variable"));
   EXPECT_THAT(text_error("model: {path: \"${}\"}"), HasSubstr("is no reference"));
   EXPECT_THAT(text_error("model: {path: \"x${OPEN\"}"), HasSubstr("that has no end '}'"));
-  EXPECT_THAT(error_of([] { load_text("model: {path: \"${X}\"}", {{"X", "\xFF"}}); }), HasSubstr("X is not valid UTF-8"));
+  EXPECT_THAT(error_of([] {
+                load_text("model: {path: \"${X}\"}", {{"X", "\xFF"}});
+              }),
+              HasSubstr("X is not valid UTF-8"));
   // What a variable holds is not looked at again.
   EXPECT_EQ(load_text("model: {path: \"${X}\"}", {{"X", "${Y}"}}).value.model.path, "${Y}");
 }
 
 TEST(References, the_process_environment_is_the_default) {
   ::setenv("VBON_TEST_REFERENCE", "from outside", 1);
-  EXPECT_EQ(load_config<Config>({.overrides = {"model.path='${VBON_TEST_REFERENCE}'"}}).value.model.path, "from outside");
+  EXPECT_EQ(load_config<Config>({.overrides = {"model.path='${VBON_TEST_REFERENCE}'"}}).value.model.path,
+            "from outside");
 }
 
 TEST(Secrets, are_in_no_text_and_in_no_message) {
