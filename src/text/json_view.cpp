@@ -1,0 +1,73 @@
+#include "text/json_view.hpp"
+
+#include <fmt/format.h>
+
+#include "vbon/base/error.hpp"
+
+namespace vbon::text {
+
+nlohmann::json parse_json(std::string_view bytes, const std::string& name) {
+  try {
+    return nlohmann::json::parse(bytes.begin(), bytes.end());
+  } catch (const nlohmann::json::exception& error) {
+    throw UserError("'{}' is not valid JSON: {}", name, error.what());
+  }
+}
+
+JsonView JsonView::at(std::string_view key) const {
+  if (!value_->is_object()) fail("an object is needed here");
+  const auto found = value_->find(key);
+  if (found == value_->end()) fail(fmt::format("the key '{}' is missing", key));
+  return {*found, fmt::format("{}.{}", place_, key)};
+}
+
+std::optional<JsonView> JsonView::find(std::string_view key) const {
+  if (!value_->is_object()) fail("an object is needed here");
+  const auto found = value_->find(key);
+  if (found == value_->end() || found->is_null()) return std::nullopt;
+  return JsonView(*found, fmt::format("{}.{}", place_, key));
+}
+
+std::vector<JsonView> JsonView::elements() const {
+  if (!value_->is_array()) fail("an array is needed here");
+  std::vector<JsonView> views;
+  views.reserve(value_->size());
+  for (std::size_t i = 0; i < value_->size(); ++i) views.emplace_back((*value_)[i], fmt::format("{}[{}]", place_, i));
+  return views;
+}
+
+std::string JsonView::string() const {
+  if (!value_->is_string()) fail("a string is needed here");
+  return value_->get<std::string>();
+}
+
+bool JsonView::boolean() const {
+  if (!value_->is_boolean()) fail("true or false is needed here");
+  return value_->get<bool>();
+}
+
+std::int64_t JsonView::integer(std::int64_t low, std::int64_t high) const {
+  if (!value_->is_number_integer()) fail("a whole number is needed here");
+  const bool too_large = value_->is_number_unsigned() && value_->get<std::uint64_t>() > std::uint64_t{INT64_MAX};
+  const std::int64_t number = too_large ? INT64_MAX : value_->get<std::int64_t>();
+  if (number < low || number > high) fail(fmt::format("{} is not between {} and {}", value_->dump(), low, high));
+  return number;
+}
+
+bool JsonView::boolean_or(std::string_view key, bool fallback) const {
+  const auto found = find(key);
+  return found ? found->boolean() : fallback;
+}
+
+std::string JsonView::string_or(std::string_view key, const std::string& fallback) const {
+  const auto found = find(key);
+  return found ? found->string() : fallback;
+}
+
+void JsonView::fail(const std::string& what) const { throw UserError("{}: {}", place_, what); }
+
+void JsonView::unsupported(std::string_view kind, std::string_view name, std::string_view supported) const {
+  fail(fmt::format("{} '{}' is not supported; supported: {}", kind, name, supported));
+}
+
+}  // namespace vbon::text

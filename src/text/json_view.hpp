@@ -1,0 +1,47 @@
+// A JSON value together with its place in its file, so that every complaint names both.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vbon::text {
+
+// Parses `bytes`; UserError naming `name` and the offset when they are not JSON.
+nlohmann::json parse_json(std::string_view bytes, const std::string& name);
+
+// Does not own the value: the parsed document outlives it.
+class JsonView {
+ public:
+  JsonView(const nlohmann::json& value, std::string place) : value_(&value), place_(std::move(place)) {}
+
+  const nlohmann::json& value() const { return *value_; }
+  const std::string& place() const { return place_; }  // "X/tokenizer.json: model.vocab"
+
+  JsonView at(std::string_view key) const;                   // UserError if it is missing
+  std::optional<JsonView> find(std::string_view key) const;  // nothing if missing or null
+  std::vector<JsonView> elements() const;                    // of an array
+  std::string type() const { return at("type").string(); }   // what every component has
+
+  std::string string() const;
+  bool boolean() const;
+  std::int64_t integer(std::int64_t low, std::int64_t high) const;
+  bool boolean_or(std::string_view key, bool fallback) const;
+  std::string string_or(std::string_view key, const std::string& fallback) const;
+
+  [[noreturn]] void fail(const std::string& what) const;  // UserError "place: what"
+  // "pre_tokenizer 'Metaspace' is not supported; supported: …"
+  [[noreturn]] void unsupported(std::string_view kind, std::string_view name, std::string_view supported) const;
+
+ private:
+  const nlohmann::json* value_;
+  std::string place_;
+};
+
+// Components nest by 'Sequence'; deeper than this is no real file.
+inline constexpr int kMaxNesting = 16;
+
+}  // namespace vbon::text
