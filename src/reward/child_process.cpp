@@ -128,7 +128,7 @@ void kill_orphans() {
     for (char* word = text.data(); *word != '\0';) {
       char* end = nullptr;
       const long pid = std::strtol(word, &end, 10);
-      if (end == word) break;
+      if (end == word || *end != ' ') break;  // also a number that the buffer cut: it would be another's
       if (pid > 1) ::kill(static_cast<pid_t>(pid), SIGKILL);
       word = end;
     }
