@@ -10,7 +10,8 @@
 
 namespace vbon {
 
-std::vector<Quantiles> enumerated_quantiles(std::span<const double> pi_ref, std::span<const double> rewards, Ties ties) {
+std::vector<Quantiles> enumerated_quantiles(std::span<const double> pi_ref, std::span<const double> rewards,
+                                            Ties ties) {
   check(pi_ref.size() == rewards.size() && !pi_ref.empty(), "a reward for every string");
   std::vector<std::size_t> order(pi_ref.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -50,8 +51,8 @@ double enumerated_kl(std::span<const double> log_pi, std::span<const double> log
   return kl;
 }
 
-double enumerated_objective(Objective objective, double n, std::span<const double> log_pi, std::span<const double> pi_ref,
-                            std::span<const Quantiles> quantiles) {
+double enumerated_objective(Objective objective, double n, std::span<const double> log_pi,
+                            std::span<const double> pi_ref, std::span<const Quantiles> quantiles) {
   check(log_pi.size() == pi_ref.size() && pi_ref.size() == quantiles.size(), "one entry a string");
   double value = 0;
   for (std::size_t i = 0; i < log_pi.size(); ++i) {

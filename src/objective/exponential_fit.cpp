@@ -1,5 +1,5 @@
-// Least squares of -a exp(-b x) to (reward, log F-hat): Levenberg-Marquardt on (log a, log b) of standardised rewards, from
-// the Gumbel distribution of maximum likelihood (exp of the curve is a Gumbel distribution function).
+// Least squares of -a exp(-b x) to (reward, log F-hat): Levenberg-Marquardt on (log a, log b) of standardised rewards,
+// from the Gumbel distribution of maximum likelihood (exp of the curve is a Gumbel distribution function).
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -16,7 +16,7 @@ struct Points {
 };
 
 struct Parameters {
-  double c;      // log a
+  double c;  // log a
   double log_b;
 };
 

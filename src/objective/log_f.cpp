@@ -49,8 +49,9 @@ struct LogFTable::Query {
 
 LogFTable::LogFTable(std::span<const float> sorted_rewards, std::int64_t num_prompts, Estimator estimator)
     : rewards_(sorted_rewards), num_prompts_(num_prompts), num_samples_(0), estimator_(estimator) {
-  check(num_prompts >= 1 && !sorted_rewards.empty() && sorted_rewards.size() % static_cast<std::size_t>(num_prompts) == 0,
-        "a table of [P, M] rewards");
+  check(
+      num_prompts >= 1 && !sorted_rewards.empty() && sorted_rewards.size() % static_cast<std::size_t>(num_prompts) == 0,
+      "a table of [P, M] rewards");
   num_samples_ = static_cast<std::int64_t>(sorted_rewards.size()) / num_prompts;
   for (std::int64_t p = 0; p < num_prompts; ++p) {
     const auto values = row(p);
@@ -66,7 +67,8 @@ LogFTable::LogFTable(std::span<const float> sorted_rewards, std::int64_t num_pro
   const auto excess = [](std::span<const float> r, bool high) {
     const std::size_t m = r.size();
     const auto at = [&](std::size_t i) { return static_cast<double>(high ? r[m - 1 - i] : r[i]); };
-    for (std::size_t k = std::max<std::size_t>(1, static_cast<std::size_t>(std::sqrt(static_cast<double>(m)))); k < m; ++k) {
+    for (std::size_t k = std::max<std::size_t>(1, static_cast<std::size_t>(std::sqrt(static_cast<double>(m)))); k < m;
+         ++k) {
       double sum = 0;
       for (std::size_t i = 0; i < k; ++i) sum += std::abs(at(i) - at(k));
       if (sum > 0) return sum / static_cast<double>(k);

@@ -92,7 +92,8 @@ at::Tensor score_with_eos_rule(const at::Tensor& score, const at::Tensor& finish
   return at::where(finished.to(at::kBool), score, score - config.missing_eos_penalty);
 }
 
-at::Tensor sampled_cost(const at::Tensor& logp, const at::Tensor& logp_ref, const at::Tensor& mask, CostWeights weights) {
+at::Tensor sampled_cost(const at::Tensor& logp, const at::Tensor& logp_ref, const at::Tensor& mask,
+                        CostWeights weights) {
   const at::Tensor cost = weights.kl * (logp - logp_ref).detach();
   return within(weights.entropy == 0 ? cost : cost - weights.entropy * logp.detach(), mask);
 }
@@ -171,8 +172,9 @@ PolicyLoss policy_loss(const at::Tensor& logp, const at::Tensor& logp_behavior, 
   const at::NoGradGuard no_grad;
   result.gradient = at::where(is_clipped, 0.0, plain.detach());
   const at::Tensor d = log_ratio.detach();
-  const auto [clipped, ratio_sum, largest, squares] = fetched<4>(
-      {is_clipped.sum(), within(ratio.detach(), mask).to(at::kDouble).sum(), d.abs().max(), (d * d).to(at::kDouble).sum()});
+  const auto [clipped, ratio_sum, largest, squares] =
+      fetched<4>({is_clipped.sum(), within(ratio.detach(), mask).to(at::kDouble).sum(), d.abs().max(),
+                  (d * d).to(at::kDouble).sum()});
   result.clipped = clipped;
   result.ratio_sum = ratio_sum;
   result.max_abs_log_ratio = largest;
@@ -182,7 +184,8 @@ PolicyLoss policy_loss(const at::Tensor& logp, const at::Tensor& logp_behavior, 
 
 ValueLoss value_loss(const at::Tensor& values, const at::Tensor& old_values, const at::Tensor& returns,
                      const at::Tensor& mask, double value_clip) {
-  const at::Tensor v = within(values, mask), old = within(old_values.detach(), mask), r = within(returns.detach(), mask);
+  const at::Tensor v = within(values, mask), old = within(old_values.detach(), mask),
+                   r = within(returns.detach(), mask);
   const at::Tensor error = v - r;
   if (value_clip == 0) return {.loss_sum = 0.5 * (error * error).sum(), .gradient = error.detach()};
   const at::Tensor moved = old + (v - old).clamp(-value_clip, value_clip);

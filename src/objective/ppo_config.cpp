@@ -45,22 +45,35 @@ std::vector<std::string> problems(const PpoConfig& c, LoopMethod method, std::in
   check_ranges(c, found);
   const bool critic = c.baseline == Baseline::critic_head || c.baseline == Baseline::critic_model;
   if (method == LoopMethod::vbon) {
-    if (c.kl_coef) found.push_back("ppo.kl_coef is given, but the KL weight of vbon follows from vbon.N: remove it, or set vbon.beta");
+    if (c.kl_coef)
+      found.push_back(
+          "ppo.kl_coef is given, but the KL weight of vbon follows from vbon.N: remove it, or set vbon.beta");
     if (c.adaptive_kl) found.push_back("ppo.adaptive_kl would change N during training: it is for method ppo only");
-    if (c.gamma != 1.0) found.push_back(fmt::format("ppo.gamma is {}, which discounts log F against the KL and so changes N: vbon needs 1", c.gamma));
-    if (c.whiten_rewards) found.push_back("ppo.whiten_rewards keeps the mean of the token rewards while it scales them, which rewards length: method ppo only");
+    if (c.gamma != 1.0)
+      found.push_back(
+          fmt::format("ppo.gamma is {}, which discounts log F against the KL and so changes N: vbon needs 1", c.gamma));
+    if (c.whiten_rewards)
+      found.push_back(
+          "ppo.whiten_rewards keeps the mean of the token rewards while it scales them, which rewards length: method "
+          "ppo only");
   }
   if (!critic && c.gamma != 1.0 && method != LoopMethod::vbon)
-    found.push_back(fmt::format("ppo.gamma is {}, but without a critic (ppo.baseline {}) it must be 1", c.gamma, enum_name(c.baseline)));
-  if (c.baseline == Baseline::rloo && samples_per_prompt < 2)
-    found.push_back(fmt::format("ppo.baseline is rloo, which needs 2 or more samples a prompt in a step, but there is {}: "
-                                "raise it, or use critic_head or none",
-                                samples_per_prompt));
-  if (c.whiten_rewards && !critic)
-    found.push_back(fmt::format("ppo.whiten_rewards needs a critic, but ppo.baseline is {}: switch it off (whiten_advantages does the same there)",
+    found.push_back(fmt::format("ppo.gamma is {}, but without a critic (ppo.baseline {}) it must be 1", c.gamma,
                                 enum_name(c.baseline)));
+  if (c.baseline == Baseline::rloo && samples_per_prompt < 2)
+    found.push_back(
+        fmt::format("ppo.baseline is rloo, which needs 2 or more samples a prompt in a step, but there is {}: "
+                    "raise it, or use critic_head or none",
+                    samples_per_prompt));
+  if (c.whiten_rewards && !critic)
+    found.push_back(
+        fmt::format("ppo.whiten_rewards needs a critic, but ppo.baseline is {}: switch it off (whiten_advantages does "
+                    "the same there)",
+                    enum_name(c.baseline)));
   if (c.whiten_rewards && c.kl_form == KlForm::exact)
-    found.push_back("ppo.whiten_rewards needs ppo.kl_form penalty: the gradient of the exact KL is outside the rewards, so its weight would change");
+    found.push_back(
+        "ppo.whiten_rewards needs ppo.kl_form penalty: the gradient of the exact KL is outside the rewards, so its "
+        "weight would change");
   return found;
 }
 

@@ -14,8 +14,7 @@ namespace {
 template <class E, std::size_t K>
 using Names = std::array<std::pair<E, std::string_view>, K>;
 
-constexpr Names<Objective, 3> kObjectives = {
-    {{Objective::exact, "exact"}, {Objective::L, "L"}, {Objective::L1, "L1"}}};
+constexpr Names<Objective, 3> kObjectives = {{{Objective::exact, "exact"}, {Objective::L, "L"}, {Objective::L1, "L1"}}};
 constexpr Names<Estimator, 4> kEstimators = {{{Estimator::add_one, "add_one"},
                                               {Estimator::harmonic, "harmonic"},
                                               {Estimator::interpolated, "interpolated"},
@@ -43,9 +42,10 @@ std::vector<std::string> problems(const VbonConfig& config) {
   if (config.objective == Objective::L1 && n_good && beta_good && (config.n || config.beta)) {
     const double n = target_n(config);
     if (n != std::round(n))
-      found.push_back(fmt::format(
-          "vbon.objective is L1, which is proven for integer N only, but N is {}: use an integer N, or objective L or exact",
-          n));
+      found.push_back(
+          fmt::format("vbon.objective is L1, which is proven for integer N only, but N is {}: use an integer N, or "
+                      "objective L or exact",
+                      n));
   }
   return found;
 }
@@ -54,9 +54,10 @@ std::vector<std::string> warnings(const VbonConfig& config, long long num_sample
   const double n = target_n(config);
   std::vector<std::string> found;
   if (static_cast<double>(num_samples) < 2.0 * n)
-    found.push_back(fmt::format("the pool has {} samples a prompt, too few for N = {:g}: its best samples decide alone; "
-                                "take at least {:.0f} samples a prompt or a smaller N",
-                                num_samples, n, std::ceil(2.0 * n)));
+    found.push_back(
+        fmt::format("the pool has {} samples a prompt, too few for N = {:g}: its best samples decide alone; "
+                    "take at least {:.0f} samples a prompt or a smaller N",
+                    num_samples, n, std::ceil(2.0 * n)));
   return found;
 }
 

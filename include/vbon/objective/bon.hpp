@@ -18,8 +18,8 @@ double log_bon_weight(double f_strict, double f, double n);
 // d log w_N / dN; decreasing in N (w_N is the likelihood of a grouped exponential variable with rate N).
 double log_bon_weight_slope(double f_strict, double f, double n);
 
-// log pi_bon = log( (F_strict + p)^N - F_strict^N ) of a string that ties with no other (Proposition 1, or a total order),
-// from log p and log F_strict: safe for log p = -800 and beside F_strict = 0 (log -inf).
+// log pi_bon = log( (F_strict + p)^N - F_strict^N ) of a string that ties with no other (Proposition 1, or a total
+// order), from log p and log F_strict: safe for log p = -800 and beside F_strict = 0 (log -inf).
 double log_pi_bon(double log_p, double log_f_strict, double n);
 
 // N and the KL weight of the matching reinforcement-learning problem: beta = 1 / (N - 1).
@@ -32,7 +32,8 @@ double bon_win_rate(double n);    // N / (N+1), against one reference sample
 double bon_mean_log_f(double n);  // E_bon[log F] = -1/N
 double bon_reverse_kl(double n);  // KL(ref || bon) = N - 1 - log N: the distance to BoN before training
 
-// The total order of appendix C: reward first, then token ids, lexicographically (a prefix comes before its extensions).
+// The total order of appendix C: reward first, then token ids, lexicographically (a prefix comes before its
+// extensions).
 std::strong_ordering total_order(float reward_a, std::span<const std::int32_t> tokens_a, float reward_b,
                                  std::span<const std::int32_t> tokens_b);
 

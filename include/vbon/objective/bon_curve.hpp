@@ -1,9 +1,11 @@
-// Best-of-N itself, estimated from the M pool samples of a prompt: the curve that every trained policy is compared with.
+// Best-of-N itself, estimated from the M pool samples of a prompt: the curve that every trained policy is compared
+// with.
 //
-// Integer N <= M: exact expectations over all subsets of N pool samples (unbiased, no further sampling). Real N, and N > M:
-// BoN of the pool's empirical distribution, P(the best is among the k lowest of m) = (k/m)^N.
-// Equal rewards share their weight equally. The win rate is taken against samples outside the subset (for real N: against
-// a sample that the distribution leaves out), ties half: comparing with the rest of the whole pool is biased upwards.
+// Integer N <= M: exact expectations over all subsets of N pool samples (unbiased, no further sampling). Real N, and N
+// > M: BoN of the pool's empirical distribution, P(the best is among the k lowest of m) = (k/m)^N. Equal rewards share
+// their weight equally (ties: uniform; a total order changes KL only, not reward and win rate). The win rate is taken
+// against samples outside the subset (for real N: against a sample that the distribution leaves out), ties half:
+// comparing with the rest of the whole pool is biased upwards.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +16,8 @@
 
 namespace vbon {
 
-// Probability of each sample to be the best of N, in the order given; sums to 1. Untied integer N: C(i-1,N-1) / C(M,N) for
-// the i-th lowest; real N: (i/M)^N - ((i-1)/M)^N.
+// Probability of each sample to be the best of N, in the order given; sums to 1. Untied integer N: C(i-1,N-1) / C(M,N)
+// for the i-th lowest; real N: (i/M)^N - ((i-1)/M)^N.
 std::vector<double> bon_weights(std::span<const float> rewards, double n);
 
 struct BonOfPool {

@@ -1,14 +1,17 @@
 // log F of a reward from a prompt's table: its M reference rewards, ascending, float32.
 //
 // With K_lt, K_le table rewards below r, and not above r:
-//   exact         the sample joins the table: F_strict = K_lt/(M+1), F = (K_le+1)/(M+1). Finite, and the mean of w_N over
-//                 samples exchangeable with the table is exactly 1. The objective `exact` uses this pair and nothing else.
+//   exact         the sample joins the table: F_strict = K_lt/(M+1), F = (K_le+1)/(M+1). Finite, and the mean of w_N
+//   over
+//                 samples exchangeable with the table is exactly 1. The objective `exact` uses this pair and nothing
+//                 else.
 //   add_one       log( (K_lt+1)/(M+1) ): biased towards 0 in the lower tail, floor -log(M+1), ceiling 0.
 //   harmonic      H_K - H_M, K = K_lt: bias sum_{j>M} (1-F)^j / j >= 0 only, floor -H_M.
-//   interpolated  log( (K_lt+u)/(M+1) ), u in (0, 1] the place of r between the two table rewards around it: the ECDF with
+//   interpolated  log( (K_lt+u)/(M+1) ), u in (0, 1] the place of r between the two table rewards around it: the ECDF
+//   with
 //                 straight lines between order statistics. Above the last reward 1-u decays exponentially with the mean
-//                 excess of the top sqrt(M) rewards over the next (the maximum-likelihood exponential tail); below the first
-//                 u does, down to 1/(M+1).
+//                 excess of the top sqrt(M) rewards over the next (the maximum-likelihood exponential tail); below the
+//                 first u does, down to 1/(M+1).
 //   exponential   -a exp(-b r), a, b > 0, fitted per prompt to (table reward, add_one) by least squares from the Gumbel
 //                 maximum-likelihood start. A table without two distinct rewards falls back to add_one.
 // interpolated and exponential never go below -2 log(M+1): the table says nothing about what lies there.
@@ -36,8 +39,8 @@ struct Quantiles {
 };
 
 struct LogF {
-  double log_f = 0;      // by the estimator, strict
-  Quantiles exact;       // for w_N
+  double log_f = 0;         // by the estimator, strict
+  Quantiles exact;          // for w_N
   bool at_floor = false;    // no table reward is below r
   bool at_ceiling = false;  // every table reward is below r
 };
@@ -50,7 +53,8 @@ TableCounts count_in_total_order(std::span<const float> rewards, std::span<const
 
 Quantiles exact_quantiles(TableCounts counts, std::int64_t num_samples);
 
-// f(x) = -exp(log_scale - rate * (x - centre)): the paper's -a exp(-b x) with b = rate, a = exp(log_scale + rate * centre).
+// f(x) = -exp(log_scale - rate * (x - centre)): the paper's -a exp(-b x) with b = rate, a = exp(log_scale + rate *
+// centre).
 struct ExponentialFit {
   double log_scale = 0;
   double rate = 0;  // > 0; 0: not fitted (fall back to add_one)
@@ -72,8 +76,8 @@ class LogFTable {
   // Of a new sample's reward; `counts` where a total order breaks ties.
   LogF of(std::int64_t prompt, float reward) const;
   LogF of(std::int64_t prompt, float reward, TableCounts counts) const;
-  // Of a reward that is one of the row's own M: against the other M - 1 (M >= 2). The counts include the sample itself in
-  // le. The tail and exponential fits keep it: they are smooth in one sample of M.
+  // Of a reward that is one of the row's own M: against the other M - 1 (M >= 2). The counts include the sample itself
+  // in le. The tail and exponential fits keep it: they are smooth in one sample of M.
   LogF of_own(std::int64_t prompt, float reward) const;
   LogF of_own(std::int64_t prompt, float reward, TableCounts counts) const;
 

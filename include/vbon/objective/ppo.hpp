@@ -7,14 +7,15 @@
 // Averages are over the whole batch of all learners: functions here return sums, or take the count that the caller has
 // summed over ranks. Dividing by a local count would weight tokens by the rank or micro-batch that they fell into.
 //
-// KL weight and whitening. The policy gradient maximises E[score] - kl * KL - entropy * H with one ratio between its terms:
-// that ratio is what N (or kl_coef) means. Whitening multiplies advantages by 1/sd, so a KL term that stands outside them
-// would keep its own size, i.e. have the weight kl * sd against them: another N, drifting with sd. Hence
-//   penalty  the cost log pi/pi_ref of each sampled token is part of its reward, so it is whitened with everything else;
-//   exact    the cost is the exact KL of each step. What an action changes about later steps is part of its reward, and the
-//            direct gradient of KL at the step itself is added to the loss with weight kl * Whitening::factor, normalised
-//            by the same token count as the policy loss (direct_weights below). The sum is the gradient of the same
-//            objective, times factor.
+// KL weight and whitening. The policy gradient maximises E[score] - kl * KL - entropy * H with one ratio between its
+// terms: that ratio is what N (or kl_coef) means. Whitening multiplies advantages by 1/sd, so a KL term that stands
+// outside them would keep its own size, i.e. have the weight kl * sd against them: another N, drifting with sd. Hence
+//   penalty  the cost log pi/pi_ref of each sampled token is part of its reward, so it is whitened with everything
+//   else; exact    the cost is the exact KL of each step. What an action changes about later steps is part of its
+//   reward, and the
+//            direct gradient of KL at the step itself is added to the loss with weight kl * Whitening::factor,
+//            normalised by the same token count as the policy loss (direct_weights below). The sum is the gradient of
+//            the same objective, times factor.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -62,11 +63,13 @@ struct CostWeights {
   double kl = 0;
   double entropy = 0;  // only objective L1 has one
 };
-at::Tensor sampled_cost(const at::Tensor& logp, const at::Tensor& logp_ref, const at::Tensor& mask, CostWeights weights);
+at::Tensor sampled_cost(const at::Tensor& logp, const at::Tensor& logp_ref, const at::Tensor& mask,
+                        CostWeights weights);
 at::Tensor exact_cost(const at::Tensor& kl, const at::Tensor& entropy, const at::Tensor& mask, CostWeights weights);
 
 // Rewards [B, T] of the tokens: minus the cost that each action answers for (penalty: its own; exact: that of the next
-// step, since its own is paid by the direct gradient), and the score at the response's last token, ended by itself or cut.
+// step, since its own is paid by the direct gradient), and the score at the response's last token, ended by itself or
+// cut.
 at::Tensor token_rewards(const at::Tensor& score, const at::Tensor& cost, const at::Tensor& mask, KlForm form);
 
 // ---- advantages
@@ -89,19 +92,19 @@ at::Tensor leave_one_out(const at::Tensor& values, std::int64_t samples_per_prom
 Advantages sequence_advantages(const at::Tensor& score, const at::Tensor& cost, const at::Tensor& mask, KlForm form,
                                Baseline baseline, std::int64_t samples_per_prompt);
 
-// Weights of the direct gradients of KL_t and H_t (both summed over tokens and divided by the policy loss's count); zero
-// for the penalty form.
+// Weights of the direct gradients of KL_t and H_t (both summed over tokens and divided by the policy loss's count);
+// zero for the penalty form.
 CostWeights direct_weights(CostWeights weights, KlForm form, const Whitening& of_advantages);
 
 // ---- losses: sums over the mask; divide by the global count
 
 struct PolicyLoss {
-  at::Tensor loss_sum;            // scalar: sum of max(-A ratio, -A clamp(ratio, 1 -+ clip)); differentiable in logp
-  at::Tensor gradient;            // [B, T], d loss_sum / d logp, for callers with a backward pass of their own
-  double clipped = 0;             // tokens whose clipped branch is the larger loss
-  double ratio_sum = 0;           // sum of pi / pi_behavior
-  double max_abs_log_ratio = 0;   // 0 in the first minibatch of the first epoch if sampler and learner agree
-  double squared_log_ratio = 0;   // sum; half its mean is the k2 estimate of KL(behavior || pi)
+  at::Tensor loss_sum;           // scalar: sum of max(-A ratio, -A clamp(ratio, 1 -+ clip)); differentiable in logp
+  at::Tensor gradient;           // [B, T], d loss_sum / d logp, for callers with a backward pass of their own
+  double clipped = 0;            // tokens whose clipped branch is the larger loss
+  double ratio_sum = 0;          // sum of pi / pi_behavior
+  double max_abs_log_ratio = 0;  // 0 in the first minibatch of the first epoch if sampler and learner agree
+  double squared_log_ratio = 0;  // sum; half its mean is the k2 estimate of KL(behavior || pi)
 };
 PolicyLoss policy_loss(const at::Tensor& logp, const at::Tensor& logp_behavior, const at::Tensor& advantages,
                        const at::Tensor& mask, double clip);
@@ -120,8 +123,8 @@ double explained_variance(const Moments& residuals, const Moments& returns);
 
 // ---- KL coefficient of method ppo
 
-// The next coefficient after a step of num_responses with mean KL `observed` (nats a response): proportional control with
-// the error clipped to +-20 %.
+// The next coefficient after a step of num_responses with mean KL `observed` (nats a response): proportional control
+// with the error clipped to +-20 %.
 double adapted_kl_coef(double kl_coef, double observed, double target, double horizon, std::int64_t num_responses);
 // kl_coef, or its default.
 double initial_kl_coef(const PpoConfig& config);

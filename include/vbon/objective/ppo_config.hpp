@@ -42,7 +42,8 @@ struct PpoConfig {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.clip, {.name = "clip", .help = "the probability ratio's advantage is clipped outside 1 -+ clip, > 0"});
-    v(c.value_clip, {.name = "value_clip", .help = "values move at most this far from those of the rollout; 0: no limit"});
+    v(c.value_clip,
+      {.name = "value_clip", .help = "values move at most this far from those of the rollout; 0: no limit"});
     v(c.value_coef, {.name = "value_coef", .help = "weight of the value loss beside the policy loss"});
     v(c.gamma, {.name = "gamma", .help = "discount a token, in (0, 1]; must be 1 for vbon and for rloo or none"});
     v(c.lam, {.name = "lam", .help = "lambda of generalised advantage estimation, in [0, 1]; critics only"});
@@ -64,10 +65,11 @@ struct PpoConfig {
     v(c.whiten_rewards, {.name = "whiten_rewards",
                          .help = "give token rewards (KL penalty included) variance 1; method ppo with a critic and "
                                  "kl_form penalty"});
-    v(c.missing_eos, {.name = "missing_eos",
-                      .help = "responses cut at the length limit: as_is (scored like any other) or penalty"});
-    v(c.missing_eos_penalty, {.name = "missing_eos_penalty", .help = "subtracted from the score (after vbon.scale) of "
-                                                                     "a cut response when missing_eos is penalty"});
+    v(c.missing_eos,
+      {.name = "missing_eos", .help = "responses cut at the length limit: as_is (scored like any other) or penalty"});
+    v(c.missing_eos_penalty, {.name = "missing_eos_penalty",
+                              .help = "subtracted from the score (after vbon.scale) of "
+                                      "a cut response when missing_eos is penalty"});
   }
 };
 
@@ -75,7 +77,8 @@ struct PpoConfig {
 enum class LoopMethod { vbon, ppo };
 
 // What is wrong, one message a fault; empty: the section can be used. Everything that would change N behind the user's
-// back (a KL weight of its own, an adaptive one, discounting, whitened rewards) is refused for vbon. samples_per_prompt: of an online step.
+// back (a KL weight of its own, an adaptive one, discounting, whitened rewards) is refused for vbon.
+// samples_per_prompt: of an online step.
 std::vector<std::string> problems(const PpoConfig& config, LoopMethod method, std::int64_t samples_per_prompt);
 
 }  // namespace vbon

@@ -1,4 +1,5 @@
-// The statistics of an evaluation: means with standard errors over prompts, bootstrap intervals, win rates, classifiers.
+// The statistics of an evaluation: means with standard errors over prompts, bootstrap intervals, win rates,
+// classifiers.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,9 @@ struct Interval {
   double low = 0;
   double high = 0;
 };
-// Percentile bootstrap of the mean over prompts: `resamples` draws with replacement from a stream of Purpose::bootstrap.
-// The same stream for two quantities of the same prompts draws the same prompts: their intervals are paired.
+// Percentile bootstrap of the mean over prompts: `resamples` draws with replacement from a stream of
+// Purpose::bootstrap. The same stream for two quantities of the same prompts draws the same prompts: their intervals
+// are paired.
 Interval bootstrap_mean(std::span<const double> values, const RandomStream& stream, double level = 0.95,
                         int resamples = 2000);
 

@@ -30,7 +30,8 @@ struct VbonConfig {
 
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.n, {.name = "N", .help = "the N of Best-of-N, a real number >= 1 (give this or beta); 1: stay at the reference"});
+    v(c.n,
+      {.name = "N", .help = "the N of Best-of-N, a real number >= 1 (give this or beta); 1: stay at the reference"});
     v(c.beta, {.name = "beta", .help = "weight of the KL term against log F, > 0: another way to give N = 1/beta + 1"});
     v(c.objective, {.name = "objective",
                     .help = "exact: -KL to the BoN distribution, ties included; L: lower bound (N-1) E log F - KL; "
@@ -38,10 +39,12 @@ struct VbonConfig {
     v(c.estimator, {.name = "estimator",
                     .help = "log F from the pool, for L and L1 (exact has its own form): add_one, harmonic, "
                             "interpolated or exponential"});
-    v(c.ties, {.name = "ties", .help = "equal rewards: uniform (any of the tied may be the best) or total_order "
-                                       "(reward, then token ids)"});
-    v(c.scale, {.name = "scale", .help = "factor on the whole objective, which is written in nats; default 1/(N-1), "
-                                         "which makes the KL weight beta"});
+    v(c.ties, {.name = "ties",
+               .help = "equal rewards: uniform (any of the tied may be the best) or total_order "
+                       "(reward, then token ids)"});
+    v(c.scale, {.name = "scale",
+                .help = "factor on the whole objective, which is written in nats; default 1/(N-1), "
+                        "which makes the KL weight beta"});
   }
 };
 

@@ -31,6 +31,7 @@ for _name in _names:
 INVALID_LOGPROB = trl_ppo.INVALID_LOGPROB
 _trainer = next(n for n in _module.body if getattr(n, "name", None) == "PPOTrainer")
 _train = next(n for n in _trainer.body if getattr(n, "name", None) == "train")
+torch.set_default_dtype(torch.float64)  # quotients of its integer counts are in the default type
 SOURCE = ast.get_source_segment(_file.read_text(), _train)
 
 

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -139,9 +141,9 @@ TEST(Estimators, have_the_known_bias_and_spread) {
     double f, add_one_bias, add_one_sd, harmonic_bias, harmonic_sd;  // NaN: not published
   };
   const double none = std::numeric_limits<double>::quiet_NaN();
-  for (const Row& row : {Row{100, .02, .277, .508, .047, .650}, Row{100, .1, .0455, .291, 0, .308},
-                         Row{100, .5, .0050, none, 0, none}, Row{32, .1, .149, none, .008, none},
-                         Row{600, .02, .041, none, 0, none}}) {
+  for (const Row& row :
+       {Row{100, .02, .277, .508, .047, .650}, Row{100, .1, .0455, .291, 0, .308}, Row{100, .5, .0050, none, 0, none},
+        Row{32, .1, .149, none, .008, none}, Row{600, .02, .041, none, 0, none}}) {
     std::vector<float> rewards(static_cast<std::size_t>(row.m));
     std::iota(rewards.begin(), rewards.end(), 0.f);
     const auto moments = [&](Estimator e) {
@@ -169,6 +171,63 @@ TEST(Estimators, have_the_known_bias_and_spread) {
     for (int j = row.m + 1; j < row.m + 20000; ++j) tail += std::pow(1 - row.f, j) / j;
     EXPECT_NEAR(harmonic_bias, tail, 1e-9);
   }
+}
+
+TEST(Estimators, converge_to_log_f_as_the_table_grows) {
+  test::Cases cases;
+  const auto rewards = sorted_normals(cases, 100000);
+  for (const Estimator e : {Estimator::add_one, Estimator::harmonic, Estimator::interpolated}) {
+    const LogFTable table(rewards, 1, e);
+    for (const double x : {-1.5, -0.3, 0.0, 1.2, 2.5}) {
+      const double f = 0.5 * std::erfc(-x / std::sqrt(2.0));
+      // Five standard errors of log of a binomial share, and the estimators' own bias of order 1 / (M F).
+      const double tolerance = 5 * std::sqrt((1 - f) / (f * 1e5)) + 1e-4;
+      EXPECT_NEAR(table.of(0, static_cast<float>(x)).log_f, std::log(f), tolerance);
+    }
+  }
+  // The exponential curve is the right family for Gumbel rewards: F = exp(-exp(-(x - 1) / 2)).
+  std::vector<float> gumbels;
+  for (int i = 0; i < 100000; ++i) gumbels.push_back(static_cast<float>(1 - 2 * std::log(-std::log(cases.uniform()))));
+  std::sort(gumbels.begin(), gumbels.end());
+  const LogFTable table(gumbels, 1, Estimator::exponential);
+  for (const float x : {-1.f, 0.f, 2.f, 6.f}) {
+    const double log_f = -std::exp(-(x - 1) / 2);
+    EXPECT_NEAR(table.of(0, x).log_f, log_f, 0.05 * -log_f);
+  }
+}
+
+// The optimum of L with a table, q(u) ~ F-hat(u)^(N-1), against true BoN, at fewer samples than N: steps lose most.
+TEST(Estimators, interpolation_brings_the_optimum_of_l_nearer_to_bon) {
+  test::Cases cases;
+  const double n = 100;
+  const int grid = 4000, tables = 20;
+  std::vector<float> quantile;  // of the normal distribution at (i + .5) / grid
+  for (int i = 0; i < grid; ++i) {
+    double low = -6, high = 6;
+    for (int k = 0; k < 50; ++k) {
+      const double middle = (low + high) / 2;
+      (0.5 * std::erfc(-middle / std::sqrt(2.0)) < (i + 0.5) / grid ? low : high) = middle;
+    }
+    quantile.push_back(static_cast<float>(low));
+  }
+  double add_one = 0, interpolated = 0;
+  for (int t = 0; t < tables; ++t) {
+    const auto rewards = sorted_normals(cases, 32);
+    const auto distance = [&](Estimator e) {
+      const LogFTable table(rewards, 1, e);
+      double total = 0, mean = 0;
+      for (int i = 0; i < grid; ++i) {
+        const double q = std::exp((n - 1) * table.of(0, quantile[static_cast<std::size_t>(i)]).log_f);
+        total += q / grid;
+        mean += q / grid * (std::log(q) - std::log(n) - (n - 1) * std::log((i + 0.5) / grid));
+      }
+      return mean / total - std::log(total);
+    };
+    add_one += distance(Estimator::add_one) / tables;
+    interpolated += distance(Estimator::interpolated) / tables;
+  }
+  EXPECT_GT(add_one, 0.5);
+  EXPECT_LT(interpolated, 0.75 * add_one);
 }
 
 TEST(ExactQuantiles, give_weights_of_mean_one_over_exchangeable_samples) {
@@ -223,9 +282,9 @@ TEST(LogFTable, leave_one_out_equals_the_table_without_the_sample) {
 
 TEST(LogFTable, ranks_decide_alone_in_add_one_harmonic_and_exact) {
   test::Cases cases;
-  const std::vector<float (*)(float)> maps = {
-      [](float x) { return 3.f * x - 7.f; }, [](float x) { return std::exp(x); }, [](float x) { return std::atan(x); },
-      [](float x) { return x * x * x; }};
+  const std::vector<float (*)(float)> maps = {[](float x) { return 3.f * x - 7.f; },
+                                              [](float x) { return std::exp(x); }, [](float x) { return std::atan(x); },
+                                              [](float x) { return x * x * x; }};
   int compared = 0;
   for (int i = 0; i < 200; ++i) {
     const int m = 1 + cases.below(60);
