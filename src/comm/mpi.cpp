@@ -177,6 +177,8 @@ MpiRuntime::MpiRuntime(int& argc, char**& argv, WaitOptions options) : exception
   int initialised = 0;
   VBON_MPI(MPI_Initialized, &initialised);
   check(initialised == 0, "one MpiRuntime a process");
+  // Started without a launcher, Open MPI would start a daemon of its own, for spawning processes, which nobody does here.
+  ::setenv("OMPI_MCA_ess_singleton_isolated", "1", /*overwrite=*/0);
   int provided = MPI_THREAD_SINGLE;
   VBON_MPI(MPI_Init_thread, &argc, &argv, MPI_THREAD_SERIALIZED, &provided);
   if (provided < MPI_THREAD_SERIALIZED) throw EnvironmentError("this MPI library was built without thread support");
@@ -203,7 +205,10 @@ MpiRuntime::~MpiRuntime() {
 void MpiRuntime::abort(int code, const std::string& message) {
   if (!message.empty()) log::error("{}", message);
   log::flush();
-  if (world_ && world_->size() == 1) std::_Exit(code);
+  if (world_ && world_->size() == 1) {
+    MPI_Finalize();  // waits for nobody, and takes away what MPI keeps on disk
+    std::_Exit(code);
+  }
   MPI_Abort(MPI_COMM_WORLD, code);
   std::_Exit(code);
 }
