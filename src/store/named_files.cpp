@@ -13,7 +13,7 @@
 namespace vbon {
 
 void remove_ours(const fs::path& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR && errno != EISDIR)
     throw_output_error(errno, "remove", path.string());
 }
 

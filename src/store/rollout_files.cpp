@@ -1,7 +1,7 @@
 #include "vbon/store/rollout_files.hpp"
 
 #include <algorithm>
-#include <array>
+#include <cstdio>
 #include <optional>
 
 #include "store/named_files.hpp"

@@ -1,0 +1,129 @@
+#include "vbon/store/lock.hpp"
+
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "store/descriptor.hpp"
+#include "store/strict_json.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/base/files.hpp"
+#include "vbon/base/log.hpp"
+
+namespace vbon {
+namespace {
+
+constexpr int kAttempts = 100;  // a holder may let go, or another may take over, between two looks
+
+std::string text_of(const LockHolder& holder) {
+  return nlohmann::ordered_json{
+             {"host", holder.host}, {"pid", holder.pid}, {"job", holder.job}, {"started", holder.started}}
+             .dump() +
+         "\n";
+}
+
+// Who the file says has it; all empty when it is cut or no lock of ours (its holder died while writing).
+LockHolder read_holder(const fs::path& path) {
+  LockHolder holder;
+  try {
+    const nlohmann::json json = parse_strict_json(read_file(path, 1 << 16), 1, "'" + path.string() + "'");
+    holder.host = json.at("host").get<std::string>();
+    holder.pid = json.at("pid").get<std::int64_t>();
+    holder.job = json.at("job").get<std::string>();
+    holder.started = json.at("started").get<std::string>();
+  } catch (const nlohmann::json::exception&) {
+    return {};
+  } catch (const UserError&) {
+    return {};
+  }
+  return holder;
+}
+
+bool is_dead(const LockHolder& holder) {
+  return holder.host == host_name() && holder.pid > 0 && ::kill(static_cast<pid_t>(holder.pid), 0) != 0 && errno == ESRCH;
+}
+
+// Whether the open file is still the one of that name (and not one that its holder has removed).
+bool is_current(int fd, const fs::path& path) {
+  struct stat open_file = {}, named = {};
+  return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named) == 0 && open_file.st_ino == named.st_ino &&
+         open_file.st_dev == named.st_dev;
+}
+
+void write_holder(int fd, const LockHolder& holder, const fs::path& path) {
+  const std::string text = text_of(holder);
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
+      ::fsync(fd) != 0)
+    throw_output_error(errno, "write", path.string());
+}
+
+[[noreturn]] void refuse(const fs::path& path, const LockHolder& holder) {
+  throw UserError("'{}' is locked: process {} on {}{} has been at work on it since {}. Wait for it or stop it; if it is "
+                  "gone, remove '{}'",
+                  path.parent_path().string(), holder.pid, holder.host.empty() ? "an unknown host" : holder.host,
+                  holder.job.empty() ? "" : fmt::format(" (job {})", holder.job),
+                  holder.started.empty() ? "an unknown time" : holder.started, path.string());
+}
+
+enum class Flock { taken, held_by_another, unsupported };
+
+Flock try_flock(int fd, const fs::path& path) {
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return Flock::taken;
+  if (errno == EWOULDBLOCK) return Flock::held_by_another;
+  if (errno == ENOSYS || errno == ENOTSUP || errno == ENOLCK || errno == EINVAL) return Flock::unsupported;
+  throw_output_error(errno, "lock", path.string());
+}
+
+}  // namespace
+
+struct FileLock::Held {
+  fs::path path;
+  Descriptor file;
+  ~Held() {
+    if (file.fd() >= 0 && is_current(file.fd(), path)) ::unlink(path.c_str());
+  }
+};
+
+FileLock::FileLock(const fs::path& path, LockHolder holder) : held_(std::make_unique<Held>()) {
+  if (holder.host.empty()) holder.host = host_name();
+  holder.pid = ::getpid();
+  holder.started = utc_now();
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    Descriptor file(path, O_RDWR | O_CREAT | O_EXCL);
+    const bool made = file.fd() >= 0;
+    if (!made && errno != EEXIST) throw_output_error(errno, "create", path.string());
+    if (!made) file = Descriptor(path, O_RDWR);
+    if (!made && file.fd() < 0) {
+      if (errno == ENOENT) continue;  // let go since
+      throw_output_error(errno, "open", path.string());
+    }
+    const Flock flock = try_flock(file.fd(), path);
+    const LockHolder before = made ? LockHolder{} : read_holder(path);
+    if (flock == Flock::held_by_another) refuse(path, before);
+    if (flock == Flock::unsupported && !made && !is_dead(before)) refuse(path, before);
+    if (!is_current(file.fd(), path)) continue;
+    if (!made)
+      log::warn("taking over the lock '{}' that process {} on {} left behind", path.string(), before.pid, before.host);
+    write_holder(file.fd(), holder, path);
+    held_->path = path;
+    held_->file = std::move(file);
+    return;
+  }
+  throw EnvironmentError("'{}' changes hands all the time; try again", path.string());
+}
+
+FileLock::FileLock(FileLock&&) noexcept = default;
+FileLock& FileLock::operator=(FileLock&&) noexcept = default;
+FileLock::~FileLock() = default;
+const fs::path& FileLock::path() const { return held_->path; }
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : "unknown";
+}
+
+}  // namespace vbon
