@@ -635,11 +635,14 @@ H5File H5File::create(const std::string& name) {
 std::span<const std::byte> H5File::image() {
   check(origin_->writing, "only a new file has an image");
   VBON_H5(*origin_, H5Fflush, file_.id(), H5F_SCOPE_GLOBAL);
-  hsize_t size = 0;
-  VBON_H5(*origin_, H5Fget_filesize, file_.id(), &size);
+  // The end of what is used, which HDF5 1.10 counts from behind the free bytes; the driver's block is longer.
+  const ssize_t used = VBON_H5(*origin_, H5Fget_file_image, file_.id(), nullptr, std::size_t{0});
+  hsize_t block = 0;
+  VBON_H5(*origin_, H5Fget_filesize, file_.id(), &block);
+  const auto size = std::min(static_cast<std::size_t>(used + kH5FreeBytes), static_cast<std::size_t>(block));
   void** memory = nullptr;  // the driver keeps the file in one block and tells where its address is
   VBON_H5(*origin_, H5Fget_vfd_handle, file_.id(), H5P_DEFAULT, reinterpret_cast<void**>(&memory));
-  return {static_cast<const std::byte*>(*memory), static_cast<std::size_t>(size)};
+  return {static_cast<const std::byte*>(*memory), size};
 }
 
 H5File H5File::open(const fs::path& path) {

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <random>
 
+#include "vbon/store/eval_file.hpp"
 #include "vbon/store/pool.hpp"
+#include "vbon/store/rollouts.hpp"
 
 namespace vbon {
 
@@ -57,6 +59,56 @@ inline PoolHeader example_pool_header(std::int64_t m = 4, std::int64_t t = 5) {
   header.reward_output = "log_prob";
   header.seconds = 1.25;
   return header;
+}
+
+// `stage` decides which columns are filled.
+inline RolloutBatch example_rollouts(std::int64_t first_prompt, std::int64_t prompts, RolloutStage stage) {
+  const SampleBlock block = example_block(first_prompt, prompts);
+  RolloutBatch batch;
+  batch.max_new_tokens = block.samples.max_new_tokens;
+  const auto t = static_cast<std::size_t>(batch.max_new_tokens);
+  batch.tokens = block.samples.tokens;
+  batch.length = block.samples.length;
+  batch.finished = block.samples.finished;
+  for (std::size_t i = 0; i < batch.length.size(); ++i) {
+    batch.prompt_id.push_back(block.prompts.id[i / 4]);
+    batch.sample.push_back(static_cast<std::int32_t>(i % 4));
+    batch.weights_version.push_back(3);
+    batch.attempt.push_back(1);
+    batch.source.push_back((block.prompts.id[i / 4] + static_cast<std::int64_t>(i % 4)) % 7 == 6 ? 1 : 0);
+    for (std::size_t k = 0; k < t; ++k)
+      batch.logp_behavior.push_back(k < static_cast<std::size_t>(batch.length[i]) ? -0.25f * static_cast<float>(k + 1)
+                                                                                  : std::nanf(""));
+  }
+  if (stage == RolloutStage::sampled) return batch;
+  batch.reward = block.rewards.at("main");
+  if (stage == RolloutStage::scored) return batch;
+  for (auto* column : {&batch.logp_reference, &batch.kl, &batch.entropy, &batch.advantage}) *column = batch.logp_behavior;
+  batch.log_f = batch.reward;
+  batch.at_floor.assign(batch.reward.size(), 1);
+  return batch;
+}
+
+inline EvalFile example_eval() {
+  EvalFile eval;
+  eval.header.provenance = example_pool_header().provenance;
+  eval.header.provenance.pool_sha256 = std::string(64, 'e');
+  eval.header.method = "vbon";
+  eval.header.n = 4;
+  eval.header.beta = 1.0 / 3;
+  eval.header.training_seed = 1;
+  eval.header.evaluation_seed = 2;
+  eval.header.bootstrap_seed = 3;
+  eval.header.temperature = 0.7;
+  eval.header.checkpoint_sha256 = std::string(64, 'f');
+  eval.header.checkpoint_step = 32;
+  eval.header.eos_ids = {kEos};
+  eval.block = example_block(0, 3);
+  eval.kl.assign(12, 0.5f);
+  eval.win = {0.25, 0.5, 1.0};
+  eval.bon = {{1, 2, 4}, {0, 0.19, 0.64}, {0.5, 0.66, 0.8}, {-1, -0.9, -0.7}, {0.01, 0.02, 0.03}};
+  eval.summary = {{"win", 0.58}, {"kl", 0.5}, {"evaluator", std::nan("")}};
+  return eval;
 }
 
 }  // namespace vbon

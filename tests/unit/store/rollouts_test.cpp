@@ -1,0 +1,119 @@
+#include "vbon/store/rollout_files.hpp"
+
+#include <functional>
+
+#include "examples.hpp"
+#include "temp_folder.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/store/h5_commit.hpp"
+
+namespace vbon {
+namespace {
+
+using RolloutTest = TempFolder;
+
+RolloutHeader header_of(std::int64_t step, std::int64_t chunk = -1, std::int64_t num_chunks = 2) {
+  RolloutHeader header;
+  header.provenance.run_id = "run";
+  header.step = step;
+  header.chunk = chunk;
+  header.num_chunks = num_chunks;
+  return header;
+}
+
+TEST_F(RolloutTest, chunks_join_into_a_step_and_go) {
+  const RolloutFiles files(folder_);
+  std::vector<RolloutBatch> read;
+  for (const RolloutStage stage : {RolloutStage::sampled, RolloutStage::scored}) {
+    read.clear();
+    for (std::int64_t chunk = 0; chunk < 2; ++chunk) {
+      const RolloutBatch batch = example_rollouts(chunk * 3, 3, stage);
+      const std::string sha256 = files.write_chunk(stage, header_of(7, chunk), batch);
+      read.push_back(files.read_chunk(stage, 7, chunk, sha256));
+      EXPECT_EQ(first_difference(read.back(), batch), "");
+      EXPECT_THROW(files.read_chunk(stage, 7, chunk, std::string(64, '0')), UserError);
+    }
+  }
+  EXPECT_EQ(num_files(), 4u);
+  EXPECT_EQ(first_difference(concatenate(read), example_rollouts(0, 6, RolloutStage::scored)), "");
+  const RolloutBatch step = example_rollouts(0, 6, RolloutStage::learned);
+  files.write_step(header_of(7), step);
+  EXPECT_EQ(num_files(), 1u);
+  const Rollouts back = files.read_step(7);
+  EXPECT_EQ(back.header.step, 7);
+  EXPECT_EQ(back.batch.tokens, step.tokens);
+  EXPECT_EQ(back.batch.log_f, step.log_f);
+  // What was not measured is there as NaN or 0.
+  EXPECT_TRUE(std::isnan(back.batch.value.at(0)));
+  EXPECT_EQ(back.batch.value.size(), step.tokens.size());
+  EXPECT_TRUE(std::isnan(back.batch.evaluator.at(5)));
+  EXPECT_EQ(back.batch.at_ceiling.at(5), 0);
+}
+
+TEST_F(RolloutTest, the_attempt_does_not_enter_the_checksum_and_everything_else_does) {
+  RolloutBatch batch = example_rollouts(0, 2, RolloutStage::learned);
+  const std::string sha256 = write_rollouts(folder_ / "a.h5", RolloutStage::learned, header_of(1), batch);
+  batch.attempt.assign(batch.attempt.size(), 2);
+  RolloutHeader later = header_of(1);
+  later.provenance.attempt = 2;
+  later.provenance.created_utc = "2031-01-01T00:00:00Z";
+  EXPECT_EQ(write_rollouts(folder_ / "b.h5", RolloutStage::learned, later, batch), sha256);
+  batch.logp_behavior[0] = std::nextafter(batch.logp_behavior[0], 0.0f);
+  EXPECT_NE(write_rollouts(folder_ / "c.h5", RolloutStage::learned, later, batch), sha256);
+  EXPECT_EQ(first_difference(batch, example_rollouts(0, 2, RolloutStage::learned)), "logp_behavior");
+}
+
+TEST_F(RolloutTest, keep_and_clean_touch_only_what_we_can_name) {
+  const RolloutFiles files(folder_, Keep::last_of(2));
+  for (std::int64_t step = 1; step <= 5; ++step)
+    files.write_step(header_of(step), example_rollouts(0, 1, RolloutStage::learned));
+  EXPECT_EQ(files.steps(), (std::vector<std::int64_t>{4, 5}));
+  files.write_chunk(RolloutStage::sampled, header_of(6, 1), example_rollouts(0, 1, RolloutStage::sampled));
+  const std::vector<std::string> theirs = {"step-00000001.h5.bak", "notes.txt", "step-1.h5", "step-00000006.chunk-1.sampled.h5",
+                                           ".other.tmp"};
+  for (const std::string& name : theirs) write_raw(folder_ / name, "x");
+  write_raw(folder_ / ".step-00000006.chunk-00000.scored.h5.tmp", "torn");
+  write_raw(folder_ / ".step-00000006.h5.tmp", "torn");
+  files.clean();
+  EXPECT_EQ(files.steps(), (std::vector<std::int64_t>{4, 5}));
+  EXPECT_EQ(num_files(), 2 + theirs.size());
+  EXPECT_EQ(files.unknown_files().size(), theirs.size());
+}
+
+TEST_F(RolloutTest, sequences_that_contradict_themselves_are_refused) {
+  using Mistake = std::function<void(RolloutBatch&)>;
+  const std::vector<Mistake> mistakes = {
+      [](RolloutBatch& b) { b.tokens[0] = -1; },
+      [](RolloutBatch& b) { b.length[0] = 9; },
+      [](RolloutBatch& b) { b.length.pop_back(); },
+      [](RolloutBatch& b) { b.source[0] = 2; },
+      [](RolloutBatch& b) { b.finished[0] = 3; },
+      [](RolloutBatch& b) { b.logp_behavior[0] = std::nanf(""); },
+      [](RolloutBatch& b) { b.logp_behavior.clear(); },
+      [](RolloutBatch& b) { b.kl[0] = INFINITY; },
+      [](RolloutBatch& b) { b.kl.pop_back(); },
+      [](RolloutBatch& b) { b.reward[1] = std::nanf(""); },
+      [](RolloutBatch& b) { b.reward.clear(); },
+      [](RolloutBatch& b) { b = RolloutBatch{}; },
+      [](RolloutBatch& b) {  // a number behind the end
+        for (std::size_t i = 0; i < b.length.size(); ++i)
+          if (b.length[i] < b.max_new_tokens) b.entropy[i * 5 + 4] = 0;
+      },
+  };
+  for (std::size_t i = 0; i < mistakes.size(); ++i) {
+    RolloutBatch batch = example_rollouts(0, 3, RolloutStage::learned);
+    mistakes[i](batch);
+    EXPECT_THROW(write_rollouts(folder_ / "x.h5", RolloutStage::learned, header_of(1), batch), UserError) << i;
+  }
+  EXPECT_EQ(num_files(), 0u);
+}
+
+TEST(Keep, is_all_or_the_last_k) {
+  EXPECT_EQ(Keep::parse("all"), Keep::all());
+  EXPECT_EQ(Keep::parse("last 3"), Keep::last_of(3));
+  EXPECT_EQ(Keep::parse(Keep::last_of(12).text()), Keep::last_of(12));
+  for (const char* bad : {"", "last", "last 0", "last -1", "last x", "3", "last 3x"}) EXPECT_THROW(Keep::parse(bad), UserError);
+}
+
+}  // namespace
+}  // namespace vbon
