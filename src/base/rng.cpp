@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <numbers>
+#include <numeric>
+#include <utility>
 
 namespace vbon {
 namespace {
@@ -61,6 +63,14 @@ double RandomStream::normal(std::int64_t prompt_id, std::int32_t sample, std::in
 
 std::int64_t RandomStream::below(std::int64_t bound, std::int64_t prompt_id, std::int32_t sample, std::int32_t position) const {
   return static_cast<std::int64_t>(uniform(prompt_id, sample, position) * static_cast<double>(bound));
+}
+
+std::vector<std::int64_t> permutation(const RandomStream& stream, std::int64_t n, std::int32_t sample) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  for (std::int64_t i = n - 1; i > 0; --i)
+    std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(stream.below(i + 1, i, sample))]);
+  return order;
 }
 
 }  // namespace vbon

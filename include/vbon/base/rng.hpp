@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 namespace vbon {
 
@@ -45,5 +46,8 @@ class RandomStream {
  private:
   std::array<std::uint32_t, 2> key_;
 };
+
+// 0 … n-1 in a random order (Fisher-Yates; place i draws with prompt id i, sample `sample`).
+std::vector<std::int64_t> permutation(const RandomStream& stream, std::int64_t n, std::int32_t sample = 0);
 
 }  // namespace vbon

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
+#include <vector>
 
 namespace vbon {
 namespace {
@@ -47,6 +49,22 @@ TEST(RandomStream, uniform_and_normal_have_their_moments) {
   EXPECT_NEAR(sum_squares / n, 1.0 / 3, 5 * std::sqrt(4.0 / 45 / n));
   EXPECT_NEAR(normal_sum / n, 0.0, 5 / std::sqrt(n));
   EXPECT_NEAR(normal_squares / n, 1.0, 5 * std::sqrt(2.0 / n));
+}
+
+TEST(Permutation, holds_each_number_once_and_every_order_is_as_likely) {
+  EXPECT_TRUE(permutation(RandomStream(1, Purpose::prompt_order), 0).empty());
+  for (const std::int64_t n : {1, 2, 1000}) {
+    const auto order = permutation(RandomStream(1, Purpose::prompt_order), n);
+    EXPECT_EQ(std::set<std::int64_t>(order.begin(), order.end()).size(), static_cast<std::size_t>(n));
+    EXPECT_EQ(order, permutation(RandomStream(1, Purpose::prompt_order), n));
+  }
+  std::map<std::vector<std::int64_t>, int> counts;
+  const int draws = 24000;
+  for (int step = 0; step < draws; ++step) ++counts[permutation(RandomStream(3, Purpose::data_order, 0, step), 4)];
+  ASSERT_EQ(counts.size(), 24u);
+  double chi_square = 0;
+  for (const auto& [order, count] : counts) chi_square += (count - draws / 24.0) * (count - draws / 24.0) / (draws / 24.0);
+  EXPECT_LT(chi_square, 49.7);  // the 99.9 % point with 23 degrees of freedom
 }
 
 }  // namespace
