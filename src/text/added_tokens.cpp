@@ -22,7 +22,8 @@ AddedToken read_token(const JsonView& json) {
   token.normalized = json.at("normalized").boolean();
   if (token.content.empty()) json.fail("an added token has no content");
   if (token.content.size() > kMaxContentBytes)
-    json.fail(fmt::format("an added token has {} bytes; at most {} are accepted", token.content.size(), kMaxContentBytes));
+    json.fail(
+        fmt::format("an added token has {} bytes; at most {} are accepted", token.content.size(), kMaxContentBytes));
   return token;
 }
 
@@ -101,8 +102,10 @@ AddedTokens::AddedTokens(const JsonView& json, const Vocabulary& vocabulary, con
     if (by_content_.contains(token.content)) entry.fail(fmt::format("the token '{}' is added twice", token.content));
     const std::int32_t expected = vocabulary.id(token.content).value_or(next_id);
     if (token.id != expected)
-      entry.fail(fmt::format("the token '{}' has id {}, but {} is its id in the vocabulary or the next free one; the file "
-                             "contradicts itself", token.content, token.id, expected));
+      entry.fail(
+          fmt::format("the token '{}' has id {}, but {} is its id in the vocabulary or the next free one; the file "
+                      "contradicts itself",
+                      token.content, token.id, expected));
     if (expected == next_id) ++next_id;
     const std::string* const other = vocabulary.token(token.id);
     if (other != nullptr && *other != token.content)

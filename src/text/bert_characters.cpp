@@ -28,9 +28,9 @@ constexpr std::array kNewer = {
 };
 
 // Characters whose category changed after Unicode 8.
-constexpr char32_t kCanadianChiSign = 0x166D;      // was Po
-constexpr char32_t kSharadaSandhiMark = 0x111C9;   // was Po
-constexpr char32_t kHanunooPamudpod = 0x1734;      // was Mn
+constexpr char32_t kCanadianChiSign = 0x166D;     // was Po
+constexpr char32_t kSharadaSandhiMark = 0x111C9;  // was Po
+constexpr char32_t kHanunooPamudpod = 0x1734;     // was Mn
 
 bool newer(char32_t code) {
   const auto after = std::upper_bound(kNewer.begin(), kNewer.end(), code,

@@ -24,7 +24,7 @@ void refuse_affix(const JsonView& json, const char* key) {
 
 std::pair<std::string, std::string> read_pair(const JsonView& merges, std::size_t index) {
   const nlohmann::json& rule = merges.value()[index];
-  const auto fail = [&]() { JsonView(rule, fmt::format("{}[{}]", merges.place(), index)).fail("two tokens are needed here"); };
+  const auto fail = [&]() { merges.element(index).fail("two tokens are needed here"); };
   if (rule.is_array()) {
     if (rule.size() != 2 || !rule[0].is_string() || !rule[1].is_string()) fail();
     return {rule[0].get<std::string>(), rule[1].get<std::string>()};
@@ -69,7 +69,8 @@ void Bpe::read_rules(const JsonView& merges) {
       if (!id) merges.fail(fmt::format("rule {} needs the token '{}', which the vocabulary lacks", rank, token));
       return *id;
     };
-    insert_rule(need(left), need(right), static_cast<std::int32_t>(rank), need(left + right));
+    const std::int32_t left_id = need(left), right_id = need(right);
+    insert_rule(left_id, right_id, static_cast<std::int32_t>(rank), need(left + right));
   }
 }
 
@@ -119,8 +120,9 @@ void Bpe::tokenize(std::string_view word, std::vector<std::int32_t>& ids) const 
   const std::size_t begin = ids.size();
   characters(word, ids);
   if (unknown_ < 0 && std::find(ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.end(), -1) != ids.end())
-    throw UserError("the word '{}' has a character without a token, and the tokenizer's vocabulary lacks its unk_token '{}'",
-                    word.substr(0, 100), unknown_name_);
+    throw UserError(
+        "the word '{}' has a character without a token, and the tokenizer's vocabulary lacks its unk_token '{}'",
+        word.substr(0, 100), unknown_name_);
   merge_from(begin, ids);
 }
 
@@ -203,7 +205,8 @@ void Bpe::merge_many(std::size_t begin, std::vector<std::int32_t>& ids) const {
   const auto count = static_cast<std::int32_t>(ids.size() - begin);
   std::vector<Symbol> symbols(static_cast<std::size_t>(count));
   for (std::int32_t k = 0; k < count; ++k)
-    symbols[static_cast<std::size_t>(k)] = {ids[begin + static_cast<std::size_t>(k)], k - 1, k + 1 < count ? k + 1 : -1};
+    symbols[static_cast<std::size_t>(k)] = {ids[begin + static_cast<std::size_t>(k)], k - 1,
+                                            k + 1 < count ? k + 1 : -1};
   const auto at = [&](std::int32_t place) -> Symbol& { return symbols[static_cast<std::size_t>(place)]; };
   std::vector<Candidate> initial;
   for (std::int32_t k = 0; k + 1 < count; ++k)
@@ -211,7 +214,8 @@ void Bpe::merge_many(std::size_t begin, std::vector<std::int32_t>& ids) const {
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>(), std::move(initial));
   const auto offer = [&](std::int32_t place) {
     if (place < 0 || at(place).next < 0) return;
-    if (const Rule* const found = rule(at(place).id, at(at(place).next).id)) queue.push({found->rank, place, found->result});
+    if (const Rule* const found = rule(at(place).id, at(at(place).next).id))
+      queue.push({found->rank, place, found->result});
   };
   while (!queue.empty()) {
     const Candidate top = queue.top();

@@ -43,13 +43,13 @@ class Bpe {
   Vocabulary vocabulary_;
   bool words_are_bytes_;
   bool fuse_unknown_, byte_fallback_, ignore_merges_;
-  std::string unknown_name_;                   // empty: characters without a token vanish, as in the reference
-  std::int32_t unknown_ = -1;                  // -1: the vocabulary lacks it; an error once it is needed
-  std::array<std::int32_t, 256> byte_ids_;     // by byte: its byte-level character's id, or -1
-  std::array<std::int32_t, 256> fallback_;     // by byte: the id of <0xXX>, or -1
-  std::vector<Rule> rules_;                    // open addressing; the size is a power of two
-  int rule_shift_ = 0;                         // a pair's hash is the top bits of a product
-  std::deque<std::string> word_texts_;         // what whole_words_ views
+  std::string unknown_name_;                // empty: characters without a token vanish, as in the reference
+  std::int32_t unknown_ = -1;               // -1: the vocabulary lacks it; an error once it is needed
+  std::array<std::int32_t, 256> byte_ids_;  // by byte: its byte-level character's id, or -1
+  std::array<std::int32_t, 256> fallback_;  // by byte: the id of <0xXX>, or -1
+  std::vector<Rule> rules_;                 // open addressing; the size is a power of two
+  int rule_shift_ = 0;                      // a pair's hash is the top bits of a product
+  std::deque<std::string> word_texts_;      // what whole_words_ views
   std::unordered_map<std::string_view, std::int32_t> whole_words_;  // words that become this one token
 };
 

@@ -14,7 +14,8 @@ constexpr bool stands_for_itself(int byte) {
 constexpr std::array<int, 256> make_codes() {
   std::array<int, 256> codes = {};
   int next = 256;
-  for (int byte = 0; byte < 256; ++byte) codes[static_cast<std::size_t>(byte)] = stands_for_itself(byte) ? byte : next++;
+  for (int byte = 0; byte < 256; ++byte)
+    codes[static_cast<std::size_t>(byte)] = stands_for_itself(byte) ? byte : next++;
   return codes;
 }
 

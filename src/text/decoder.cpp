@@ -163,8 +163,7 @@ void Decoder::add(const JsonView& json, int depth) {
   } else if (type == "Replace") {
     steps_.emplace_back(Replace{read_pattern(json.at("pattern")), json.at("content").string()});
   } else {
-    json.unsupported("decoder", type,
-                     "ByteLevel, ByteFallback, Fuse, BPEDecoder, WordPiece, Strip, Replace, Sequence");
+    json.unsupported("decoder", type, "ByteLevel, ByteFallback, Fuse, BPEDecoder, WordPiece, Strip, Replace, Sequence");
   }
 }
 

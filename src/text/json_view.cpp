@@ -14,25 +14,30 @@ nlohmann::json parse_json(std::string_view bytes, const std::string& name) {
   }
 }
 
+std::string JsonView::place() const { return path_.empty() ? file_ : file_ + ": " + path_; }
+
 JsonView JsonView::at(std::string_view key) const {
   if (!value_->is_object()) fail("an object is needed here");
   const auto found = value_->find(key);
   if (found == value_->end()) fail(fmt::format("the key '{}' is missing", key));
-  return {*found, fmt::format("{}.{}", place_, key)};
+  return {*found, file_, path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key)};
 }
 
 std::optional<JsonView> JsonView::find(std::string_view key) const {
   if (!value_->is_object()) fail("an object is needed here");
   const auto found = value_->find(key);
-  if (found == value_->end() || found->is_null()) return std::nullopt;
-  return JsonView(*found, fmt::format("{}.{}", place_, key));
+  return found == value_->end() || found->is_null() ? std::nullopt : std::optional(at(key));
+}
+
+JsonView JsonView::element(std::size_t index) const {
+  return {(*value_)[index], file_, fmt::format("{}[{}]", path_, index)};
 }
 
 std::vector<JsonView> JsonView::elements() const {
   if (!value_->is_array()) fail("an array is needed here");
   std::vector<JsonView> views;
   views.reserve(value_->size());
-  for (std::size_t i = 0; i < value_->size(); ++i) views.emplace_back((*value_)[i], fmt::format("{}[{}]", place_, i));
+  for (std::size_t i = 0; i < value_->size(); ++i) views.push_back(element(i));
   return views;
 }
 
@@ -64,7 +69,7 @@ std::string JsonView::string_or(std::string_view key, const std::string& fallbac
   return found ? found->string() : fallback;
 }
 
-void JsonView::fail(const std::string& what) const { throw UserError("{}: {}", place_, what); }
+void JsonView::fail(const std::string& what) const { throw UserError("{}: {}", place(), what); }
 
 void JsonView::unsupported(std::string_view kind, std::string_view name, std::string_view supported) const {
   fail(fmt::format("{} '{}' is not supported; supported: {}", kind, name, supported));

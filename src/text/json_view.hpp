@@ -16,14 +16,16 @@ nlohmann::json parse_json(std::string_view bytes, const std::string& name);
 // Does not own the value: the parsed document outlives it.
 class JsonView {
  public:
-  JsonView(const nlohmann::json& value, std::string place) : value_(&value), place_(std::move(place)) {}
+  JsonView(const nlohmann::json& value, std::string file, std::string path = {})
+      : value_(&value), file_(std::move(file)), path_(std::move(path)) {}
 
   const nlohmann::json& value() const { return *value_; }
-  const std::string& place() const { return place_; }  // "X/tokenizer.json: model.vocab"
+  std::string place() const;  // "X/tokenizer.json: model.vocab"
 
   JsonView at(std::string_view key) const;                   // UserError if it is missing
   std::optional<JsonView> find(std::string_view key) const;  // nothing if missing or null
-  std::vector<JsonView> elements() const;                    // of an array
+  JsonView element(std::size_t index) const;                 // of an array that has it
+  std::vector<JsonView> elements() const;                    // of an array; UserError if it is none
   std::string type() const { return at("type").string(); }   // what every component has
 
   std::string string() const;
@@ -38,7 +40,7 @@ class JsonView {
 
  private:
   const nlohmann::json* value_;
-  std::string place_;
+  std::string file_, path_;
 };
 
 // Components nest by 'Sequence'; deeper than this is no real file.

@@ -117,18 +117,19 @@ void Normalizer::add(const JsonView& json, int depth) {
     steps_.emplace_back(Replace{read_pattern(json.at("pattern")), json.at("content").string()});
   } else if (type == "BertNormalizer") {
     const bool lowercase = json.boolean_or("lowercase", true);
-    steps_.emplace_back(BertNormalizer{json.boolean_or("clean_text", true), json.boolean_or("handle_chinese_chars", true),
+    steps_.emplace_back(BertNormalizer{json.boolean_or("clean_text", true),
+                                       json.boolean_or("handle_chinese_chars", true),
                                        json.boolean_or("strip_accents", lowercase), lowercase});
   } else {
-    json.unsupported("normalizer", type,
-                     "NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, BertNormalizer, Sequence");
+    json.unsupported(
+        "normalizer", type,
+        "NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, BertNormalizer, Sequence");
   }
 }
 
 std::string Normalizer::apply(std::string_view text) const {
   std::string current(text);
-  for (const Step& step : steps_)
-    current = std::visit([&](const auto& one) { return apply_step(one, current); }, step);
+  for (const Step& step : steps_) current = std::visit([&](const auto& one) { return apply_step(one, current); }, step);
   return current;
 }
 

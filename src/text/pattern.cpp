@@ -14,11 +14,14 @@
 namespace vbon::text {
 namespace {
 
-// PCRE2's own \s also has U+180E, its \w also letter-like numbers but no marks.
-constexpr std::string_view kWhiteSpace = "\\x{09}-\\x{0D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}"
-                                         "\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
-constexpr std::string_view kWord = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"
-                                   "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}";
+// PCRE2's own \s also has U+180E, its \w also letter-like numbers but no marks. Oniguruma's \w has the superscripts and
+// fractions of Latin-1, and of later blocks none.
+constexpr std::string_view kWhiteSpace =
+    "\\x{09}-\\x{0D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}"
+    "\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
+constexpr std::string_view kWord =
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"
+    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
 
 constexpr std::size_t kMaxExpressionBytes = 1 << 16;
 constexpr std::size_t kMaxNestedGroups = 100;
@@ -81,10 +84,14 @@ class Translator {
       at_ += 2;
     };
     switch (c) {
-      case 's': return set(kWhiteSpace, false);
-      case 'w': return set(kWord, false);
-      case 'S': return in_class_ ? not_white_space() : set(kWhiteSpace, true);
-      case 'W': return set(kWord, true);
+      case 's':
+        return set(kWhiteSpace, false);
+      case 'w':
+        return set(kWord, false);
+      case 'S':
+        return in_class_ ? not_white_space() : set(kWhiteSpace, true);
+      case 'W':
+        return set(kWord, true);
       case 'h':
       case 'H':
       case 'g':
@@ -93,18 +100,22 @@ class Translator {
       case 'E':
       case 'y':
       case 'Y':
-      case 'M': refuse(fmt::format("\\{}", c));
+      case 'M':
+        refuse(fmt::format("\\{}", c));
       case 'p':
-      case 'P': return property();
-      default: take(std::min<std::size_t>(2, in_.size() - at_));
+      case 'P':
+        return property();
+      default:
+        take(std::min<std::size_t>(2, in_.size() - at_));
     }
   }
 
   // \S inside a class: the ranges between the white space characters.
   void not_white_space() {
-    out_ += "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}"
-            "\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{D7FF}"
-            "\\x{E000}-\\x{10FFFF}";
+    out_ +=
+        "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}"
+        "\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{D7FF}"
+        "\\x{E000}-\\x{10FFFF}";
     at_ += 2;
   }
 
@@ -145,7 +156,8 @@ class Translator {
   void plain(char c) {
     if (c == '(' && in_.substr(at_).starts_with("(*")) refuse("'(*'");
     if (c == '(' && in_.substr(at_).starts_with("(?")) {
-      for (std::size_t k = at_ + 2; k < in_.size() && (std::isalpha(static_cast<unsigned char>(in_[k])) || in_[k] == '-'); ++k)
+      for (std::size_t k = at_ + 2;
+           k < in_.size() && (std::isalpha(static_cast<unsigned char>(in_[k])) || in_[k] == '-'); ++k)
         if (in_[k] != 'i' && in_[k] != '-') refuse(fmt::format("'(?{}'", in_[k]));
     }
     take(1);
@@ -223,12 +235,12 @@ void Pattern::find_all(std::string_view text, MatchScratch& scratch, std::vector
   };
   std::size_t from = 0;
   std::size_t last_end = std::string_view::npos;
-  while (from < text.size() && search(from)) {
+  while (from <= text.size() && !text.empty() && search(from)) {
     const auto* const bounds = pcre2_get_ovector_pointer(data);
     const Match match = {bounds[0], bounds[1]};
     check(match.begin >= from && match.begin <= match.end && match.end <= text.size(), "a match outside its text");
     if (match.begin == match.end && match.end == last_end) {
-      from += code_point_at(text, from).length;
+      from += from < text.size() ? code_point_at(text, from).length : 1;
       continue;
     }
     matches.push_back(match);

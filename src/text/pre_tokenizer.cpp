@@ -11,8 +11,7 @@
 namespace vbon::text {
 namespace {
 
-constexpr std::string_view kGpt2Words =
-    R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2Words = R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 struct Span {
   std::size_t begin, end;
@@ -42,10 +41,10 @@ void cut(std::string_view text, std::vector<Span> spans, Delimiter delimiter, st
   for (std::size_t k = 0; k < count; ++k) {
     const bool backwards = delimiter == Delimiter::merged_with_next;
     const Span span = spans[backwards ? count - 1 - k : k];
-    const bool joins = delimiter == Delimiter::contiguous              ? span.match == previous
-                       : delimiter == Delimiter::merged_with_previous ||
-                               delimiter == Delimiter::merged_with_next ? span.match && !previous
-                                                                        : false;
+    const bool joins = delimiter == Delimiter::contiguous ? span.match == previous
+                       : delimiter == Delimiter::merged_with_previous || delimiter == Delimiter::merged_with_next
+                           ? span.match && !previous
+                           : false;
     previous = span.match;
     if (delimiter == Delimiter::removed && span.match) continue;
     if (joins && !kept.empty())

@@ -59,7 +59,11 @@ struct Tokenizer::Parts {
   void append_text(std::string_view part, text::MatchScratch& scratch, std::vector<std::int32_t>& ids) const {
     text::Pieces pieces;
     pre_tokenizer.split(part, scratch, pieces);
-    std::visit([&](const auto& one) { for (const std::string_view piece : pieces.views) one.tokenize(piece, ids); }, model);
+    std::visit(
+        [&](const auto& one) {
+          for (const std::string_view piece : pieces.views) one.tokenize(piece, ids);
+        },
+        model);
   }
 };
 
@@ -67,8 +71,8 @@ Tokenizer::Tokenizer(std::shared_ptr<const Parts> parts) : parts_(std::move(part
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "tokenizer.json";
-  require(std::filesystem::exists(path), "'{}' has no tokenizer.json: a Hugging Face folder with a fast tokenizer is needed",
-          folder.string());
+  require(std::filesystem::exists(path),
+          "'{}' has no tokenizer.json: a Hugging Face folder with a fast tokenizer is needed", folder.string());
   return parse(read_file(path, kMaxFileBytes), path.string());
 }
 
@@ -83,19 +87,20 @@ Tokenizer Tokenizer::parse(std::string_view bytes, const std::string& name) {
   text::Normalizer made_normalizer = normalizer ? text::Normalizer(*normalizer) : text::Normalizer();
   text::PreTokenizer made_pre = pre_tokenizer ? text::PreTokenizer(*pre_tokenizer) : text::PreTokenizer();
   Model model = read_model(json.at("model"), made_pre.yields_bytes());
-  auto parts = std::make_shared<Parts>(Parts{sha256_hex(bytes), std::move(made_normalizer), std::move(made_pre),
-                                             std::move(model), {}, {}, {}});
+  auto parts = std::make_shared<Parts>(
+      Parts{sha256_hex(bytes), std::move(made_normalizer), std::move(made_pre), std::move(model), {}, {}, {}});
   if (const auto added = json.find("added_tokens"))
     parts->added = text::AddedTokens(*added, parts->vocabulary(), parts->normalizer);
   require(parts->end_id() > 0, "{}: the vocabulary is empty", name);
-  if (const auto post = json.find("post_processor")) parts->post_processor = text::PostProcessor(*post, parts->end_id());
+  if (const auto post = json.find("post_processor"))
+    parts->post_processor = text::PostProcessor(*post, parts->end_id());
   if (const auto decoder = json.find("decoder")) parts->decoder = text::Decoder(*decoder);
   return Tokenizer(std::move(parts));
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
-  require(text.size() <= kMaxTextBytes, "a text of {} bytes is too long to tokenize; at most {} are accepted", text.size(),
-          kMaxTextBytes);
+  require(text.size() <= kMaxTextBytes, "a text of {} bytes is too long to tokenize; at most {} are accepted",
+          text.size(), kMaxTextBytes);
   std::string repaired;
   if (!is_valid_utf8(text)) text = repaired = text::lossy_utf8(text);
 
@@ -107,11 +112,14 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeO
   const std::function<void(std::string_view)> add_words = [&](std::string_view part) {
     parts.append_text(part, scratch, ids);
   };
-  parts.added.split(text, false, options.parse_special, [&](std::string_view part) {
-    if (parts.normalizer.empty()) return parts.added.split(part, true, options.parse_special, add_words, add_token);
-    const std::string normalized = parts.normalizer.apply(part);
-    parts.added.split(normalized, true, options.parse_special, add_words, add_token);
-  }, add_token);
+  parts.added.split(
+      text, false, options.parse_special,
+      [&](std::string_view part) {
+        if (parts.normalizer.empty()) return parts.added.split(part, true, options.parse_special, add_words, add_token);
+        const std::string normalized = parts.normalizer.apply(part);
+        parts.added.split(normalized, true, options.parse_special, add_words, add_token);
+      },
+      add_token);
   if (options.add_special_tokens) {
     const auto& after = parts.post_processor.after();
     ids.insert(ids.end(), after.begin(), after.end());

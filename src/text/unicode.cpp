@@ -46,7 +46,8 @@ void order_marks(std::vector<utf8proc_int32_t>& codes) {
     }
     std::size_t end = begin + 1;
     while (end < codes.size() && combining(codes[end]) != 0) ++end;
-    std::stable_sort(codes.begin() + static_cast<std::ptrdiff_t>(begin), codes.begin() + static_cast<std::ptrdiff_t>(end),
+    std::stable_sort(codes.begin() + static_cast<std::ptrdiff_t>(begin),
+                     codes.begin() + static_cast<std::ptrdiff_t>(end),
                      [&](utf8proc_int32_t a, utf8proc_int32_t b) { return combining(a) < combining(b); });
     begin = end;
   }

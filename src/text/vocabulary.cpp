@@ -16,7 +16,8 @@ Vocabulary::Vocabulary(const JsonView& json) {
                             kMaxTokenId));
     const auto id = value.get<std::size_t>();
     if (id >= by_id_.size()) by_id_.resize(id + 1, nullptr);
-    if (by_id_[id] != nullptr) json.fail(fmt::format("the tokens '{}' and '{}' have the same id {}", *by_id_[id], token, id));
+    if (by_id_[id] != nullptr)
+      json.fail(fmt::format("the tokens '{}' and '{}' have the same id {}", *by_id_[id], token, id));
     by_id_[id] = &tokens_.emplace_back(token);
     ids_.emplace(tokens_.back(), static_cast<std::int32_t>(id));
     longest_ = std::max(longest_, token.size());

@@ -1,5 +1,5 @@
-// The WordPiece model: from the left, always the longest piece that the vocabulary has; a word that cannot be covered is
-// one unknown token.
+// The WordPiece model: from the left, always the longest piece that the vocabulary has; a word that cannot be covered
+// is one unknown token.
 #pragma once
 
 #include <cstdint>

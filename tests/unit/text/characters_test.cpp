@@ -36,7 +36,8 @@ void expect_members(const nlohmann::json& ranges, Class&& has, const char* name)
 
 TEST(Characters, bert_classes_agree_with_the_reference_on_every_code_point) {
   const auto golden = nlohmann::json::parse(read_file(fs::path(VBON_TEST_DATA) / "golden/text/bert_characters.json"));
-  expect_members(golden["removed"], [](char32_t c) { return c == 0 || c == 0xFFFD || is_bert_control(c); }, "removed");
+  expect_members(
+      golden["removed"], [](char32_t c) { return c == 0 || c == 0xFFFD || is_bert_control(c); }, "removed");
   expect_members(golden["accent"], is_bert_accent, "accent");
   expect_members(golden["punctuation"], is_bert_punctuation, "punctuation");
   expect_members(golden["ideograph"], is_bert_ideograph, "ideograph");
@@ -116,7 +117,9 @@ TEST(Characters, lower_case) {
 TEST(Characters, every_byte_has_a_stand_in) {
   std::string bytes;
   for (int k = 0; k < 256; ++k) bytes += static_cast<char>(k);
-  EXPECT_EQ(byte_level(" a\n"), "\xC4\xA0" "a\xC4\x8A");
+  EXPECT_EQ(byte_level(" a\n"),
+            "\xC4\xA0"
+            "a\xC4\x8A");
   EXPECT_EQ(byte_level_inverse(byte_level(bytes)), bytes);
   EXPECT_EQ(byte_level_inverse("a b"), std::nullopt);
   EXPECT_EQ(byte_level_inverse("\xE2\x96\x81"), std::nullopt);

@@ -47,7 +47,8 @@ std::string digest(const Tokenizer& tokenizer, const std::string& text) {
   }
   const std::string decoded = tokenizer.decode(ids, {.skip_special_tokens = false}) + std::string("\n\0", 2) +
                               tokenizer.decode(ids, {.skip_special_tokens = true});
-  return first_bytes({reinterpret_cast<const char*>(all.data()), all.size() * sizeof(std::int32_t)}) + first_bytes(decoded);
+  return first_bytes({reinterpret_cast<const char*>(all.data()), all.size() * sizeof(std::int32_t)}) +
+         first_bytes(decoded);
 }
 
 std::string shown(std::string_view text) {
@@ -85,8 +86,8 @@ TEST_P(Family, encodes_and_decodes_5000_strings_as_the_reference_does) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Family,
-                         testing::Values("gpt2", "neox", "llama3", "smollm2", "roberta", "byte_fallback", "bert_uncased",
-                                         "bert_cased"),
+                         testing::Values("gpt2", "neox", "llama3", "smollm2", "roberta", "byte_fallback",
+                                         "bert_uncased", "bert_cased"),
                          [](const auto& family) { return std::string(family.param); });
 
 TEST(Golden, components_on_their_own_agree_with_the_reference) {
