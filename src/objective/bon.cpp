@@ -16,6 +16,9 @@ void check_quantiles(double f_strict, double f, double n) {
   check(n >= 1.0 && n < kInfinity, "N >= 1");
 }
 
+// log(a / b), 0 < a <= b, to full relative precision also between neighbours: their difference is exact (Sterbenz).
+double log_quotient(double a, double b) { return a < 0.5 * b ? std::log(a) - std::log(b) : std::log1p((a - b) / b); }
+
 // log( expm1(n t) / expm1(t) ) for t <= 0, n >= 1; log n at t = 0.
 double log_geometric_ratio(double t, double n) {
   if (t == 0.0) return std::log(n);
@@ -30,15 +33,14 @@ double log_bon_weight(double f_strict, double f, double n) {
   if (f == 0.0) return -kInfinity;
   const double power = (n - 1.0) * std::log(f);
   if (f_strict == 0.0) return power;
-  // f - f_strict is exact for neighbours (Sterbenz), so t = log(f_strict / f) keeps its relative precision.
-  return power + log_geometric_ratio(std::log1p((f_strict - f) / f), n);
+  return power + log_geometric_ratio(log_quotient(f_strict, f), n);
 }
 
 double log_bon_weight_slope(double f_strict, double f, double n) {
   check_quantiles(f_strict, f, n);
   check(f > 0.0, "F > 0 where the weight is differentiated");
   if (f_strict == 0.0) return std::log(f);
-  const double t = std::log1p((f_strict - f) / f);
+  const double t = log_quotient(f_strict, f);
   if (t == 0.0) return std::log(f) + 1.0 / n;
   return std::log(f) - t / std::expm1(-n * t);
 }

@@ -1,19 +1,22 @@
 // log F of a reward from a prompt's table: its M reference rewards, ascending, float32.
 //
-// With K_lt, K_le table rewards below r, and not above r:
-//   exact         the sample joins the table: F_strict = K_lt/(M+1), F = (K_le+1)/(M+1). Finite, and the mean of w_N
-//   over
-//                 samples exchangeable with the table is exactly 1. The objective `exact` uses this pair and nothing
-//                 else.
-//   add_one       log( (K_lt+1)/(M+1) ): biased towards 0 in the lower tail, floor -log(M+1), ceiling 0.
-//   harmonic      H_K - H_M, K = K_lt: bias sum_{j>M} (1-F)^j / j >= 0 only, floor -H_M.
-//   interpolated  log( (K_lt+u)/(M+1) ), u in (0, 1] the place of r between the two table rewards around it: the ECDF
-//   with
-//                 straight lines between order statistics. Above the last reward 1-u decays exponentially with the mean
-//                 excess of the top sqrt(M) rewards over the next (the maximum-likelihood exponential tail); below the
-//                 first u does, down to 1/(M+1).
-//   exponential   -a exp(-b r), a, b > 0, fitted per prompt to (table reward, add_one) by least squares from the Gumbel
-//                 maximum-likelihood start. A table without two distinct rewards falls back to add_one.
+// With K_lt table rewards below r, and K_le not above r:
+//
+//   exact: the sample joins the table, F_strict = K_lt/(M+1), F = (K_le+1)/(M+1). Finite, and the mean of w_N over
+//     samples exchangeable with the table is exactly 1. The objective `exact` uses this pair and nothing else.
+//
+//   add_one: log( (K_lt+1)/(M+1) ). Biased towards 0 in the lower tail; floor -log(M+1), ceiling 0.
+//
+//   harmonic: H_K - H_M with K = K_lt. Bias sum_{j>M} (1-F)^j / j, small and never negative; floor -H_M.
+//
+//   interpolated: log( (K_lt+u)/(M+1) ), u in (0, 1] the place of r between the two table rewards around it: the ECDF
+//     with straight lines between order statistics. Above the last reward 1-u decays exponentially with the mean excess
+//     of the top sqrt(M) rewards over the next (the maximum-likelihood exponential tail); below the first u does, to
+//     1/(M+1).
+//
+//   exponential: -a exp(-b r), a, b > 0, fitted per prompt to (table reward, add_one) by least squares from the Gumbel
+//     maximum-likelihood start. A table without two distinct rewards falls back to add_one.
+//
 // interpolated and exponential never go below -2 log(M+1): the table says nothing about what lies there.
 // add_one, harmonic and exact see only ranks: any strictly increasing map of rewards leaves them bit-identical.
 // The bounds L and L1 need log F_strict, which is what every estimator here estimates.
@@ -53,8 +56,7 @@ TableCounts count_in_total_order(std::span<const float> rewards, std::span<const
 
 Quantiles exact_quantiles(TableCounts counts, std::int64_t num_samples);
 
-// f(x) = -exp(log_scale - rate * (x - centre)): the paper's -a exp(-b x) with b = rate, a = exp(log_scale + rate *
-// centre).
+// f(x) = -exp(log_scale - rate (x - centre)): the paper's -a exp(-b x) with b = rate, a = exp(log_scale + rate centre).
 struct ExponentialFit {
   double log_scale = 0;
   double rate = 0;  // > 0; 0: not fitted (fall back to add_one)

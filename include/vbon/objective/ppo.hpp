@@ -9,13 +9,15 @@
 //
 // KL weight and whitening. The policy gradient maximises E[score] - kl * KL - entropy * H with one ratio between its
 // terms: that ratio is what N (or kl_coef) means. Whitening multiplies advantages by 1/sd, so a KL term that stands
-// outside them would keep its own size, i.e. have the weight kl * sd against them: another N, drifting with sd. Hence
-//   penalty  the cost log pi/pi_ref of each sampled token is part of its reward, so it is whitened with everything
-//   else; exact    the cost is the exact KL of each step. What an action changes about later steps is part of its
-//   reward, and the
-//            direct gradient of KL at the step itself is added to the loss with weight kl * Whitening::factor,
-//            normalised by the same token count as the policy loss (direct_weights below). The sum is the gradient of
-//            the same objective, times factor.
+// outside them would keep its own size, i.e. have the weight kl * sd against them: another N, drifting with sd. Hence:
+//
+//   penalty: the cost log pi/pi_ref of each sampled token is part of its reward, so it is whitened with the rest.
+//
+//   exact: the cost is the exact KL of each step. What an action changes about later steps is part of its reward; the
+//     direct gradient of the KL at the step itself is added to the loss with weight kl * Whitening::factor, normalised
+//     by the same token count as the policy loss (direct_weights below).
+//
+// Both sums are the gradient of the same objective, times the factor.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -20,7 +20,7 @@ double rounding(double n, double log_f, double value) {
 }
 
 TEST(BonWeight, equals_60_digit_arithmetic) {
-  const auto rows = test::golden("bon.json").at("weights");
+  const auto rows = test::golden("bon.json", "weights");
   ASSERT_GT(rows.size(), 200u);
   for (const auto& row : rows) {
     const double a = row[0], b = row[1], n = row[2], expected = row[3];
@@ -30,7 +30,7 @@ TEST(BonWeight, equals_60_digit_arithmetic) {
 }
 
 TEST(BonWeight, slope_equals_60_digit_arithmetic) {
-  for (const auto& row : test::golden("bon.json").at("weights")) {
+  for (const auto& row : test::golden("bon.json", "weights")) {
     const double a = row[0], b = row[1], n = row[2], expected = row[4];
     const double tolerance = 4e-15 * (1 + std::abs(std::log(b)) + 1 / n);
     EXPECT_NEAR(log_bon_weight_slope(a, b, n), expected, tolerance) << a << " " << b << " N=" << n;
@@ -68,7 +68,7 @@ TEST(BonWeight, equals_the_collision_sum_for_integer_n) {
 }
 
 TEST(LogPiBon, equals_high_precision_arithmetic) {
-  const auto rows = test::golden("bon.json").at("strings");
+  const auto rows = test::golden("bon.json", "strings");
   ASSERT_GT(rows.size(), 100u);
   for (const auto& row : rows) {
     const double log_p = row[0], n = row[2], expected = row[3];

@@ -9,11 +9,13 @@
 
 namespace vbon::test {
 
+// A whole file, or one of its entries, by value (a range-for over golden(a).at(b) would outlive what it walks over).
 inline nlohmann::json golden(const std::string& name) {
   std::ifstream file(std::string(VBON_TEST_DATA) + "/golden/objective/" + name);
   if (!file) throw std::runtime_error("no golden file " + name);
   return nlohmann::json::parse(file);
 }
+inline nlohmann::json golden(const std::string& name, const std::string& entry) { return golden(name).at(entry); }
 
 struct Cases {
   std::mt19937_64 engine{12345};

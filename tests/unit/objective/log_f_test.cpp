@@ -113,7 +113,7 @@ TEST(LogFTable, interpolated_is_add_one_at_the_table_and_straight_between) {
 }
 
 TEST(ExponentialFit, finds_scipy_s_least_squares) {
-  const auto fits = test::golden("bon.json").at("fits");
+  const auto fits = test::golden("bon.json", "fits");
   ASSERT_EQ(fits.size(), 6u);
   for (const auto& golden : fits) {
     const auto rewards = golden.at("rewards").get<std::vector<float>>();

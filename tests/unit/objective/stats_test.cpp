@@ -69,7 +69,7 @@ TEST(WinRate, of_the_table_s_own_samples_is_one_half) {
 }
 
 TEST(Auc, equals_the_mann_whitney_statistic) {
-  for (const auto& golden : test::golden("bon.json").at("auc")) {
+  for (const auto& golden : test::golden("bon.json", "auc")) {
     const auto scores = golden.at("scores").get<std::vector<double>>();
     const auto labels = golden.at("labels").get<std::vector<std::uint8_t>>();
     EXPECT_NEAR(auc(scores, labels), golden.at("auc").get<double>(), 1e-14);
