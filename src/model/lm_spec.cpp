@@ -3,16 +3,17 @@
 #include "model/json.hpp"
 
 namespace vbon {
-namespace {
 
-Activation parse_activation(const JsonObject& config, const std::string& name) {
+Activation activation_named(const std::string& name, const std::string& where) {
   if (name == "silu" || name == "swish") return Activation::silu;
   if (name == "gelu") return Activation::gelu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation::gelu_tanh;
   if (name == "relu") return Activation::relu;
-  throw UserError("'{}': activation '{}' is not supported (supported: silu, gelu, gelu_new, gelu_pytorch_tanh, relu)",
-                  config.where(), name);
+  throw UserError("'{}': activation '{}' is not supported (supported: silu, gelu, gelu_new, gelu_pytorch_tanh, relu)", where,
+                  name);
 }
+
+namespace {
 
 // transformers 5 writes `rope_parameters` {rope_theta, rope_type, ...}; older files `rope_theta` and `rope_scaling`.
 RopeSpec parse_rope(const JsonObject& config, std::int64_t head_dim, double default_fraction) {
@@ -62,7 +63,7 @@ LmSpec parse_llama(const JsonObject& config) {
   spec.max_positions = config.size("max_position_embeddings", 2048);
   spec.norm = NormKind::rms;
   spec.norm_eps = config.number("rms_norm_eps", 1e-6);
-  spec.activation = parse_activation(config, config.text("hidden_act", "silu"));
+  spec.activation = activation_named(config.text("hidden_act", "silu"), config.where());
   spec.gated_mlp = true;
   spec.tied_embeddings = config.flag("tie_word_embeddings", false);
   spec.qkv_bias = spec.attention_out_bias = config.flag("attention_bias", false);
@@ -81,7 +82,7 @@ LmSpec parse_gpt2(const JsonObject& config) {
   spec.max_positions = config.size("n_positions", 1024);
   spec.norm = NormKind::layer;
   spec.norm_eps = config.number("layer_norm_epsilon", 1e-5);
-  spec.activation = parse_activation(config, config.text("activation_function", "gelu_new"));
+  spec.activation = activation_named(config.text("activation_function", "gelu_new"), config.where());
   spec.learned_positions = true;
   spec.tied_embeddings = config.flag("tie_word_embeddings", true);
   spec.qkv_bias = spec.attention_out_bias = spec.mlp_bias = true;
@@ -101,7 +102,7 @@ LmSpec parse_gpt_neox(const JsonObject& config) {
   spec.max_positions = config.size("max_position_embeddings", 2048);
   spec.norm = NormKind::layer;
   spec.norm_eps = config.number("layer_norm_eps", 1e-5);
-  spec.activation = parse_activation(config, config.text("hidden_act", "gelu"));
+  spec.activation = activation_named(config.text("hidden_act", "gelu"), config.where());
   spec.parallel_residual = config.flag("use_parallel_residual", true);
   spec.tied_embeddings = config.flag("tie_word_embeddings", false);
   spec.qkv_bias = spec.attention_out_bias = config.flag("attention_bias", true);

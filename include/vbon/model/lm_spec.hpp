@@ -11,6 +11,9 @@ namespace vbon {
 
 enum class NormKind { rms, layer };
 enum class Activation { silu, gelu, gelu_tanh, relu };
+// Of a config.json's name for it; UserError listing those supported.
+Activation activation_named(const std::string& name, const std::string& where);
+
 enum class RopeScaling { none, linear, llama3 };
 
 struct RopeSpec {

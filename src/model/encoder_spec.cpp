@@ -1,0 +1,103 @@
+#include "model/json.hpp"
+#include "vbon/model/encoder.hpp"
+
+namespace vbon {
+namespace {
+
+constexpr std::int64_t kMaxLabels = 4096, kMaxLayers = 4096;
+
+EncoderSpec parse_bert(const JsonObject& config) {
+  const std::string positions = config.text("position_embedding_type", "absolute");
+  require(positions == "absolute", "'{}': position_embedding_type '{}' is not supported (supported: absolute)",
+          config.where(), positions);
+  require(!config.flag("is_decoder", false) && !config.flag("add_cross_attention", false),
+          "'{}': a BERT decoder is not supported; an encoder is needed", config.where());
+  EncoderSpec spec;
+  spec.hidden_size = config.size("hidden_size");
+  spec.num_layers = config.size("num_hidden_layers");
+  spec.num_heads = config.size("num_attention_heads");
+  spec.intermediate_size = config.size("intermediate_size");
+  spec.num_token_types = config.size("type_vocab_size", 2);
+  spec.norm_eps = config.number("layer_norm_eps", 1e-12);
+  spec.activation = activation_named(config.text("hidden_act", "gelu"), config.where());
+  return spec;
+}
+
+EncoderSpec parse_distilbert(const JsonObject& config) {
+  EncoderSpec spec;
+  spec.hidden_size = config.size("dim");
+  spec.num_layers = config.size("n_layers");
+  spec.num_heads = config.size("n_heads");
+  spec.intermediate_size = config.size("hidden_dim");
+  spec.activation = activation_named(config.text("activation", "gelu"), config.where());
+  return spec;
+}
+
+// By id2label, which lists all labels; without one `num_labels` of them, or two as transformers takes it.
+std::vector<std::string> label_names(const JsonObject& config) {
+  std::vector<std::string> names;
+  if (!config.has("id2label")) {
+    const std::int64_t count = config.size("num_labels", config.size("_num_labels", 2));
+    require(count <= kMaxLabels, "'{}': {} labels; at most {} are supported", config.where(), count, kMaxLabels);
+    for (std::int64_t i = 0; i < count; ++i) names.push_back(fmt::format("LABEL_{}", i));
+    return names;
+  }
+  const Json& list = config.value()["id2label"];
+  require(list.is_object() && !list.empty() && list.size() <= static_cast<std::size_t>(kMaxLabels),
+          "'{}': 'id2label' must be an object of 1 to {} labels", config.where(), kMaxLabels);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const auto found = list.find(std::to_string(i));
+    require(found != list.end() && found->is_string(), "'{}': 'id2label' has no name for label {}", config.where(), i);
+    names.push_back(found->get<std::string>());
+  }
+  return names;
+}
+
+void read_head(EncoderSpec& spec, const JsonObject& config) {
+  if (config.has("vbon")) {
+    const JsonObject ours(config.value()["vbon"], config.where() + "': 'vbon");
+    const std::string pooling = ours.text("pooling", "");
+    require(pooling == "mean", "'{}': pooling '{}' is not supported (supported: mean)", ours.where(), pooling);
+    spec.pooling = Pooling::mean;
+  } else if (config.has("architectures")) {
+    const Json& names = config.value()["architectures"];
+    require(names.is_array(), "'{}': 'architectures' must be a list", config.where());
+    for (const Json& name : names)
+      if (name.is_string() && name.get<std::string>().ends_with("ForSequenceClassification")) spec.pooling = Pooling::first;
+  }
+  if (spec.pooling == Pooling::none) return;
+  spec.label_names = label_names(config);
+  spec.independent_labels = config.text("problem_type", "") == "multi_label_classification";
+}
+
+}  // namespace
+
+EncoderSpec parse_encoder_spec(const std::string& config_text, const std::string& where) {
+  const JsonObject config(parse_json(config_text, where), where);
+  const std::string type = config.text("model_type", "");
+  EncoderSpec spec;
+  if (type == "bert") spec = parse_bert(config);
+  else if (type == "distilbert") spec = parse_distilbert(config);
+  else
+    throw UserError("'{}': model_type '{}' is not supported as an encoder (supported: bert, distilbert)", where, type);
+  require(!config.has("quantization_config"), "'{}': quantised weights are not supported; give f32, bf16 or f16", where);
+  spec.model_type = type;
+  spec.vocab_size = config.size("vocab_size");
+  spec.max_positions = config.size("max_position_embeddings", 512);
+  spec.config_text = config_text;
+  require(spec.num_layers <= kMaxLayers, "'{}': {} layers; at most {} are supported", where, spec.num_layers, kMaxLayers);
+  require(spec.hidden_size % spec.num_heads == 0, "'{}': hidden size {} is not divisible by {} heads", where,
+          spec.hidden_size, spec.num_heads);
+  require(spec.norm_eps > 0, "'{}': the norm's epsilon must be positive", where);
+  read_head(spec, config);
+  return spec;
+}
+
+EncoderSpec read_encoder_spec(const fs::path& folder) {
+  require(fs::is_directory(folder), "'{}' is not a folder; a Hugging Face model folder is needed", folder.string());
+  const fs::path path = folder / "config.json";
+  require(fs::exists(path), "'{}' has no config.json; a Hugging Face model folder is needed", folder.string());
+  return parse_encoder_spec(read_file(path, std::uint64_t{16} << 20), path.string());
+}
+
+}  // namespace vbon
