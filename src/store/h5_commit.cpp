@@ -13,6 +13,7 @@ namespace vbon {
 namespace {
 
 constexpr std::string_view kGuardStart = "vbon: sha256 of the bytes from 512 on: ";
+constexpr std::string_view kH5Signature = "\x89HDF\r\n\x1a\n";
 constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
 
 // Fills `buffer` from `offset` on as far as the file goes; -1 with errno on failure.
@@ -46,7 +47,8 @@ std::string guard_text(const std::string& sha256) {
   return text;
 }
 
-// Whether the file carries a guard; UserError when the bytes after it are not those it was made for.
+// Whether the file carries a guard. A file without must begin as HDF5 files of other programs do; UserError when it does
+// not, or when the bytes after the guard are not those it was made for.
 bool check_guard(const fs::path& path) {
   const Descriptor file(path, O_RDONLY);
   if (file.fd() < 0) throw_input_error(errno, "open", path.string());
@@ -54,7 +56,8 @@ bool check_guard(const fs::path& path) {
   const ssize_t got = read_at(file.fd(), block, 0);
   if (got < 0) throw_input_error(errno, "read", path.string());
   const std::string_view found(block.data(), static_cast<std::size_t>(got));
-  if (!found.starts_with(kGuardStart)) return false;
+  if (found.starts_with(kH5Signature)) return false;
+  require(found.starts_with(kGuardStart), "'{}' is no HDF5 file, or damaged; make it again", path.string());
   require(found == guard_text(bytes_sha256(file.fd(), path)),
           "'{}' is truncated or damaged: its bytes are not those that were written; make it again", path.string());
   return true;

@@ -134,7 +134,9 @@ TEST_F(Hdf5, a_changed_or_cut_file_is_known_before_hdf5_reads_it) {
   EXPECT_THROW(open_h5(path, "vbon.example", 1), UserError);
   write_raw(path, good.substr(0, good.size() - 1));
   EXPECT_THROW(open_h5(path, "vbon.example", 1), UserError);
-  write_raw(path, std::string(512, '\n') + good.substr(512));  // as another program would have written it
+  write_raw(path, std::string(512, '\n') + good.substr(512));
+  EXPECT_THROW(open_h5(path, "vbon.example", 1), UserError);
+  write_raw(path, good.substr(512));  // as another program would have written it
   EXPECT_NO_THROW(open_h5(path, "vbon.example", 1));
   EXPECT_THROW(open_h5(path, "vbon.example", 1, H5Trust::ours), UserError);
 }
