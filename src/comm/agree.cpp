@@ -17,7 +17,9 @@ T reduced(Collectives& group, T value, Reduction op, std::string_view what) {
   return values[0];
 }
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -86,9 +88,12 @@ void agree_on_success(Collectives& group, std::exception_ptr failure, std::strin
   const std::string record = text_of(all.of(first));
   const std::string text = fmt::format("{} failed on {}: {}", what, group.group().place_of(first), record.substr(1));
   switch (static_cast<Failure>(record[0])) {
-    case Failure::user: throw UserError(text);
-    case Failure::environment: throw EnvironmentError(text);
-    default: throw InternalError(text);
+    case Failure::user:
+      throw UserError(text);
+    case Failure::environment:
+      throw EnvironmentError(text);
+    default:
+      throw InternalError(text);
   }
 }
 

@@ -173,11 +173,13 @@ std::optional<Communicator> Communicator::split(std::optional<int> colour, const
   return Communicator(describe(group, /*owned=*/true, name, waiter(), myself(*state_)));
 }
 
-MpiRuntime::MpiRuntime(int& argc, char**& argv, WaitOptions options) : exceptions_at_start_(std::uncaught_exceptions()) {
+MpiRuntime::MpiRuntime(int& argc, char**& argv, WaitOptions options)
+    : exceptions_at_start_(std::uncaught_exceptions()) {
   int initialised = 0;
   VBON_MPI(MPI_Initialized, &initialised);
   check(initialised == 0, "one MpiRuntime a process");
-  // Started without a launcher, Open MPI would start a daemon of its own, for spawning processes, which nobody does here.
+  // Started without a launcher, Open MPI would start a daemon of its own, for spawning processes, which nobody does
+  // here.
   ::setenv("OMPI_MCA_ess_singleton_isolated", "1", /*overwrite=*/0);
   int provided = MPI_THREAD_SINGLE;
   VBON_MPI(MPI_Init_thread, &argc, &argv, MPI_THREAD_SERIALIZED, &provided);

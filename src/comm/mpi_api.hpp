@@ -12,13 +12,14 @@
 
 namespace vbon::comm {
 
-// EnvironmentError naming the function, or InternalError where the code says that ranks disagree about a message's size.
+// EnvironmentError naming the function, or InternalError where the code says that ranks disagree about a message's
+// size.
 [[noreturn]] void throw_mpi_error(const char* function, int code);
 
-#define VBON_MPI(function, ...)                                                                             \
-  do {                                                                                                      \
-    if (const int vbon_code = function(__VA_ARGS__); vbon_code != MPI_SUCCESS) [[unlikely]]                 \
-      ::vbon::comm::throw_mpi_error(#function, vbon_code);                                                  \
+#define VBON_MPI(function, ...)                                                             \
+  do {                                                                                      \
+    if (const int vbon_code = function(__VA_ARGS__); vbon_code != MPI_SUCCESS) [[unlikely]] \
+      ::vbon::comm::throw_mpi_error(#function, vbon_code);                                  \
   } while (false)
 
 struct Peer {

@@ -124,7 +124,8 @@ void ReduceOperation::share(Slot& slot) {
     slot.requests.receive(out_.data + bytes(theirs.out), bytes(theirs.count), peer, slot_tag(slot, 1));
   }
   for (int step = 1; step < ranks; ++step)
-    slot.requests.send(out_.data + bytes(mine.out), bytes(mine.count), (group_.rank() + step) % ranks, slot_tag(slot, 1));
+    slot.requests.send(out_.data + bytes(mine.out), bytes(mine.count), (group_.rank() + step) % ranks,
+                       slot_tag(slot, 1));
 }
 
 bool ReduceOperation::advance() {
@@ -135,8 +136,10 @@ bool ReduceOperation::advance() {
       if (!slot.requests.empty()) continue;
       if (slot.phase == 0) {
         reduce(slot);
-        if (all_) share(slot);
-        else slot.phase = 1;
+        if (all_)
+          share(slot);
+        else
+          slot.phase = 1;
       }
       if (!slot.requests.empty()) continue;
       slot.piece = -1;
@@ -210,7 +213,8 @@ BroadcastOperation::BroadcastOperation(const Communicator& group, int tag, std::
   const int mine = (group.rank() - call.root + ranks) % ranks;
   const auto real = [&](int counted) { return (counted + call.root) % ranks; };
   int bit = 1;
-  for (; bit < ranks && (mine & bit) == 0; bit <<= 1) {}
+  for (; bit < ranks && (mine & bit) == 0; bit <<= 1) {
+  }
   if (mine != 0) parent_ = real(mine & ~bit);
   for (bit >>= 1; bit > 0; bit >>= 1)
     if (mine + bit < ranks) children_.push_back(real(mine + bit));

@@ -6,8 +6,8 @@
 //   gathers      every rank sends its part to all others (a barrier: one byte, so that who is missing has a name)
 //   broadcast    pieces flow down a binomial tree
 //
-// Each is a small state machine: advance() does what can be done now. A few pieces are under way at a time; piece k uses
-// slot k mod kSlots and that slot's message tags, so messages of a slot match in order.
+// Each is a small state machine: advance() does what can be done now. A few pieces are under way at a time; piece k
+// uses slot k mod kSlots and that slot's message tags, so messages of a slot match in order.
 #pragma once
 
 #include <array>
@@ -72,9 +72,9 @@ class ReduceOperation final : public MpiOperation {
   const ConstView in_;
   const View out_;
   const Reduction op_;
-  const bool all_;           // all_reduce: every rank gets every block
-  std::int64_t piece_ = 0;   // elements
-  std::int64_t block_ = 0;   // all_reduce: elements of a piece's blocks (the last ones may be shorter or empty)
+  const bool all_;          // all_reduce: every rank gets every block
+  std::int64_t piece_ = 0;  // elements
+  std::int64_t block_ = 0;  // all_reduce: elements of a piece's blocks (the last ones may be shorter or empty)
   std::int64_t num_pieces_ = 0;
   std::int64_t started_ = 0;
   std::int64_t finished_ = 0;

@@ -16,17 +16,18 @@
 namespace vbon::comm {
 namespace {
 
-#define VBON_CUDA_CALL(function, ...)                                                                   \
-  do {                                                                                                  \
-    if (const cudaError_t vbon_code = function(__VA_ARGS__); vbon_code != cudaSuccess) [[unlikely]]     \
-      throw EnvironmentError("{} failed: {}", #function, cudaGetErrorString(vbon_code));                \
+#define VBON_CUDA_CALL(function, ...)                                                               \
+  do {                                                                                              \
+    if (const cudaError_t vbon_code = function(__VA_ARGS__); vbon_code != cudaSuccess) [[unlikely]] \
+      throw EnvironmentError("{} failed: {}", #function, cudaGetErrorString(vbon_code));            \
   } while (false)
 
 // ncclInProgress is no error: the caller polls.
-#define VBON_NCCL_CALL(function, ...)                                                                            \
-  do {                                                                                                           \
+#define VBON_NCCL_CALL(function, ...)                                                                                  \
+  do {                                                                                                                 \
     if (const ncclResult_t vbon_code = function(__VA_ARGS__); vbon_code != ncclSuccess && vbon_code != ncclInProgress) \
-      [[unlikely]] throw EnvironmentError("{} failed: {}", #function, ncclGetErrorString(vbon_code));            \
+        [[unlikely]]                                                                                                   \
+      throw EnvironmentError("{} failed: {}", #function, ncclGetErrorString(vbon_code));                               \
   } while (false)
 
 struct DestroyStream {
@@ -54,20 +55,25 @@ Event make_event() {
 
 ncclDataType_t nccl_type(DataType type) {
   switch (type) {
-    case DataType::float32: return ncclFloat32;
-    case DataType::float64: return ncclFloat64;
-    case DataType::int32: return ncclInt32;
-    case DataType::int64: return ncclInt64;
-    case DataType::uint8: return ncclUint8;
-    case DataType::bfloat16: return ncclBfloat16;
-    case DataType::float16: return ncclFloat16;
+    case DataType::float32:
+      return ncclFloat32;
+    case DataType::float64:
+      return ncclFloat64;
+    case DataType::int32:
+      return ncclInt32;
+    case DataType::int64:
+      return ncclInt64;
+    case DataType::uint8:
+      return ncclUint8;
+    case DataType::bfloat16:
+      return ncclBfloat16;
+    case DataType::float16:
+      return ncclFloat16;
   }
   throw InternalError("unknown data type");
 }
 
-ncclRedOp_t nccl_op(Reduction op) {
-  return op == Reduction::sum ? ncclSum : op == Reduction::max ? ncclMax : ncclMin;
-}
+ncclRedOp_t nccl_op(Reduction op) { return op == Reduction::sum ? ncclSum : op == Reduction::max ? ncclMax : ncclMin; }
 
 // Over when the communicator has no work left to enqueue or to set up.
 class CommReady final : public Awaited {
@@ -189,8 +195,8 @@ void NcclCollectives::enqueue(const Call& call) {
       for (int r = 0; r < size(); ++r) {
         const std::int64_t part = call.counts[static_cast<std::size_t>(r)];
         std::byte* place = call.out.data + begin * static_cast<std::int64_t>(size_of(call.out.type));
-        VBON_NCCL_CALL(ncclBroadcast, r == rank() ? call.in.data : place, place, static_cast<std::size_t>(part), type, r,
-                       comm_.get(), stream_.get());
+        VBON_NCCL_CALL(ncclBroadcast, r == rank() ? call.in.data : place, place, static_cast<std::size_t>(part), type,
+                       r, comm_.get(), stream_.get());
         begin += part;
       }
       break;
@@ -212,7 +218,8 @@ Pending NcclCollectives::start(const Call& call) {
   const std::string title = fmt::format("{} #{}{} of NCCL group '{}'", name_of(call.operation), number_,
                                         call.what.empty() ? "" : fmt::format(" '{}'", call.what), group().name());
   if (options_.checks)  // the host collectives compare this text across ranks
-    host_->barrier(fmt::format("{} #{} {} {}", name_of(call.operation), number_, call.out.count, name_of(call.in.type)));
+    host_->barrier(
+        fmt::format("{} #{} {} {}", name_of(call.operation), number_, call.out.count, name_of(call.in.type)));
   follow_compute_stream();
   enqueue(call);
   // A nonblocking communicator may still be enqueuing; the end can be recorded only behind that.

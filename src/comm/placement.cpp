@@ -25,12 +25,24 @@ int parse_number(std::string_view text, std::string_view role) {
   return value;
 }
 
-Roles automatic_numbers(int num_ranks, int num_chunks) {
-  Roles roles = {.kind = Roles::Kind::numbers};
+// Whether the last `learners` ranks, which learn, find a device each on their nodes.
+bool devices_suffice(const Topology& topology, int learners) {
+  if (topology.devices_per_node == 0) return true;
+  std::map<int, int> on_node;
+  for (auto node = topology.node_of_rank.rbegin(); learners > 0; ++node, --learners)
+    if (++on_node[*node] > topology.devices_per_node) return false;
+  return true;
+}
+
+Roles automatic_numbers(const Topology& topology, int num_chunks) {
+  const auto num_ranks = static_cast<int>(topology.node_of_rank.size());
+  if (num_ranks == 1) return {.kind = Roles::Kind::all};
   if (num_ranks == 2) return {.kind = Roles::Kind::numbers, .rollout = 1, .scorer = 0, .learner = 1};
+  Roles roles = {.kind = Roles::Kind::numbers};
   roles.scorer = std::max(1, num_ranks / 8);
   roles.learner = std::max(1, (num_ranks - roles.scorer) * 2 / 5);
   if (num_chunks > 0) roles.learner = std::min(roles.learner, num_chunks);
+  while (!devices_suffice(topology, roles.learner)) --roles.learner;
   roles.rollout = num_ranks - roles.scorer - roles.learner;
   return roles;
 }
@@ -40,16 +52,17 @@ void check_numbers(const Roles& roles, int num_ranks) {
   require(roles.learner >= 1, "cluster.roles has {} learner ranks; at least one is needed", roles.learner);
   require(roles.scorer >= 0, "cluster.roles has {} scorer ranks", roles.scorer);
   const std::int64_t sum = std::int64_t{roles.rollout} + roles.scorer + roles.learner;
-  require(sum == num_ranks,
-          "cluster.roles asks for {} ranks ({} rollout + {} scorer + {} learner), but there {} {}: start {} ranks, change "
-          "the numbers, or use cluster.roles: auto",
-          sum, roles.rollout, roles.scorer, roles.learner, num_ranks == 1 ? "is" : "are", num_ranks, sum);
+  require(
+      sum == num_ranks,
+      "cluster.roles asks for {} ranks ({} rollout + {} scorer + {} learner), but there {} {}: start {} ranks, change "
+      "the numbers, or use cluster.roles: auto",
+      sum, roles.rollout, roles.scorer, roles.learner, num_ranks == 1 ? "is" : "are", num_ranks, sum);
 }
 
 std::vector<RoleSet> deal(const Roles& roles, int num_ranks) {
   const RoleSet everything = RoleSet{}.with(Role::rollout).with(Role::scorer).with(Role::learner);
-  const RoleSet sampler = roles.scorer == 0 ? RoleSet{}.with(Role::rollout).with(Role::scorer)
-                                            : RoleSet{}.with(Role::rollout);
+  const RoleSet sampler =
+      roles.scorer == 0 ? RoleSet{}.with(Role::rollout).with(Role::scorer) : RoleSet{}.with(Role::rollout);
   if (roles.kind == Roles::Kind::all) return std::vector<RoleSet>(static_cast<std::size_t>(num_ranks), everything);
   std::vector<RoleSet> dealt;
   dealt.insert(dealt.end(), static_cast<std::size_t>(roles.rollout), sampler);
@@ -125,13 +138,14 @@ Roles Roles::parse(std::string_view text) {
     if (part == parts.end()) {
       const std::array<std::string, 3> names = {"rollout", "scorer", "learner"};
       const std::string nearest = nearest_name(name, names);
-      throw UserError("roles: unknown role '{}'{}; {}", name, nearest.empty() ? "" : ", did you mean '" + nearest + "'?",
-                      kHowTo);
+      throw UserError("roles: unknown role '{}'{}; {}", name,
+                      nearest.empty() ? "" : ", did you mean '" + nearest + "'?", kHowTo);
     }
     require(*part->second < 0, "roles: '{}' is given twice", name);
     *part->second = parse_number(trimmed(std::string_view(entry).substr(colon + 1)), name);
   }
-  for (const auto& [name, value] : parts) require(*value >= 0, "roles '{}' does not say how many {} ranks: {}", text, name, kHowTo);
+  for (const auto& [name, value] : parts)
+    require(*value >= 0, "roles '{}' does not say how many {} ranks: {}", text, name, kHowTo);
   return roles;
 }
 
@@ -157,7 +171,8 @@ std::vector<std::string> problems_of(const ClusterConfig& c) {
          fmt::format("cluster.bucket_mib is {}; it can be 0.001 to 65536", c.bucket_mib));
   demand(c.threads >= 0 && c.threads <= 4096, fmt::format("cluster.threads is {}; it can be 0 to 4096", c.threads));
   demand(c.ranks_per_node >= 0, fmt::format("cluster.ranks_per_node is {}; it can be 0 or more", c.ranks_per_node));
-  demand(c.devices_per_node >= -1, fmt::format("cluster.devices_per_node is {}; it can be -1 or more", c.devices_per_node));
+  demand(c.devices_per_node >= -1,
+         fmt::format("cluster.devices_per_node is {}; it can be -1 or more", c.devices_per_node));
   if (c.roles.kind == Roles::Kind::numbers) {
     demand(c.roles.rollout >= 1, "cluster.roles needs at least one rollout rank");
     demand(c.roles.learner >= 1, "cluster.roles needs at least one learner rank");
@@ -180,8 +195,7 @@ Placement plan(const Topology& topology, const Roles& requested, int num_chunks)
   const auto num_ranks = static_cast<int>(topology.node_of_rank.size());
   check(num_ranks >= 1 && topology.devices_per_node >= 0 && num_chunks >= 0, "a topology has ranks");
   Roles roles = requested;
-  if (roles.kind == Roles::Kind::automatic && num_ranks == 1) roles = {.kind = Roles::Kind::all};
-  if (roles.kind == Roles::Kind::automatic) roles = automatic_numbers(num_ranks, num_chunks);
+  if (roles.kind == Roles::Kind::automatic) roles = automatic_numbers(topology, num_chunks);
   if (roles.kind == Roles::Kind::numbers) check_numbers(roles, num_ranks);
   Placement placement;
   const std::vector<RoleSet> dealt = deal(roles, num_ranks);

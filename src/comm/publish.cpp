@@ -40,8 +40,8 @@ std::int64_t publish(Collectives& group, std::span<std::byte> buffer, std::int64
   if (mine && summed) header[2] = std::bit_cast<std::int64_t>(checksum64(buffer));
   group.host().broadcast(std::span<std::int64_t>(header), root, what);
   if (header[1] != bytes)
-    throw InternalError(fmt::format("{}: {} sends {} bytes, {} expects {}", what, group.group().place_of(root), header[1],
-                                    group.group().place_of(group.rank()), bytes));
+    throw InternalError(fmt::format("{}: {} sends {} bytes, {} expects {}", what, group.group().place_of(root),
+                                    header[1], group.group().place_of(group.rank()), bytes));
   group.broadcast(buffer, root, what);
   if (!mine && summed && std::bit_cast<std::int64_t>(checksum64(buffer)) != header[2])
     throw EnvironmentError("{} version {} from {} arrived damaged at {}", what, header[0], group.group().place_of(root),

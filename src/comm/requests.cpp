@@ -38,8 +38,8 @@ bool Requests::test() {
   over_.resize(requests_.size());
   statuses_.resize(requests_.size());
   int num_over = 0;
-  const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &num_over, over_.data(),
-                                statuses_.data());
+  const int code =
+      MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &num_over, over_.data(), statuses_.data());
   if (code == MPI_ERR_IN_STATUS) {
     for (int i = 0; i < num_over; ++i)
       if (const int error = statuses_[static_cast<std::size_t>(i)].MPI_ERROR; error != MPI_SUCCESS)

@@ -68,7 +68,8 @@ void Waiter::wait(Awaited& awaited) {
     if (std::exchange(moves, awaited.moves()) != moves) last_move = Clock::now();
     const double stalled_s = since(last_move);
     if (stalled_s > options_.timeout_s)
-      throw EnvironmentError("{} waited {:.3g} s in {}: a peer is stalled or lost", who_, stalled_s, awaited.description());
+      throw EnvironmentError("{} waited {:.3g} s in {}: a peer is stalled or lost", who_, stalled_s,
+                             awaited.description());
     pause.take(options_.timeout_s - stalled_s + 1e-6);
   }
 }

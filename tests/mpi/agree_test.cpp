@@ -59,8 +59,12 @@ TEST_F(Agree, a_differing_value_is_found_on_every_rank) {
 TEST_F(Agree, work_that_fails_on_one_rank_fails_on_all_with_the_same_kind) {
   EXPECT_NO_THROW(together(*all, "reading", [] {}));
   for (int bad = 0; bad < size; ++bad) {
-    const auto user = [&] { if (rank == bad) throw UserError("no such file"); };
-    const auto environment = [&] { if (rank == bad) throw EnvironmentError("disk full"); };
+    const auto user = [&] {
+      if (rank == bad) throw UserError("no such file");
+    };
+    const auto environment = [&] {
+      if (rank == bad) throw EnvironmentError("disk full");
+    };
     EXPECT_THROW(together(*all, "reading prompts", user), UserError);
     EXPECT_THROW(together(*all, "writing", environment), EnvironmentError);
     EXPECT_THROW(together(*all, "computing", [&] { check(rank != bad, "a bug"); }), std::logic_error);
@@ -100,7 +104,8 @@ TEST(Checksum, every_changed_byte_moved_word_and_length_is_seen) {
       EXPECT_NE(checksum64(bytes), whole) << i;
       bytes[i] ^= static_cast<std::byte>(1u << bit);
     }
-  for (std::size_t length = 0; length < bytes.size(); ++length) EXPECT_NE(checksum64(std::span(bytes).first(length)), whole);
+  for (std::size_t length = 0; length < bytes.size(); ++length)
+    EXPECT_NE(checksum64(std::span(bytes).first(length)), whole);
   std::swap_ranges(bytes.begin(), bytes.begin() + 8, bytes.begin() + 8);
   EXPECT_NE(checksum64(bytes), whole);
   EXPECT_NE(checksum64(std::vector<std::byte>(32)), checksum64(std::vector<std::byte>(64)));

@@ -1,7 +1,7 @@
 // A program of several ranks in which one misbehaves, for faults_test: fault_program MODE. Its main is shaped like the
 // real one: an exception on a rank ends the job with the exit code of its kind.
-#include <csignal>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <iostream>
 #include <string>
@@ -22,8 +22,9 @@ void sleep_long() { std::this_thread::sleep_for(std::chrono::seconds(40)); }
 
 int work(MpiRuntime& mpi, const std::string& mode) {
   Communicator& world = mpi.world();
-  const bool checks = mode == "mismatch";
+  const bool checks = mode == "mismatch" || mode == "sizes";
   const auto all = make_collectives(world.dup("all"), Backend::host, {.checks = checks});
+  Mailbox mail(world.dup("mail"));
   std::vector<float> values(100'000, 1.0f);
   all->all_reduce(std::span<float>(values), Reduction::sum, "warm-up");
   mpi.waiter().limit(1.0);
@@ -35,10 +36,12 @@ int work(MpiRuntime& mpi, const std::string& mode) {
   if (mode == "mismatch" && bad) all->broadcast(std::span<float>(values), 0, "weights");
   if (mode == "sizes" && bad) values.resize(90'000);
   if (mode == "stall barrier") all->barrier("the step");
-  if (mode == "stall mail") Mailbox(world.dup("mail")).wait({1}, "a scored chunk");
+  if (mode == "stall mail") mail.wait({1}, "a scored chunk");
   if (mode == "stall split") world.split(0, "learners");
   if (mode == "together")
-    together(*all, "reading prompts", [&] { if (bad) throw UserError("prompts.jsonl is empty"); });
+    together(*all, "reading prompts", [&] {
+      if (bad) throw UserError("prompts.jsonl is empty");
+    });
   if (mode == "requeue") return static_cast<int>(ExitCode::requeue);
   if (mode == "fine") return 0;
   mpi.waiter().limit(mode.starts_with("stall") ? 1.0 : 20.0);

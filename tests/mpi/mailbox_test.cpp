@@ -19,7 +19,8 @@ struct Note {
 
 std::vector<std::byte> pattern(std::size_t bytes, int seed) {
   std::vector<std::byte> result(bytes);
-  for (std::size_t i = 0; i < bytes; ++i) result[i] = static_cast<std::byte>((i * 31 + static_cast<std::size_t>(seed)) & 0xFFu);
+  for (std::size_t i = 0; i < bytes; ++i)
+    result[i] = static_cast<std::byte>((i * 31 + static_cast<std::size_t>(seed)) & 0xFFu);
   return result;
 }
 

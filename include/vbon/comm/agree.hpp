@@ -23,12 +23,12 @@ void check_same(Collectives& group, std::string_view value, std::string_view wha
 // The root's text on every rank.
 std::string from_root(Collectives& group, std::string_view text, int root, std::string_view what);
 
-// Shares this rank's failure (or none). Where one failed, every rank throws: the failed ones their own error, the others
-// one of the same kind that names the first failed rank.
+// Shares this rank's failure (or none). Where one failed, every rank throws: the failed ones their own error, the
+// others one of the same kind that names the first failed rank.
 void agree_on_success(Collectives& group, std::exception_ptr failure, std::string_view what);
 
-// Local work that may fail on some ranks only (files, models), ended by an agreement: either every rank goes on, or every
-// rank throws. The work makes no collective calls.
+// Local work that may fail on some ranks only (files, models), ended by an agreement: either every rank goes on, or
+// every rank throws. The work makes no collective calls.
 template <class Work>
 void together(Collectives& group, std::string_view what, Work&& work) {
   std::exception_ptr failure;

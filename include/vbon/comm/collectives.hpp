@@ -5,8 +5,8 @@
 // an EnvironmentError naming rank, host, operation, its number and the ranks it waits for. After such an error the
 // process is expected to end: operations in flight may still touch their buffers.
 //
-// Host backends reduce in rank order, ((x0 + x1) + x2) + ..., whatever the sizes of pieces and messages: the result is a
-// function of the inputs and their order alone, and the same bits on every rank. NCCL's order is its own.
+// Host backends reduce in rank order, ((x0 + x1) + x2) + ..., whatever the sizes of pieces and messages: the result is
+// a function of the inputs and their order alone, and the same bits on every rank. NCCL's order is its own.
 //
 // `what` names the data in messages: "gradients", "weights". Spans are host memory, or device memory if on_device().
 #pragma once
@@ -103,7 +103,9 @@ class Collectives {
   template <Element T>
   void all_gather(std::span<const T> in, std::span<T> out, std::string_view what = {}) {
     check(in.size() * static_cast<std::size_t>(size()) == out.size(), "all_gather: out holds a part of every rank");
-    start({.operation = Operation::all_gather, .in = view_of(in), .out = view_of(out),
+    start({.operation = Operation::all_gather,
+           .in = view_of(in),
+           .out = view_of(out),
            .counts = std::vector<std::int64_t>(static_cast<std::size_t>(size()), static_cast<std::int64_t>(in.size())),
            .what = what})
         .wait();
@@ -120,8 +122,11 @@ class Collectives {
   void all_gather_v(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts,
                     std::string_view what = {}) {
     check_parts(counts, static_cast<std::int64_t>(in.size()), static_cast<std::int64_t>(out.size()));
-    start({.operation = Operation::all_gather_v, .in = view_of(in), .out = view_of(out),
-           .counts = std::vector<std::int64_t>(counts.begin(), counts.end()), .what = what})
+    start({.operation = Operation::all_gather_v,
+           .in = view_of(in),
+           .out = view_of(out),
+           .counts = std::vector<std::int64_t>(counts.begin(), counts.end()),
+           .what = what})
         .wait();
   }
   // Parts of sizes that the others do not know, with their partition. Host memory, on every backend.
@@ -140,8 +145,8 @@ class Collectives {
   template <Element T>
   void reduce_scatter(std::span<const T> in, std::span<T> out, Reduction op, std::string_view what = {}) {
     check(out.size() * static_cast<std::size_t>(size()) == in.size(), "reduce_scatter: in holds a part for every rank");
-    start({.operation = Operation::reduce_scatter, .in = view_of(in), .out = view_of(out), .reduction = op,
-           .what = what})
+    start(
+        {.operation = Operation::reduce_scatter, .in = view_of(in), .out = view_of(out), .reduction = op, .what = what})
         .wait();
   }
   // In place: returns this rank's part, which holds its reduction; the other parts are left as they were.
@@ -181,14 +186,16 @@ enum class Backend { host, nccl };
 
 struct CollectivesOptions {
   std::int64_t piece_bytes = std::int64_t{2} << 20;  // host messages are cut into pieces of this size
-  bool checks = false;    // compare operation, sizes, type and number across ranks before each call (slow)
-  int device = 0;         // nccl: the CUDA device of this rank
+  // Compare operation, sizes, type and number across ranks before each call (slow). Without, ranks that call with
+  // different sizes may overwrite memory: Open MPI 4.1 does not bound large messages between processes of one node.
+  bool checks = false;
+  int device = 0;  // nccl: the CUDA device of this rank
   // nccl: the stream (a cudaStream_t) whose work comes before the next operation; none: the default stream.
   std::function<void*()> compute_stream;
 };
 
-// Takes the group over; it belongs to these collectives alone (give them a dup or split). Collective. The host backend of
-// a local group is LocalCollectives. nccl: UserError where the program was built without CUDA or has no such device.
+// Takes the group over; it belongs to these collectives alone (give them a dup or split). Collective. The host backend
+// of a local group is LocalCollectives. nccl: UserError where the program was built without CUDA or has no such device.
 std::unique_ptr<Collectives> make_collectives(Communicator group, Backend backend, CollectivesOptions options = {});
 
 }  // namespace vbon::comm

@@ -35,17 +35,43 @@ std::string_view name_of(Reduction op);
 
 template <class T>
 struct DataTypeOf;
-template <> struct DataTypeOf<float> { static constexpr DataType value = DataType::float32; };
-template <> struct DataTypeOf<double> { static constexpr DataType value = DataType::float64; };
-template <> struct DataTypeOf<std::int32_t> { static constexpr DataType value = DataType::int32; };
-template <> struct DataTypeOf<std::int64_t> { static constexpr DataType value = DataType::int64; };
-template <> struct DataTypeOf<std::uint8_t> { static constexpr DataType value = DataType::uint8; };
-template <> struct DataTypeOf<std::byte> { static constexpr DataType value = DataType::uint8; };
-template <> struct DataTypeOf<BFloat16> { static constexpr DataType value = DataType::bfloat16; };
-template <> struct DataTypeOf<Float16> { static constexpr DataType value = DataType::float16; };
+template <>
+struct DataTypeOf<float> {
+  static constexpr DataType value = DataType::float32;
+};
+template <>
+struct DataTypeOf<double> {
+  static constexpr DataType value = DataType::float64;
+};
+template <>
+struct DataTypeOf<std::int32_t> {
+  static constexpr DataType value = DataType::int32;
+};
+template <>
+struct DataTypeOf<std::int64_t> {
+  static constexpr DataType value = DataType::int64;
+};
+template <>
+struct DataTypeOf<std::uint8_t> {
+  static constexpr DataType value = DataType::uint8;
+};
+template <>
+struct DataTypeOf<std::byte> {
+  static constexpr DataType value = DataType::uint8;
+};
+template <>
+struct DataTypeOf<BFloat16> {
+  static constexpr DataType value = DataType::bfloat16;
+};
+template <>
+struct DataTypeOf<Float16> {
+  static constexpr DataType value = DataType::float16;
+};
 
 template <class T>
-concept Element = !std::is_const_v<T> && requires { DataTypeOf<T>::value; };
+concept Element = !std::is_const_v<T> && requires {
+  DataTypeOf<T>::value;
+};
 
 // Spans whose element type became data; device memory stays device memory.
 struct ConstView {

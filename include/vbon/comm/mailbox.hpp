@@ -1,6 +1,6 @@
-// Small tagged messages between the ranks of one group, for announcements ("chunk 3 of step 7 is committed") rather than
-// data. Sending never blocks and copies; messages of one (source, tag) arrive in the order they were sent; a rank may
-// write to itself. While a rank waits for anything at all, its mailbox goes on receiving.
+// Small tagged messages between the ranks of one group, for announcements ("chunk 3 of step 7 is committed") rather
+// than data. Sending never blocks and copies; messages of one (source, tag) arrive in the order they were sent; a rank
+// may write to itself. While a rank waits for anything at all, its mailbox goes on receiving.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,8 @@ struct Message {
 
   // The value that was sent as T; InternalError where the size is not T's.
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  T as() const {
+  requires std::is_trivially_copyable_v<T> T as()
+  const {
     check(bytes.size() == sizeof(T), "a message has the size of what it is read as");
     T value;
     std::memcpy(&value, bytes.data(), sizeof(T));
@@ -50,15 +50,14 @@ class Mailbox {
 
   void send(int destination, int tag, std::span<const std::byte> bytes);  // tag: 0 to kMaxTag; at most 1 GiB
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  void send(int destination, int tag, const T& value) {
-    send(destination, tag, std::as_bytes(std::span(&value, 1)));
-  }
+  requires std::is_trivially_copyable_v<T>
+  void send(int destination, int tag, const T& value) { send(destination, tag, std::as_bytes(std::span(&value, 1))); }
 
   // The oldest message with one of the tags, if one is here. Never blocks.
   std::optional<Message> poll(std::initializer_list<int> tags);
   std::optional<Message> poll(int tag) { return poll({tag}); }
-  // Sleeps until there is one. EnvironmentError naming `what` after the waiter's timeout without any message from anyone.
+  // Sleeps until there is one. EnvironmentError naming `what` after the waiter's timeout without any message from
+  // anyone.
   Message wait(std::initializer_list<int> tags, std::string_view what);
   // The same for `seconds` at most; nullopt: none came.
   std::optional<Message> wait_for(std::initializer_list<int> tags, double seconds);

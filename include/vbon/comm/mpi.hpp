@@ -1,7 +1,7 @@
 // MPI as this program uses it: one runtime in main(), communicators that own what they name. mpi.h stays in src/comm.
 //
-// Ranks never spin: whatever can take long is nonblocking MPI polled by the Waiter. A Communicator may also be local (one
-// rank, no MPI at all), so single-process code and tests need no runtime.
+// Ranks never spin: whatever can take long is nonblocking MPI polled by the Waiter. A Communicator may also be local
+// (one rank, no MPI at all), so single-process code and tests need no runtime.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,7 @@ class Communicator {
 
   int rank() const;
   int size() const;
-  bool is_local() const;           // made by local()
+  bool is_local() const;            // made by local()
   const std::string& name() const;  // of the group, for messages
 
   // Nodes: ranks that share memory. Numbered from 0 in the order of their first ranks.

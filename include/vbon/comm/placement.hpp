@@ -1,11 +1,12 @@
 // Which rank does what: roles, their order and devices, as a pure function of sizes and configuration. No MPI here.
 //
-// Ranks are dealt in the order rollout, scorer, learner: {rollout: 2, scorer: 1, learner: 1} gives ranks 0-1, 2 and 3. Where
-// scorer is 0 the rollout ranks score what they sampled.
+// Ranks are dealt in the order rollout, scorer, learner: {rollout: 2, scorer: 1, learner: 1} gives ranks 0-1, 2 and 3.
+// Where scorer is 0 the rollout ranks score what they sampled.
 //
-// `auto`: one rank has all roles; of two, the first samples and scores, the second learns; three have one each. From four:
-// scorers = max(1, ranks / 8): a reward model reads a response once, which costs far less than sampling it;
-// learners = two fifths of the other ranks, rounded down, at least one, at most the number of chunks; the rest samples.
+// `auto`: one rank has all roles; of two, the first samples and scores, the second learns; three have one each. From
+// four: scorers = max(1, ranks / 8): a reward model reads a response once, which costs far less than sampling it;
+// learners = two fifths of the other ranks, rounded down, at least one, at most the number of chunks and a GPU each;
+// the rest samples.
 #pragma once
 
 #include <cstdint>
@@ -61,19 +62,22 @@ struct ClusterConfig {
     v(c.roles, {.name = "roles",
                 .help = "who does what: auto, all (every rank everything), or {rollout: R, scorer: S, learner: L}"});
     v(c.lag, {.name = "lag", .help = "0: on-policy; 1: sample step k+1 while step k is learned", .unit = "steps"});
-    v(c.timeout_s, {.name = "timeout_s", .help = "a rank that waits this long without any progress ends the run",
-                    .unit = "s"});
-    v(c.init_timeout_s, {.name = "init_timeout_s", .help = "the same until the first step is done (models load)",
-                         .unit = "s"});
-    v(c.comm_checks, {.name = "comm_checks", .help = "compare every collective call across ranks first (slow; for bugs)"});
+    v(c.timeout_s,
+      {.name = "timeout_s", .help = "a rank that waits this long without any progress ends the run", .unit = "s"});
+    v(c.init_timeout_s,
+      {.name = "init_timeout_s", .help = "the same until the first step is done (models load)", .unit = "s"});
+    v(c.comm_checks,
+      {.name = "comm_checks", .help = "compare every collective call across ranks first (slow; for bugs)"});
     v(c.piece_mib, {.name = "piece_mib", .help = "messages of CPU collectives are cut into pieces", .unit = "MiB"});
-    v(c.bucket_mib, {.name = "bucket_mib", .help = "gradients are reduced in buckets while others are computed",
-                     .unit = "MiB"});
-    v(c.threads, {.name = "threads", .help = "threads a rank computes with; 0: cores of the node shared by its ranks of "
-                                             "one role, who work at the same time"});
+    v(c.bucket_mib,
+      {.name = "bucket_mib", .help = "gradients are reduced in buckets while others are computed", .unit = "MiB"});
+    v(c.threads, {.name = "threads",
+                  .help = "threads a rank computes with; 0: cores of the node shared by its ranks of "
+                          "one role, who work at the same time"});
     v(c.device, {.name = "device", .help = "auto (CUDA where there is one), cpu or cuda"});
     v(c.ranks_per_node, {.name = "ranks_per_node", .help = "for vbon plan: ranks on a node; 0: all on one"});
-    v(c.devices_per_node, {.name = "devices_per_node", .help = "for vbon plan: GPUs in a node; -1: those of this machine"});
+    v(c.devices_per_node,
+      {.name = "devices_per_node", .help = "for vbon plan: GPUs in a node; -1: those of this machine"});
   }
 };
 // What is wrong with the values, one sentence each; empty: nothing.
@@ -98,9 +102,9 @@ struct Assignment {
 };
 
 struct Placement {
-  std::vector<Assignment> ranks;  // by world rank
+  std::vector<Assignment> ranks;                 // by world rank
   std::vector<int> rollouts, scorers, learners;  // world ranks by index within the role
-  std::vector<std::string> notes;  // what works but wastes ranks, for people
+  std::vector<std::string> notes;                // what works but wastes ranks, for people
   std::span<const int> ranks_of(Role role) const;
   int learner_root() const { return learners[0]; }
 };
@@ -109,8 +113,8 @@ struct Placement {
 // learners on one device. num_chunks: of a step; 0: not known, nothing is checked against it.
 Placement plan(const Topology& topology, const Roles& roles, int num_chunks);
 
-// Threads a rank when cluster.threads is 0: the cores of a node divided among the ranks that work at the same time, which
-// are those of one role. The same on every rank.
+// Threads a rank when cluster.threads is 0: the cores of a node divided among the ranks that work at the same time,
+// which are those of one role. The same on every rank.
 int threads_per_rank(const Placement& placement, int cores_per_node);
 
 }  // namespace vbon::comm

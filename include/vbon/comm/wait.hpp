@@ -26,8 +26,8 @@ class Awaited {
 };
 
 struct WaitOptions {
-  double timeout_s = 300.0;    // without movement of what is awaited
-  double spin_s = 50e-6;       // polling before the first pause
+  double timeout_s = 300.0;  // without movement of what is awaited
+  double spin_s = 50e-6;     // polling before the first pause
   double first_pause_s = 20e-6;
   double max_pause_s = 1e-3;
 };
