@@ -20,8 +20,8 @@ TRAIN_PROMPTS, EVAL_PROMPTS = (64, 400), (24, 128)  # the first of the longer li
 class Snippet:
     id: int
     text: str
-    score: float  # mean of the human ratings, -4 … 4
-    soft: float   # share of the raters who liked it, 0 … 1; a rating of 0 counts half
+    rating: float  # mean of the human ratings, -4 … 4
+    soft: float    # share of the raters who liked it, 0 … 1; a rating of 0 counts half
 
 
 def keyed_hash(key: str, text: str) -> str:
@@ -90,7 +90,7 @@ def build(scores: bytes, ratings: bytes) -> dict[str, bytes]:
     held_out = prompts(parts["test"], max(EVAL_PROMPTS), taken)
     records = {"sft": [{"text": snippet.text} for snippet in parts["sft"]]}
     for name in ("reward", "evaluator", "test"):
-        records[name] = [{"text": snippet.text, "label": int(snippet.score > 0), "score": snippet.score,
+        records[name] = [{"text": snippet.text, "label": int(snippet.rating > 0), "rating": snippet.rating,
                           "soft": snippet.soft} for snippet in parts[name]]
         records[f"{name}-soft"] = [{"text": snippet.text, "label": snippet.soft} for snippet in parts[name]]
     records |= {"prompts-train": train[:TRAIN_PROMPTS[0]], f"prompts-train-{TRAIN_PROMPTS[1]}": train,

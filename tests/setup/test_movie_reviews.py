@@ -37,7 +37,7 @@ def files():
 
 def test_soft_label_is_the_share_of_raters_who_liked_it():
     snippets = read_snippets("1\t0.5\tgood naïve film\r\n".encode(), b"1\t0.5\t1.0\t[3, 0, -1, 1]\r\n")
-    assert [(s.id, s.text, s.score, s.soft) for s in snippets] == [(1, "good naïve film", 0.5, 0.625)]
+    assert [(s.id, s.text, s.rating, s.soft) for s in snippets] == [(1, "good naïve film", 0.5, 0.625)]
 
 
 def test_duplicates_and_short_lines_go_and_the_first_of_equals_stays():
@@ -62,10 +62,11 @@ def test_splits_have_their_sizes_and_share_nothing(files):
     assert len(texts) == len(set(texts)) > 10000
 
 
-def test_labels_follow_scores_and_soft_files_the_ratings(files):
+def test_labels_follow_the_mean_rating_and_soft_files_the_raters(files):
     for name in ("reward", "evaluator", "test"):
         for line, soft in zip(files[name], files[f"{name}-soft"], strict=True):
-            assert line["label"] == (1 if line["score"] > 0 else 0)
+            assert line["label"] == (1 if line["rating"] > 0 else 0)
+            assert "score" not in line  # a line of labels has one or the other
             assert soft == {"text": line["text"], "label": line["soft"]}
             assert 0 <= line["soft"] <= 1
 
