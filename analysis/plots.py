@@ -1,0 +1,100 @@
+"""How every figure looks, and figures as data URIs: vector graphics, a colour-blind safe palette (Okabe and Ito) with a
+marker and a dash of its own for each run, so that a print without colour can be read.
+"""
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
+MARKERS = ("o", "D", "^", "v", "P", "X", "*")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1)))
+INK, GREY, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#999999",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "axes.formatter.limits": (-3, 5),
+    "axes.formatter.useoffset": False,
+    "lines.linewidth": 1.5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "vbon",
+    "figure.dpi": 96,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of one run, the same in all figures."""
+
+    colour: str
+    marker: str
+    dash: object
+
+
+def look_of(index: int) -> Look:
+    return Look(COLOURS[index % 7], MARKERS[index % 7], DASHES[(index + index // 7) % 7])
+
+
+@contextmanager
+def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of inches in our style; saved by data_uri() inside of the block."""
+    with matplotlib.rc_context(STYLE):
+        made = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(made)
+        yield made, made.add_subplot()
+
+
+def data_uri(made: Figure) -> str:
+    """The same bytes for the same figure: no date, no random ids."""
+    buffer = io.BytesIO()
+    made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def spread(positions: list[float], gap: float) -> list[float]:
+    """Positions moved apart so that neighbours are at least `gap` away, keeping their order and middle."""
+    order = np.argsort(positions, kind="stable")
+    moved = np.array(positions, dtype=np.float64)
+    for _ in range(100):
+        pushed = False
+        for low, high in pairwise(order.tolist()):
+            lack = gap - (moved[high] - moved[low])
+            if lack > 1e-9:
+                moved[low] -= lack / 2
+                moved[high] += lack / 2
+                pushed = True
+        if not pushed:
+            break
+    return moved.tolist()
+
+
+def short(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

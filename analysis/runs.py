@@ -1,0 +1,167 @@
+"""A run folder with everything that was found in it, and the pool that its evaluations were compared with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .config import lookup
+from .errors import InputError
+from .h5 import open_h5
+from .io import (
+    Evaluation,
+    Metrics,
+    Pool,
+    Provenance,
+    read_config,
+    read_evaluation,
+    read_pool,
+    read_provenance,
+    read_summary,
+    read_text,
+)
+from .metrics import read_metrics, read_metrics_h5
+
+
+@dataclass
+class Run:
+    """`evaluations`: of the policy by step, ascending; `null`: the reference evaluated as a policy, where that was
+    done; `notes`: what the reader of a report has to know about the files."""
+
+    path: Path
+    name: str
+    config: dict[str, Any]
+    config_text: str
+    metrics: Metrics | None
+    provenance: Provenance
+    evaluations: list[Evaluation]
+    null: Evaluation | None
+    summary: dict[str, Any]  # of the last evaluation; {}: none
+    is_finished: bool
+    pool: Pool | None = None
+    tokenizer: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def final(self) -> Evaluation | None:
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def method(self) -> str:
+        return str(lookup(self.config, "train.method", self.final.method if self.final else "unknown"))
+
+    @property
+    def n(self) -> float | None:
+        """The N of Best-of-N that the run aims at; None for methods without one."""
+        if self.method in ("ppo", "dpo", "ipo"):
+            return None
+        if (n := lookup(self.config, "vbon.N")) is not None:
+            return float(n)
+        if (beta := lookup(self.config, "vbon.beta")) is not None:
+            return 1 / float(beta) + 1
+        return self.final.n if self.final and self.final.n > 1 else None
+
+
+def read_run(path: Path) -> Run:
+    """InputError when the folder is no run, or when a file in it is not what its name says."""
+    if not path.is_dir():
+        raise InputError(f"'{path}' is no folder; name the folder of a run (run.dir of its configuration)")
+    if not (path / "config.yaml").is_file():
+        raise InputError(f"'{path}' holds no run of vbon (no config.yaml)")
+    config = read_config(path / "config.yaml")
+    _require_plausible(config, path / "config.yaml")
+    metrics, provenance = _read_record(path)
+    found = sorted((read_evaluation(file) for file in sorted((path / "eval").rglob("*.h5"))), key=_order)
+    of_policy = [one for one in found if one.method != "reference"]
+    if provenance is None and of_policy:
+        provenance = of_policy[-1].provenance
+    nulls = [one for one in found if one.method == "reference" or one.step == 0]
+    run = Run(
+        path=path,
+        name=path.resolve().name,
+        config=config,
+        config_text=read_text(path / "config.yaml"),
+        metrics=metrics,
+        provenance=provenance or Provenance(),
+        evaluations=of_policy,
+        null=nulls[0] if nulls else None,
+        summary=_read_last_summary(path / "eval"),
+        is_finished=(path / "finished").is_file(),
+        tokenizer=_find_tokenizer(path),
+    )
+    _note_what_is_missing(run)
+    return run
+
+
+def attach_pool(run: Run, given: Path | None, cache: dict[Path, Pool]) -> None:
+    """The pool of the evaluations: `given`, or where the configuration says (seen from here, or from the run's folder
+    or one above it). InputError when `given` is another pool than that of the evaluations."""
+    wanted = run.final.provenance.sha256.get("pool") if run.final else None
+    said = lookup(run.config, "pool.eval_path")
+    candidates = [given] if given else []
+    if not given and said:
+        bases = [Path("."), run.path, *list(run.path.resolve().parents)[:3]]
+        candidates = [base / str(said) for base in bases] + [run.path / "pool.h5"]
+    for path in candidates:
+        if not given and not path.is_file():
+            continue
+        resolved = path.resolve()
+        pool = cache[resolved] if resolved in cache else read_pool(path)
+        cache[resolved] = pool
+        if wanted and pool.provenance.sha256.get("content") not in (None, wanted):
+            if given:
+                raise InputError(f"'{path}' is not the pool that '{run.path}' was evaluated with (pool_sha256 differs)")
+            continue
+        run.pool = pool
+        return
+    run.notes.append(
+        "The pool of the evaluation prompts was not found"
+        + (f" at {said} or is another one" if said else "")
+        + ": no reference and no best-of-N computed from it. Name it with --pool."
+    )
+
+
+def _order(evaluation: Evaluation) -> tuple[int, str]:
+    return evaluation.step, evaluation.provenance.created_utc
+
+
+def _require_plausible(config: dict[str, Any], path: Path) -> None:
+    numbers = {key: lookup(config, key) for key in ("vbon.N", "vbon.beta", "train.steps", "run.seed", "pool.samples")}
+    for key, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"'{path}': {key} is no number")
+    if ((n := numbers["vbon.N"]) is not None and n < 1) or ((b := numbers["vbon.beta"]) is not None and b <= 0):
+        raise InputError(f"'{path}': vbon.N has to be >= 1, vbon.beta > 0")
+
+
+def _read_record(path: Path) -> tuple[Metrics | None, Provenance | None]:
+    """metrics.jsonl has the newest rows, metrics.h5 the provenance."""
+    metrics, provenance = None, None
+    if (path / "metrics.h5").exists():
+        with open_h5(path / "metrics.h5", "vbon.metrics") as source:
+            provenance = read_provenance(source)
+        metrics = read_metrics_h5(path / "metrics.h5")
+    if (path / "metrics.jsonl").exists():
+        metrics = read_metrics(path / "metrics.jsonl")
+    return metrics, provenance
+
+
+def _read_last_summary(folder: Path) -> dict[str, Any]:
+    found = [read_summary(file) for file in sorted(folder.rglob("*summary*.json"))]
+    steps = [one.get("checkpoint_step") for one in found]
+    if found and all(isinstance(step, int) for step in steps):
+        return found[steps.index(max(steps))]
+    return found[-1] if found else {}
+
+
+def _find_tokenizer(path: Path) -> Path | None:
+    found = sorted(path.glob("checkpoints/step-*/policy/tokenizer.json"))
+    return found[-1] if found else None
+
+
+def _note_what_is_missing(run: Run) -> None:
+    if run.metrics is None or not len(run.metrics.step):
+        run.notes.append("No metrics.jsonl or metrics.h5: no curves, no times.")
+    if not run.evaluations:
+        run.notes.append("No evaluation in eval/: no table, no picture. Make one with vbon eval.")
+    if not run.is_finished:
+        run.notes.append("The run is not finished: the figures are those so far.")

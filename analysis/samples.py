@@ -1,0 +1,105 @@
+"""Texts side by side: for some prompts a sample of the reference, the best of N of the pool, and the policy's."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .decode import Decoder
+from .io import Block
+from .shown import Shown
+from .tables import compared_n
+
+NUM_PROMPTS = 12
+
+
+@dataclass
+class Sample:
+    title: str
+    text: str
+    reward: float
+    evaluator: float | None
+    finished: bool
+
+
+@dataclass
+class Comparison:
+    prompt: str
+    samples: list[Sample]
+
+
+def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM_PROMPTS) -> list[Comparison]:
+    """Prompts evenly spread over those of the first evaluated run; other runs where they have the same prompt.
+
+    The reference's is the pool's first sample, the best of N the best of its first N; the policy's are the first of the
+    evaluation (two of a single run): nothing is picked by hand or by reward.
+    """
+    evaluated = [(one, decoder) for one, decoder in zip(shown, decoders) if one.run.final is not None]
+    if not evaluated:
+        return []
+    first = evaluated[0][0].run.final
+    assert first is not None
+    chosen = np.unique(np.linspace(0, len(first.prompt_text) - 1, count).round().astype(int)).tolist()
+    found = [Comparison(first.prompt_text[row], []) for row in chosen]
+    for one, decoder in evaluated:
+        if one.view is not None:
+            _add_pool(found, chosen, one, decoder, first.prompt_sha256)
+            break
+    per_run = 2 if len(evaluated) == 1 else 1
+    for one, decoder in evaluated:
+        _add_policy(found, chosen, one, decoder, first.prompt_sha256, per_run)
+    return found
+
+
+def _rows(sha256: list[str], wanted: list[str], chosen: list[int]) -> list[int | None]:
+    at = {text: row for row, text in reversed(list(enumerate(sha256)))}
+    return [at.get(wanted[row]) for row in chosen]
+
+
+def _add_pool(found: list[Comparison], chosen: list[int], one: Shown, decoder: Decoder | None, keys: list[str]) -> None:
+    assert one.view is not None
+    pool = one.view.pool
+    n = compared_n(one.run)
+    best_of = max(2, min(round(n), one.view.m)) if n is not None else None
+    rows = _rows(pool.prompt_sha256, keys, chosen)
+    tokens = _tokens_of(pool, rows)
+    for comparison, row in zip(found, rows):
+        if row is None:
+            continue
+        comparison.samples.append(_sample("reference", pool, row, 0, tokens, decoder))
+        if best_of is not None:
+            best = int(np.argmax(pool.rewards["main"][row, :best_of]))
+            comparison.samples.append(_sample(f"best of {best_of}, from the pool", pool, row, best, tokens, decoder))
+
+
+def _add_policy(
+    found: list[Comparison], chosen: list[int], one: Shown, decoder: Decoder | None, keys: list[str], per_run: int
+) -> None:
+    final = one.run.final
+    assert final is not None
+    rows = _rows(final.prompt_sha256, keys, chosen)
+    tokens = _tokens_of(final, rows)
+    for comparison, row in zip(found, rows):
+        if row is None:
+            continue
+        for index in range(min(per_run, final.num_samples)):
+            comparison.samples.append(_sample(one.run.name, final, row, index, tokens, decoder))
+
+
+def _tokens_of(block: Block, rows: list[int | None]) -> dict[int, np.ndarray]:
+    wanted = sorted({row for row in rows if row is not None})
+    return dict(zip(wanted, block.tokens(wanted))) if wanted else {}
+
+
+def _sample(
+    title: str, block: Block, row: int, index: int, tokens: dict[int, np.ndarray], decoder: Decoder | None
+) -> Sample:
+    ids = tokens[row][index][: block.length[row, index]]
+    text = decoder(ids) if decoder else " ".join(str(token) for token in ids)
+    evaluator = block.rewards.get("evaluator")
+    return Sample(
+        title=title,
+        text=text,
+        reward=float(block.rewards["main"][row, index]),
+        evaluator=None if evaluator is None else float(evaluator[row, index]),
+        finished=bool(block.finished[row, index]),
+    )

@@ -1,0 +1,39 @@
+"""Runs as a report shows them: what was read, the table made of it, and how it looks in every figure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .io import Pool
+from .plots import Look, look_of
+from .runs import Run, attach_pool, read_run
+from .tables import PoolView, Row, rows_of, view_of
+
+
+@dataclass
+class Shown:
+    run: Run
+    view: PoolView | None
+    rows: list[Row]
+    look: Look
+
+    @property
+    def policy(self) -> Row | None:
+        return next((row for row in self.rows if row.kind == "policy"), None)
+
+
+def read_all(paths: list[Path], pool: Path | None) -> list[Shown]:
+    """In the order given; `pool` is for all of them. Names that clash get their parent folder's in front."""
+    cache: dict[Path, Pool] = {}
+    shown: list[Shown] = []
+    for index, path in enumerate(tqdm(paths, desc="reading runs", unit="run", leave=False, disable=None)):
+        run = read_run(path)
+        attach_pool(run, pool, cache)
+        view = view_of(run)
+        shown.append(Shown(run, view, rows_of(run, view), look_of(index)))
+    names = [one.run.name for one in shown]
+    for one in shown:
+        if names.count(one.run.name) > 1:
+            one.run.name = f"{one.run.path.resolve().parent.name}/{one.run.name}"
+    return shown
