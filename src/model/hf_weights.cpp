@@ -9,7 +9,7 @@
 #include <set>
 
 #include "model/json.hpp"
-#include "model/tensor_io.hpp"
+#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/base/words.hpp"
@@ -152,6 +152,14 @@ std::vector<std::pair<std::string, at::Tensor>> named_tensors(const CausalLm& mo
   return result;
 }
 
+std::vector<std::string> tokenizer_files(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
+                           "vocab.txt", "chat_template.jinja", "added_tokens.json"})
+    if (fs::exists(folder / name)) names.emplace_back(name);
+  return names;
+}
+
 void export_causal_lm(const CausalLm& model, const fs::path& folder, const ExportOptions& options) {
   make_folders(folder);
   Json config = parse_json(model.spec.config_text, "config.json");
@@ -166,10 +174,8 @@ void export_causal_lm(const CausalLm& model, const fs::path& folder, const Expor
     config["eos_token_id"] = model.spec.eos_ids.size() == 1 ? Json(model.spec.eos_ids.front()) : Json(model.spec.eos_ids);
   }
   if (config.value("bos_token_id", Json()).is_number_integer()) generation["bos_token_id"] = config["bos_token_id"];
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
-                           "vocab.txt", "chat_template.jinja", "added_tokens.json"})
-    if (fs::exists(options.source / name))
-      write_file_atomically(folder / name, read_file(options.source / name, std::uint64_t{256} << 20));
+  for (const std::string& name : tokenizer_files(options.source))
+    write_file_atomically(folder / name, read_file(options.source / name, std::uint64_t{256} << 20));
   write_file_atomically(folder / "config.json", config.dump(2) + "\n");
   write_file_atomically(folder / "generation_config.json", generation.dump(2) + "\n");
   write_tensors(folder / "model.safetensors", named_tensors(model));

@@ -1,4 +1,4 @@
-#include "model/tensor_io.hpp"
+#include "vbon/model/tensor_io.hpp"
 
 #include <ATen/ops/empty.h>
 

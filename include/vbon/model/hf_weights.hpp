@@ -48,6 +48,8 @@ struct ExportOptions {
   double temperature = 1.0;         // written into generation_config.json, so that it samples as trained
   std::int64_t max_new_tokens = 0;
 };
+// The names of tokenizer files that `folder` has, and that go along with a model.
+std::vector<std::string> tokenizer_files(const std::filesystem::path& folder);
 // Writes a folder that loads in transformers as it is: model.safetensors, config.json, generation_config.json and the
 // tokenizer's files.
 void export_causal_lm(const CausalLm& model, const std::filesystem::path& folder, const ExportOptions& options);

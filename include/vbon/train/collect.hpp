@@ -1,0 +1,53 @@
+// One collection of responses across roles: rollout ranks draw chunks, scorer ranks score them, learner ranks get all of
+// them. Chunks travel as committed HDF5 files, messages announce them; each stage works on one chunk while the one
+// before works on the next. Training steps and evaluations are such collections with different prompts and streams.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "vbon/base/rng.hpp"
+#include "vbon/generate/engine.hpp"
+#include "vbon/objective/log_f.hpp"
+#include "vbon/reward/scorer.hpp"
+#include "vbon/store/rollout_files.hpp"
+#include "vbon/store/samples.hpp"
+#include "vbon/text/tokenizer.hpp"
+#include "vbon/train/rank_context.hpp"
+
+namespace vbon {
+
+// What is collected: a pure function of configuration and step, the same on every rank.
+struct Collection {
+  const PromptRows* prompts = nullptr;  // tokenised
+  std::vector<std::int64_t> rows;       // prompts of this collection, rows of `prompts`
+  std::int32_t samples_per_prompt = 1;
+  std::int64_t prompts_per_chunk = 1;
+  SamplingConfig sampling;
+  std::vector<std::int32_t> eos_ids;
+  RandomStream stream;
+  std::int64_t step = 0;
+  std::int64_t weights_version = 0;
+  const RolloutFiles* files = nullptr;
+  RolloutHeader header;                 // provenance of the chunk files
+
+  std::int64_t num_chunks() const {
+    return (static_cast<std::int64_t>(rows.size()) + prompts_per_chunk - 1) / prompts_per_chunk;
+  }
+};
+
+// What each role brings; null where the rank has not the role (evaluator: or none is configured).
+struct CollectionTools {
+  const CausalLm* policy = nullptr;      // rollout
+  const Tokenizer* tokenizer = nullptr;  // scorer
+  RewardModel* reward = nullptr;         // scorer
+  RewardModel* evaluator = nullptr;      // scorer
+  const LogFTable* table = nullptr;      // scorer: log F of the rewards, by row of `prompts`
+  std::vector<std::int64_t> table_row;   // of each row of `prompts`
+};
+
+// Collective over the world. Returns the scored batch in chunk order on learner ranks, an empty one elsewhere.
+RolloutBatch collect(RankContext& context, const Collection& what, const CollectionTools& tools);
+
+}  // namespace vbon

@@ -1,0 +1,70 @@
+// What a learner rank holds, and its two kinds of step: online (vBoN, KL-PPO) on a collected batch, and regression on
+// the pool. Every learner calls them in the same order; gradients are summed over learners, and everything that is
+// averaged is averaged over the whole batch.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vbon/comm/collectives.hpp"
+#include "vbon/objective/log_f.hpp"
+#include "vbon/objective/vbon.hpp"
+#include "vbon/store/pool.hpp"
+#include "vbon/store/rollouts.hpp"
+#include "vbon/train/batch_pass.hpp"
+#include "vbon/train/critic.hpp"
+#include "vbon/train/optimizer.hpp"
+#include "vbon/train/phases.hpp"
+#include "vbon/train/settings.hpp"
+
+namespace vbon {
+
+using Metrics = std::map<std::string, double>;
+
+struct LearnerState {
+  const CausalLm* reference = nullptr;
+  Policy policy;
+  Critic critic;
+  FlatParameters parameters;     // the policy's, then the critic's
+  std::int64_t policy_size = 0;  // floats of the policy's: what is published to rollout ranks
+  AdamW optimizer;
+  double kl_coef = 0;            // of method ppo; may adapt
+};
+
+// `reference` must outlive the state. The state must not move: tensors are views, but names are not kept.
+std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings);
+// A rollout rank's copy of the policy alone, with the same flat layout as the first policy_size floats of a learner's.
+struct RolloutState {
+  Policy policy;
+  FlatParameters parameters;
+};
+std::unique_ptr<RolloutState> make_rollout_policy(const CausalLm& reference, const Settings& settings);
+
+// What a step needs beside the state.
+struct LearnerTools {
+  const Settings& settings;
+  comm::Collectives& learners;
+  Phases& phases;
+  const PromptRows& prompts;                 // of prompts.train, tokenised
+  const LogFTable* table = nullptr;          // vbon, regression; for ppo it serves the metrics, where there is a pool
+  std::vector<std::int64_t> table_row;       // of each row of `prompts`
+};
+
+// One online step on a scored batch, whose learned columns are filled (logp_reference, kl, entropy, value, advantage,
+// returns). `rows`: of the prompts, one per samples_per_prompt sequences. `update` counts optimiser updates of this phase
+// from 0, of `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
+Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
+                    std::int64_t step, std::int64_t first_update, std::int64_t total_updates);
+
+// One update on `regression.batch` of the pool's samples, in keyed order: (log pi/pi_ref - log w_N)^2.
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, std::int64_t update,
+                        std::int64_t total_updates);
+
+// Updates of one online step.
+std::int64_t updates_per_step(const Settings& settings);
+
+}  // namespace vbon

@@ -1,0 +1,60 @@
+// Loading what a command works on, and what identifies it. Loading happens on the ranks whose roles need it; hashes are
+// taken once and shared.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vbon/model/causal_lm.hpp"
+#include "vbon/objective/log_f.hpp"
+#include "vbon/reward/scorer.hpp"
+#include "vbon/store/pool.hpp"
+#include "vbon/store/provenance.hpp"
+#include "vbon/text/tokenizer.hpp"
+#include "vbon/train/rank_context.hpp"
+#include "vbon/train/settings.hpp"
+
+namespace vbon {
+
+// Prompts of a file, tokenised with the start token in front.
+struct Prompts {
+  PromptRows rows;
+  std::string sha256;      // of the set
+  std::uint64_t key = 0;   // of the set, for draws
+};
+
+// UserError for what read_prompts and the model's context refuse.
+Prompts load_prompts(const std::string& path, const Settings& settings, const Tokenizer& tokenizer, const LmSpec& spec);
+
+// Tokens of a text as the model sees it: the start token (model.start_token), then the text's own.
+std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::optional<std::int64_t>& start_token,
+                                      std::string_view text);
+
+// SHA-256 of everything that decides a run's numbers; collective (the root reads, all get the result).
+struct Identities {
+  std::string reference, tokenizer, reward, evaluator;  // "" where not used
+};
+Identities identify(RankContext& context, const Settings& settings);
+
+// Root attributes that all of a command's files share.
+Provenance provenance_of(const RankContext& context, const Settings& settings, const std::string& resolved_yaml,
+                         const Identities& identities);
+// CPU type, threads, library versions: what bit-exact resume depends on.
+std::map<std::string, std::string> environment_of(const RankContext& context);
+
+// A pool that is used with these prompts: checked against everything it was made with, cut to pool.use, and the row of
+// each prompt in it. `forced` collects what --force overrode.
+struct UsedPool {
+  Pool pool;
+  std::unique_ptr<LogFTable> table;  // of reward "main"
+  std::vector<std::int64_t> row;     // of each prompt
+};
+UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts, const Identities& identities,
+                   bool force, std::string& forced);
+
+at::ScalarType scalar_type(Dtype dtype);
+
+}  // namespace vbon

@@ -1,0 +1,221 @@
+// The whole configuration: every section in one record, each defined beside what it configures. Commands read the
+// sections that they need.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "vbon/base/fields.hpp"
+#include "vbon/comm/placement.hpp"
+#include "vbon/generate/sampling.hpp"
+#include "vbon/objective/ppo_config.hpp"
+#include "vbon/objective/vbon_config.hpp"
+#include "vbon/reward/reward_config.hpp"
+#include "vbon/store/checkpoint.hpp"
+#include "vbon/store/rollout_files.hpp"
+#include "vbon/train/optimizer.hpp"
+#include "vbon/train/trainable.hpp"
+
+namespace vbon {
+
+enum class Dtype { f32, bf16 };
+std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype);
+enum class Method { vbon, ppo, regression };
+std::span<const std::pair<Method, std::string_view>> enum_names(Method);
+
+struct RunSection {
+  std::string dir;
+  std::optional<std::int64_t> seed;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.dir, {.name = "dir", .help = "folder of this run: everything it writes", .required = true});
+    v(c.seed, {.name = "seed", .help = "of every draw; two runs with the same seed give the same bytes", .required = true});
+  }
+};
+
+struct ModelSection {
+  std::string base;
+  std::string reference;
+  std::optional<std::int64_t> start_token;
+  Dtype dtype = Dtype::f32;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.base, {.name = "base", .help = "Hugging Face folder that `vbon sft` starts from", .required = true});
+    v(c.reference, {.name = "reference", .help = "folder of the reference: written by `vbon sft`, read by the others", .required = true});
+    v(c.start_token, {.name = "start_token", .help = "token id put before every prompt and text; none: as the tokenizer gives it"});
+    v(c.dtype, {.name = "dtype", .help = "f32 or bf16 (CUDA only), of weights and activations"});
+  }
+};
+
+struct PromptsSection {
+  std::string train, eval;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.train, {.name = "train", .help = "prompts to train on: JSON Lines {prompt, id?} or plain lines", .required = true});
+    v(c.eval, {.name = "eval", .help = "prompts to evaluate on; none of them in `train`", .required = true});
+  }
+};
+
+struct PoolSection {
+  std::string path, eval_path;
+  std::int64_t samples = 64;
+  std::int64_t use = 0;
+  std::int64_t chunk_prompts = 0;
+  bool keep_parts = false;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.path, {.name = "path", .help = "pool.h5 of prompts.train: written by `vbon pool`, read by training", .required = true});
+    v(c.eval_path, {.name = "eval_path", .help = "pool.h5 of prompts.eval: written by `vbon pool`, read by evaluation", .required = true});
+    v(c.samples, {.name = "samples", .help = "M, reference samples a prompt; at least 2, at least 2N is advised", .unit = "samples"});
+    v(c.use, {.name = "use", .help = "use the first m samples of a pool; 0: all", .unit = "samples"});
+    v(c.chunk_prompts, {.name = "chunk_prompts", .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots", .unit = "prompts"});
+    v(c.keep_parts, {.name = "keep_parts", .help = "keep the folder of parts after the pool is merged"});
+  }
+};
+
+struct SftSection {
+  std::string text, heldout;
+  TrainedLayers layers;
+  std::int64_t epochs = 1;
+  std::int64_t batch = 16;
+  std::int64_t micro_batch = 16;
+  std::int64_t max_length = 256;
+  std::int64_t max_texts = 0;
+  OptimizerConfig optimizer;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.text, {.name = "text", .help = "texts to learn: JSON Lines {text} or {prompt, response}", .required = true});
+    v(c.heldout, {.name = "heldout", .help = "texts for the perplexity before and after; none: not measured"});
+    v(c.layers, {.name = "layers", .help = "all, or last K (with the final norm and an untied head)"});
+    v(c.epochs, {.name = "epochs", .help = "passes over the texts"});
+    v(c.batch, {.name = "batch", .help = "texts an update", .unit = "texts"});
+    v(c.micro_batch, {.name = "micro_batch", .help = "texts run at once by a rank; changes memory, not results", .unit = "texts"});
+    v(c.max_length, {.name = "max_length", .help = "texts are cut after this many tokens", .unit = "tokens"});
+    v(c.max_texts, {.name = "max_texts", .help = "use the first texts only; 0: all", .unit = "texts"});
+    v(c.optimizer, {.name = "optimizer", .help = "optimiser of `vbon sft`"});
+  }
+};
+
+struct TrainSection {
+  Method method = Method::vbon;
+  TrainedLayers layers;
+  std::int64_t steps = 100;
+  std::int64_t prompts_per_step = 16;
+  std::int64_t samples_per_prompt = 4;
+  std::int64_t minibatches = 1;
+  std::int64_t micro_batch = 32;
+  std::int64_t chunk_prompts = 0;
+  std::int64_t warm_start = 0;
+  double reference_cache_mib = 1024;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.method, {.name = "method", .help = "vbon, ppo (KL-PPO on the reward itself) or regression (offline, from the pool)"});
+    v(c.layers, {.name = "layers", .help = "all, or last K: the frozen trunk below runs once a rollout batch"});
+    v(c.steps, {.name = "steps", .help = "online steps (or, for regression, updates), warm start included", .unit = "steps"});
+    v(c.prompts_per_step, {.name = "prompts_per_step", .help = "prompts of an online step", .unit = "prompts"});
+    v(c.samples_per_prompt, {.name = "samples_per_prompt", .help = "responses drawn to each of them; rloo needs 2", .unit = "samples"});
+    v(c.minibatches, {.name = "minibatches", .help = "updates an epoch: the batch in that many keyed parts"});
+    v(c.micro_batch, {.name = "micro_batch", .help = "sequences a learner runs at once; changes memory, not results", .unit = "sequences"});
+    v(c.chunk_prompts, {.name = "chunk_prompts", .help = "prompts a chunk; 0: about 64 sequences, and at least one chunk a learner", .unit = "prompts"});
+    v(c.warm_start, {.name = "warm_start", .help = "begin with this many updates of regression on the pool", .unit = "steps"});
+    v(c.reference_cache_mib, {.name = "reference_cache_mib", .help = "memory for the reference's logits of a batch; beyond it they are computed again each epoch", .unit = "MiB"});
+  }
+};
+
+struct RegressionSection {
+  std::int64_t batch = 64;
+  double clip_residual = 3.0;
+  std::optional<double> learning_rate;
+  std::optional<std::int64_t> warmup;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.batch, {.name = "batch", .help = "pool samples an update", .unit = "samples"});
+    v(c.clip_residual, {.name = "clip_residual", .help = "residuals count as at most this much in the gradient; 0: no limit", .unit = "nats"});
+    v(c.learning_rate, {.name = "learning_rate", .help = "of the regression; default: optimizer.learning_rate"});
+    v(c.warmup, {.name = "warmup", .help = "of the regression; default: optimizer.warmup", .unit = "updates"});
+  }
+};
+
+struct EvalSection {
+  std::int64_t samples = 16;
+  std::int64_t every = 0;
+  std::optional<std::int64_t> seed;
+  std::vector<double> bon_n = {1, 2, 4, 8, 16, 32};
+  std::string checkpoint;
+  std::int64_t bootstrap = 2000;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.samples, {.name = "samples", .help = "K, samples a prompt", .unit = "samples"});
+    v(c.every, {.name = "every", .help = "evaluate every so many steps while training, step 0 included; 0: not", .unit = "steps"});
+    v(c.seed, {.name = "seed", .help = "of evaluation's draws; default: run.seed"});
+    v(c.bon_n, {.name = "bon_n", .help = "the N of the Best-of-N curve beside the policy"});
+    v(c.checkpoint, {.name = "checkpoint", .help = "what `vbon eval` evaluates: a model folder; default: the run's latest checkpoint"});
+    v(c.bootstrap, {.name = "bootstrap", .help = "resamples of the intervals", .unit = "resamples"});
+  }
+};
+
+struct LogSection {
+  double every_s = 10;
+  bool all_ranks = false;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.every_s, {.name = "every_s", .help = "seconds between progress lines in a log file", .unit = "s"});
+    v(c.all_ranks, {.name = "all_ranks", .help = "let every rank speak, not the root alone"});
+  }
+};
+
+struct Settings {
+  RunSection run;
+  ModelSection model;
+  SftSection sft;
+  RewardConfig reward, evaluator;
+  PromptsSection prompts;
+  SamplingConfig sampling;
+  PoolSection pool;
+  TrainSection train;
+  VbonConfig vbon;
+  PpoConfig ppo;
+  RegressionSection regression;
+  OptimizerConfig optimizer;
+  EvalSection eval;
+  comm::ClusterConfig cluster;
+  RolloutsConfig rollouts;
+  CheckpointConfig checkpoint;
+  LogSection log;
+
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.run, {.name = "run", .help = "where a run lives, and its seed"});
+    v(c.model, {.name = "model", .help = "the language model"});
+    v(c.sft, {.name = "sft", .help = "supervised fine-tuning: base -> reference"});
+    v(c.reward, {.name = "reward", .help = "the reward that is trained on"});
+    v(c.evaluator, {.name = "evaluator", .help = "a second reward that is never trained against"});
+    v(c.prompts, {.name = "prompts", .help = "prompts to train and to evaluate on"});
+    v(c.sampling, {.name = "sampling", .help = "how responses are drawn, everywhere"});
+    v(c.pool, {.name = "pool", .help = "scored reference samples: log F tables and data of offline methods"});
+    v(c.train, {.name = "train", .help = "the training loop"});
+    v(c.vbon, {.name = "vbon", .help = "which Best-of-N is the target"});
+    v(c.ppo, {.name = "ppo", .help = "the policy-gradient loop of vbon and ppo"});
+    v(c.regression, {.name = "regression", .help = "regression of log pi/pi_ref on log w_N, from the pool"});
+    v(c.optimizer, {.name = "optimizer", .help = "AdamW, its schedule and clipping, in training"});
+    v(c.eval, {.name = "eval", .help = "evaluation on held-out prompts"});
+    v(c.cluster, {.name = "cluster", .help = "ranks, roles, devices, time limits; may change on resume"});
+    v(c.rollouts, {.name = "rollouts", .help = "what stays of each step's samples"});
+    v(c.checkpoint, {.name = "checkpoint", .help = "when checkpoints are written, which stay; may change on resume"});
+    v(c.log, {.name = "log", .help = "progress lines; may change on resume"});
+  }
+};
+
+// The prompts of a chunk of an online step, and of a pool: functions of the configuration alone.
+std::int64_t train_chunk_prompts(const Settings& settings);
+std::int64_t pool_chunk_prompts(const Settings& settings);
+
+// What is wrong with the sections that training (or any sampling) reads, all at once; empty: nothing.
+std::vector<std::string> problems(const Settings& settings);
+
+}  // namespace vbon

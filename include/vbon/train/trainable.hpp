@@ -1,0 +1,68 @@
+// What is trained: a choice of layers, and one flat float32 buffer that holds their parameters, with one for the
+// gradients. The model's own tensors are views into it, so one all-reduce, one norm, one optimiser call and one message
+// serve all of them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "vbon/model/causal_lm.hpp"
+
+namespace vbon {
+
+// `all`, or `last K`: the last K blocks, the final norm, and the head where it is not the embedding.
+struct TrainedLayers {
+  std::int64_t last = 0;  // 0: all
+  static constexpr std::string_view kSyntax = "all | last K";
+  static TrainedLayers parse(std::string_view text);  // UserError
+  std::string text() const;
+  bool operator==(const TrainedLayers&) const = default;
+};
+
+struct NamedParameter {
+  std::string name;
+  at::Tensor* tensor = nullptr;  // owned by a model that outlives the call
+};
+
+class FlatParameters {
+ public:
+  FlatParameters() = default;
+  // Copies the tensors into one buffer, in order, and makes each of them a leaf view of it whose gradient is a view of
+  // gradients(). Pieces start at multiples of 64 bytes; the gaps stay zero.
+  explicit FlatParameters(const std::vector<NamedParameter>& parameters);
+
+  at::Tensor& values() { return values_; }          // [n] float32
+  at::Tensor& gradients() { return gradients_; }    // [n] float32
+  const at::Tensor& values() const { return values_; }
+  const at::Tensor& gradients() const { return gradients_; }
+  std::int64_t size() const { return values_.defined() ? values_.numel() : 0; }
+  // Floats of the first `count` pieces: where the next one begins.
+  std::int64_t size_of_first(std::size_t count) const { return offsets_.at(count); }
+  void zero_gradients() { gradients_.zero_(); }
+
+ private:
+  at::Tensor values_, gradients_;
+  std::vector<std::int64_t> offsets_;  // of each piece, and the end
+};
+
+// A policy that starts as the reference and shares with it, in memory, everything that is not trained.
+struct Policy {
+  CausalLm model;
+  TrainedLayers layers;
+  std::int64_t first_trained_block = 0;  // blocks below are the frozen trunk
+  bool has_trunk() const { return first_trained_block > 0; }
+};
+
+// UserError where `last K` asks for more blocks than there are.
+Policy make_policy(const CausalLm& reference, TrainedLayers layers);
+// The tensors that are trained, in the order of the file; each fused tensor once.
+std::vector<NamedParameter> trained_parameters(Policy& policy);
+// After FlatParameters took the tensors over: the head is the embedding again where they are tied.
+void tie_again(CausalLm& model);
+
+}  // namespace vbon

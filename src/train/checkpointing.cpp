@@ -1,0 +1,78 @@
+#include "vbon/train/checkpointing.hpp"
+
+#include <ATen/core/grad_mode.h>
+
+#include <nlohmann/json.hpp>
+
+#include "vbon/model/tensor_io.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/base/files.hpp"
+#include "vbon/model/hf_weights.hpp"
+#include "vbon/store/safetensors.hpp"
+
+namespace vbon {
+namespace {
+
+constexpr const char* kOptimizer = "state/optimizer.safetensors";
+constexpr const char* kCritic = "state/critic.safetensors";
+constexpr const char* kCounters = "state/counters.json";
+
+std::vector<std::string> part_names(const Settings& settings, bool has_critic) {
+  std::vector<std::string> names = {"policy/model.safetensors", "policy/config.json", "policy/generation_config.json",
+                                    kOptimizer, kCounters};
+  for (const std::string& name : tokenizer_files(settings.model.reference)) names.push_back("policy/" + name);
+  if (has_critic) names.push_back(kCritic);
+  return names;
+}
+
+at::Tensor critic_part(const LearnerState& state) {
+  const at::Tensor& values = state.parameters.values();
+  return values.narrow(0, state.policy_size, values.numel() - state.policy_size);
+}
+
+}  // namespace
+
+Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& state, const Counters& counters,
+                           const Settings& settings, Manifest manifest) {
+  const std::vector<std::string> names = part_names(settings, state.critic.exists());
+  const fs::path folder = files.begin(counters.step, names);
+  export_causal_lm(state.policy.model, folder / "policy",
+                   {.source = settings.model.reference, .temperature = settings.sampling.temperature,
+                    .max_new_tokens = settings.sampling.max_new_tokens});
+  write_tensors(folder / kOptimizer, {{"first_moment", state.optimizer.first_moment()},
+                                      {"second_moment", state.optimizer.second_moment()}});
+  if (state.critic.exists()) write_tensors(folder / kCritic, {{"parameters", critic_part(state)}});
+  const nlohmann::json text = {{"step", counters.step},           {"episodes", counters.episodes},
+                               {"tokens", counters.tokens},       {"optimizer_steps", state.optimizer.num_steps()},
+                               {"kl_coef", state.kl_coef},        {"best_step", counters.best_step},
+                               {"best_win", counters.best_win}};
+  write_file_atomically(folder / kCounters, text.dump(1) + "\n");
+  manifest.step = counters.step;
+  return files.commit(std::move(manifest));
+}
+
+Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state) {
+  const at::NoGradGuard no_grad;
+  // The exported weights are float32, exactly those that were trained.
+  const CausalLm saved = load_causal_lm(checkpoint.folder / "policy", at::kCPU);
+  CausalLm source = saved;
+  Policy same{source, state.policy.layers, state.policy.first_trained_block};
+  const std::vector<NamedParameter> from = trained_parameters(same), to = trained_parameters(state.policy);
+  check(from.size() == to.size(), "a checkpoint of another model");
+  for (std::size_t i = 0; i < from.size(); ++i) to[i].tensor->detach().copy_(*from[i].tensor);
+  const SafeTensors optimizer = SafeTensors::open_file(checkpoint.folder / kOptimizer);
+  const nlohmann::json text = nlohmann::json::parse(read_file(checkpoint.folder / kCounters));
+  const std::vector<std::int64_t> shape = {state.parameters.size()};
+  state.optimizer.restore(load_tensor(optimizer, "first_moment", shape, at::kFloat),
+                          load_tensor(optimizer, "second_moment", shape, at::kFloat), text.at("optimizer_steps"));
+  if (state.critic.exists()) {
+    const SafeTensors critic = SafeTensors::open_file(checkpoint.folder / kCritic);
+    at::Tensor part = critic_part(state);
+    part.detach().copy_(load_tensor(critic, "parameters", {part.numel()}, at::kFloat));
+  }
+  state.kl_coef = text.at("kl_coef");
+  return {.step = text.at("step"), .episodes = text.at("episodes"), .tokens = text.at("tokens"),
+          .best_step = text.at("best_step"), .best_win = text.at("best_win")};
+}
+
+}  // namespace vbon

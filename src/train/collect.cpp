@@ -1,0 +1,175 @@
+#include "vbon/train/collect.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "vbon/base/error.hpp"
+
+namespace vbon {
+namespace {
+
+std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// Tags of the two announcements; a chunk is on disk when its message leaves.
+enum Tag : int { kSampled = 1, kScored = 2 };
+
+struct ChunkMessage {
+  std::int64_t step = 0;
+  std::int64_t chunk = 0;
+  std::array<char, 64> sha256{};  // of the file's content
+};
+
+ChunkMessage message_of(std::int64_t step, std::int64_t chunk, const std::string& sha256) {
+  ChunkMessage message{.step = step, .chunk = chunk};
+  check(sha256.size() == message.sha256.size(), "a SHA-256 has 64 digits");
+  std::copy(sha256.begin(), sha256.end(), message.sha256.begin());
+  return message;
+}
+
+std::string sha256_of(const ChunkMessage& message) { return {message.sha256.begin(), message.sha256.end()}; }
+
+class Collector {
+ public:
+  Collector(RankContext& context, const Collection& what, const CollectionTools& tools)
+      : context_(context), what_(what), tools_(tools) {}
+
+  RolloutBatch run() {
+    if (context_.is(comm::Role::rollout)) draw_all();
+    if (context_.is(comm::Role::scorer)) score_all();
+    return context_.is(comm::Role::learner) ? gather_all() : RolloutBatch{};
+  }
+
+ private:
+  int scorer_of(std::int64_t chunk) const {
+    const auto& scorers = context_.placement.scorers;
+    return scorers[idx(chunk % static_cast<std::int64_t>(scorers.size()))];
+  }
+  int rollout_of(std::int64_t chunk) const {
+    const auto& rollouts = context_.placement.rollouts;
+    return rollouts[idx(chunk % static_cast<std::int64_t>(rollouts.size()))];
+  }
+
+  std::span<const std::int64_t> rows_of(std::int64_t chunk) const {
+    const std::int64_t begin = chunk * what_.prompts_per_chunk;
+    const std::int64_t end = std::min(begin + what_.prompts_per_chunk, static_cast<std::int64_t>(what_.rows.size()));
+    return std::span(what_.rows).subspan(idx(begin), idx(end - begin));
+  }
+
+  RolloutHeader header_of(std::int64_t chunk) const {
+    RolloutHeader header = what_.header;
+    header.step = what_.step;
+    header.chunk = chunk;
+    header.num_chunks = what_.num_chunks();
+    return header;
+  }
+
+  void draw_all() {
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk) {
+      if (rollout_of(chunk) != context_.world.rank()) continue;
+      RolloutBatch batch;
+      {
+        const Phases::Scope scope(context_.phases, Phase::generate, context_.world.waiter());
+        batch = draw(chunk);
+      }
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      const std::string sha256 = what_.files->write_chunk(RolloutStage::sampled, header_of(chunk), batch);
+      context_.mailbox->send(scorer_of(chunk), kSampled, message_of(what_.step, chunk, sha256));
+    }
+  }
+
+  RolloutBatch draw(std::int64_t chunk) const {
+    GenerateRequest request;
+    for (const std::int64_t row : rows_of(chunk))
+      request.prompts.push_back({what_.prompts->id[idx(row)], what_.prompts->tokens_of(row)});
+    request.num_samples = what_.samples_per_prompt;
+    const std::vector<Completion> completions =
+        generate(*tools_.policy, request, {.sampling = what_.sampling, .eos_ids = what_.eos_ids, .stream = what_.stream});
+    RolloutBatch batch;
+    batch.max_new_tokens = what_.sampling.max_new_tokens;
+    const std::size_t count = completions.size(), width = idx(batch.max_new_tokens);
+    batch.tokens.assign(count * width, -1);
+    batch.logp_behavior.assign(count * width, std::numeric_limits<float>::quiet_NaN());
+    for (std::size_t i = 0; i < count; ++i) {
+      const Completion& c = completions[i];
+      batch.prompt_id.push_back(request.prompts[idx(c.prompt)].id);
+      batch.sample.push_back(c.sample);
+      batch.weights_version.push_back(static_cast<std::int32_t>(what_.weights_version));
+      batch.attempt.push_back(static_cast<std::int32_t>(what_.header.provenance.attempt));
+      batch.source.push_back(static_cast<std::uint8_t>(RolloutSource::policy));
+      batch.length.push_back(static_cast<std::int32_t>(c.tokens.size()));
+      batch.finished.push_back(c.finished ? 1 : 0);
+      std::copy(c.tokens.begin(), c.tokens.end(), batch.tokens.begin() + static_cast<std::ptrdiff_t>(i * width));
+      std::copy(c.logp.begin(), c.logp.end(), batch.logp_behavior.begin() + static_cast<std::ptrdiff_t>(i * width));
+    }
+    return batch;
+  }
+
+  void score_all() {
+    std::int64_t mine = 0;
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk) mine += scorer_of(chunk) == context_.world.rank() ? 1 : 0;
+    for (std::int64_t done = 0; done < mine; ++done) {
+      const auto message = context_.mailbox->wait({kSampled}, fmt::format("sampled chunks of step {}", what_.step)).as<ChunkMessage>();
+      check(message.step == what_.step, "a sampled chunk of another step");
+      RolloutBatch batch;
+      {
+        const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+        batch = what_.files->read_chunk(RolloutStage::sampled, message.step, message.chunk, sha256_of(message));
+      }
+      {
+        const Phases::Scope scope(context_.phases, Phase::score, context_.world.waiter());
+        score(batch, rows_of(message.chunk));
+      }
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      const std::string sha256 = what_.files->write_chunk(RolloutStage::scored, header_of(message.chunk), batch);
+      for (const int learner : context_.placement.learners)
+        context_.mailbox->send(learner, kScored, message_of(what_.step, message.chunk, sha256));
+    }
+  }
+
+  void score(RolloutBatch& batch, std::span<const std::int64_t> rows) const {
+    std::vector<std::string> responses;
+    const std::size_t width = idx(batch.max_new_tokens);
+    for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
+      responses.push_back(tools_.tokenizer->decode(std::span(batch.tokens).subspan(idx(i) * width, idx(batch.length[idx(i)]))));
+    std::vector<PromptResponse> requests;
+    for (std::size_t i = 0; i < responses.size(); ++i)
+      requests.push_back({what_.prompts->text[idx(rows[i / idx(what_.samples_per_prompt)])], responses[i]});
+    batch.reward = tools_.reward->score(requests);
+    if (tools_.evaluator != nullptr) batch.evaluator = tools_.evaluator->score(requests);
+    if (tools_.table == nullptr) return;
+    for (std::size_t i = 0; i < responses.size(); ++i) {
+      const std::int64_t row = rows[i / idx(what_.samples_per_prompt)];
+      const LogF log_f = tools_.table->of(tools_.table_row[idx(row)], batch.reward[i]);
+      batch.log_f.push_back(static_cast<float>(log_f.log_f));
+      batch.at_floor.push_back(log_f.at_floor ? 1 : 0);
+      batch.at_ceiling.push_back(log_f.at_ceiling ? 1 : 0);
+    }
+  }
+
+  RolloutBatch gather_all() {
+    std::vector<RolloutBatch> chunks(idx(what_.num_chunks()));
+    for (std::size_t done = 0; done < chunks.size(); ++done) {
+      const auto message = context_.mailbox->wait({kScored}, fmt::format("scored chunks of step {}", what_.step)).as<ChunkMessage>();
+      check(message.step == what_.step, "a scored chunk of another step");
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      chunks[idx(message.chunk)] = what_.files->read_chunk(RolloutStage::scored, message.step, message.chunk, sha256_of(message));
+    }
+    return concatenate(chunks);
+  }
+
+  RankContext& context_;
+  const Collection& what_;
+  const CollectionTools& tools_;
+};
+
+}  // namespace
+
+RolloutBatch collect(RankContext& context, const Collection& what, const CollectionTools& tools) {
+  check(what.prompts != nullptr && what.files != nullptr && !what.rows.empty(), "collect: nothing to collect");
+  return Collector(context, what, tools).run();
+}
+
+}  // namespace vbon

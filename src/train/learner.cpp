@@ -1,0 +1,63 @@
+#include "vbon/train/learner.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "train/learner_common.hpp"
+#include "vbon/base/error.hpp"
+
+namespace vbon {
+
+std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings) {
+  auto state = std::make_unique<LearnerState>();
+  state->reference = &reference;
+  state->policy = make_policy(reference, settings.train.layers);
+  const bool online = settings.train.method != Method::regression;
+  state->critic = make_critic(online ? settings.ppo.baseline : Baseline::none, reference, settings.train.layers);
+  std::vector<NamedParameter> parameters = trained_parameters(state->policy);
+  const std::size_t of_policy = parameters.size();
+  for (NamedParameter& p : trained_parameters(state->critic)) parameters.push_back(p);
+  state->parameters = FlatParameters(parameters);
+  state->policy_size = state->parameters.size_of_first(of_policy);
+  tie_again(state->policy.model);
+  if (state->critic.kind == Baseline::critic_model) tie_again(state->critic.model.model);
+  state->optimizer = AdamW(state->parameters, settings.optimizer);
+  state->kl_coef = initial_kl_coef(settings.ppo);
+  return state;
+}
+
+std::unique_ptr<RolloutState> make_rollout_policy(const CausalLm& reference, const Settings& settings) {
+  auto state = std::make_unique<RolloutState>();
+  state->policy = make_policy(reference, settings.train.layers);
+  state->parameters = FlatParameters(trained_parameters(state->policy));
+  tie_again(state->policy.model);
+  return state;
+}
+
+std::int64_t updates_per_step(const Settings& settings) { return settings.ppo.epochs * settings.train.minibatches; }
+
+Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size) { return {n * rank / size, n * (rank + 1) / size}; }
+
+void sum_over_learners(const LearnerTools& tools, std::span<double> values, const char* what) {
+  tools.learners.host().all_reduce(values, comm::Reduction::sum, what);
+}
+
+double reduce_and_step(LearnerState& state, const LearnerTools& tools, double learning_rate,
+                       std::span<const std::int64_t> prompt_ids, const std::string& where) {
+  at::Tensor& gradients = state.parameters.gradients();
+  const std::span<float> flat(gradients.mutable_data_ptr<float>(), static_cast<std::size_t>(gradients.numel()));
+  if (tools.learners.size() > 1) tools.learners.all_reduce(flat, comm::Reduction::sum, "gradients");
+  const double norm = state.optimizer.clip();
+  if (!std::isfinite(norm)) {
+    const std::size_t shown = std::min<std::size_t>(prompt_ids.size(), 8);
+    throw UserError(
+        "the gradient is not finite in {} (prompts {}{}): training has diverged; lower optimizer.learning_rate or look at "
+        "these prompts. The last checkpoint stands",
+        where, fmt::join(prompt_ids.first(shown), ", "), prompt_ids.size() > shown ? ", …" : "");
+  }
+  state.optimizer.step(learning_rate);
+  state.parameters.zero_gradients();
+  return norm;
+}
+
+}  // namespace vbon

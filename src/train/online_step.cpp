@@ -1,0 +1,306 @@
+// One online step: measure, advantages over the whole batch, epochs of clipped updates.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "train/learner_common.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/base/rng.hpp"
+#include "vbon/model/vocab_head.hpp"
+#include "vbon/objective/ppo.hpp"
+#include "vbon/objective/stats.hpp"
+
+namespace vbon {
+namespace {
+
+std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// What the batch is worth: one score a sequence and what KL and entropy cost, in the loop's units.
+struct Scores {
+  at::Tensor score;        // [B] float32
+  CostWeights costs;
+  double mean_log_w = 0;   // E_pi[log w_N], for the monitor KL(pi || pi_bon)
+  double win = 0;          // against the table's samples, ties half
+  bool has_table = false;
+};
+
+class OnlineStep {
+ public:
+  OnlineStep(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
+             std::int64_t step)
+      : state_(state), tools_(tools), settings_(tools.settings), batch_(batch), rows_(rows), step_(step),
+        pass_(*state.reference, state.policy, sequences(),
+              {settings_.sampling.temperature, settings_.train.micro_batch, settings_.train.reference_cache_mib}),
+        lengths_(at::tensor(batch.length, at::kInt)),
+        mask_(response_mask(lengths_, batch.max_new_tokens)),
+        behavior_(at::from_blob(batch.logp_behavior.data(), {batch.num_sequences(), batch.max_new_tokens}, at::kFloat)
+                      .masked_fill(~mask_, 0.0)) {}
+
+  Metrics run(std::int64_t first_update, std::int64_t total_updates) {
+    {
+      const Phases::Scope scope(tools_.phases, Phase::prepare, tools_.learners.group().waiter());
+      measure_all();
+      score_all();
+      advantages_of_batch();
+      record();
+    }
+    const Phases::Scope scope(tools_.phases, Phase::update, tools_.learners.group().waiter());
+    for (std::int64_t epoch = 0; epoch < settings_.ppo.epochs; ++epoch)
+      for (std::int64_t part = 0; part < settings_.train.minibatches; ++part)
+        update(epoch, part, first_update + epoch * settings_.train.minibatches + part, total_updates);
+    return metrics();
+  }
+
+ private:
+  std::vector<Sequence> sequences() const {
+    std::vector<Sequence> result;
+    const std::size_t width = idx(batch_.max_new_tokens);
+    for (std::int64_t i = 0; i < batch_.num_sequences(); ++i)
+      result.push_back({tools_.prompts.tokens_of(row_of(i)),
+                        std::span(batch_.tokens).subspan(idx(i) * width, idx(batch_.length[idx(i)]))});
+    return result;
+  }
+  std::int64_t row_of(std::int64_t sequence) const { return rows_[idx(sequence / settings_.train.samples_per_prompt)]; }
+
+  // Each learner measures its share of the sequences; everybody gets all.
+  void measure_all() {
+    const Share mine = share_of(pass_.size(), tools_.learners.rank(), tools_.learners.size());
+    measured_ = measure(pass_, state_.policy, state_.critic, mine.begin, mine.end, batch_.max_new_tokens);
+    for (at::Tensor* t : {&measured_.logp, &measured_.logp_reference, &measured_.kl, &measured_.entropy, &measured_.values}) {
+      if (!t->defined() || tools_.learners.size() == 1) continue;
+      const std::int64_t width = batch_.max_new_tokens;
+      const float* data = t->const_data_ptr<float>();
+      const auto gathered = tools_.learners.all_gather_v(
+          std::span(data + mine.begin * width, idx((mine.end - mine.begin) * width)), "measured");
+      std::copy(gathered.values.begin(), gathered.values.end(), t->mutable_data_ptr<float>());
+    }
+  }
+
+  void score_all() {
+    const std::int64_t count = batch_.num_sequences();
+    std::vector<float> score(idx(count));
+    scores_.has_table = tools_.table != nullptr;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float reward = batch_.reward[idx(i)];
+      score[idx(i)] = reward;
+      if (!scores_.has_table) continue;
+      const std::int64_t table_row = tools_.table_row[idx(row_of(i))];
+      const LogF log_f = tools_.table->of(table_row, reward);
+      scores_.win += win_rate(tools_.table->row(table_row), reward) / static_cast<double>(count);
+      if (settings_.train.method == Method::ppo) continue;
+      const ObjectiveNats objective = scaled_objective(settings_.vbon, log_f);
+      score[idx(i)] = static_cast<float>(objective.reward);
+      scores_.costs = {.kl = objective.kl, .entropy = objective.entropy};
+      scores_.mean_log_w += log_weight(target_n(settings_.vbon), log_f) / static_cast<double>(count);
+    }
+    if (settings_.train.method == Method::ppo) scores_.costs = {.kl = state_.kl_coef};
+    scores_.score = score_with_eos_rule(at::tensor(score), at::tensor(batch_.finished, at::kByte), settings_.ppo);
+  }
+
+  void advantages_of_batch() {
+    const PpoConfig& ppo = settings_.ppo;
+    const at::Tensor cost = ppo.kl_form == KlForm::exact
+                                ? exact_cost(measured_.kl, measured_.entropy, mask_, scores_.costs)
+                                : sampled_cost(measured_.logp, measured_.logp_reference, mask_, scores_.costs);
+    if (state_.critic.exists()) {
+      at::Tensor rewards = token_rewards(scores_.score, cost, mask_, ppo.kl_form);
+      if (ppo.whiten_rewards) rewards = whitened(rewards, mask_, masked_moments(rewards, mask_), /*shift_mean=*/false);
+      advantages_ = gae(rewards, measured_.values, mask_, ppo.gamma, ppo.lam);
+    } else {
+      advantages_ =
+          sequence_advantages(scores_.score, cost, mask_, ppo.kl_form, ppo.baseline, settings_.train.samples_per_prompt);
+    }
+    const Moments moments = masked_moments(advantages_.advantages, mask_);
+    advantage_sd_ = std::sqrt(moments.variance());
+    Whitening whitening_used;
+    if (ppo.whiten_advantages) {
+      whitening_used = whitening(moments, /*shift_mean=*/true);
+      advantages_.advantages = whitened(advantages_.advantages, mask_, moments, /*shift_mean=*/true);
+    }
+    direct_ = direct_weights(scores_.costs, ppo.kl_form, whitening_used);
+  }
+
+  // The learned columns of the batch, NaN behind each response.
+  void record() {
+    const auto column = [&](const at::Tensor& values) {
+      const at::Tensor filled = values.masked_fill(~mask_, std::numeric_limits<double>::quiet_NaN()).contiguous();
+      const float* data = filled.const_data_ptr<float>();
+      return std::vector<float>(data, data + filled.numel());
+    };
+    batch_.logp_reference = column(measured_.logp_reference);
+    batch_.kl = column(measured_.kl);
+    batch_.entropy = column(measured_.entropy);
+    if (measured_.values.defined()) batch_.value = column(measured_.values);
+    batch_.advantage = column(advantages_.advantages);
+    batch_.returns = column(advantages_.returns);
+  }
+
+  void update(std::int64_t epoch, std::int64_t part, std::int64_t update_number, std::int64_t total_updates) {
+    const RandomStream stream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::minibatch, 0, step_);
+    const std::vector<std::int64_t> order = permutation(stream, pass_.size(), static_cast<std::int32_t>(epoch));
+    const Share minibatch = share_of(pass_.size(), part, settings_.train.minibatches);
+    const std::span members = std::span(order).subspan(idx(minibatch.begin), idx(minibatch.end - minibatch.begin));
+    const Share mine = share_of(static_cast<std::int64_t>(members.size()), tools_.learners.rank(), tools_.learners.size());
+    double tokens = 0;  // of the whole minibatch, over all learners
+    for (const std::int64_t i : members) tokens += batch_.length[idx(i)];
+    std::array<double, 8> sums{};  // policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, spare
+    double max_log_ratio = 0;
+    for (const auto& group : pass_.split(members.subspan(idx(mine.begin), idx(mine.end - mine.begin))))
+      backward(group, tokens, sums, max_log_ratio);
+    std::vector<std::int64_t> prompt_ids;
+    for (const std::int64_t i : members) prompt_ids.push_back(batch_.prompt_id[idx(i)]);
+    rate_ = learning_rate(settings_.optimizer, update_number, total_updates);
+    grad_norm_ += reduce_and_step(state_, tools_, rate_, prompt_ids, fmt::format("step {}, epoch {}", step_, epoch));
+    sum_over_learners(tools_, sums, "loss sums");
+    if (epoch == 0 && part == 0) {
+      std::array<double, 1> worst = {max_log_ratio};
+      tools_.learners.host().all_reduce(std::span<double>(worst), comm::Reduction::max, "ratio error");
+      ratio_error_ = worst[0];
+    }
+    for (std::size_t k = 0; k < sums.size(); ++k) sums_[k] += sums[k];
+    tokens_ += tokens;
+    ++updates_;
+  }
+
+  void backward(std::span<const std::int64_t> group, double tokens, std::array<double, 8>& sums, double& max_log_ratio) {
+    const PpoConfig& ppo = settings_.ppo;
+    const BatchPass::Micro micro = pass_.micro(group);
+    const at::Tensor hidden = pass_.policy_hidden(micro);
+    const bool direct = direct_.kl != 0 || direct_.entropy != 0;
+    const TokenStatistics stats =
+        token_statistics(hidden, state_.policy.model.head, micro.packed.targets, settings_.sampling.temperature,
+                         direct_.kl != 0 ? pass_.reference_logits(micro) : at::Tensor());
+    const auto flat = [&](const at::Tensor& table) {  // [B, T] -> the micro-batch's response tokens [1, R]
+      std::vector<at::Tensor> parts;
+      for (const std::int64_t i : group) parts.push_back(table.select(0, i).narrow(0, 0, batch_.length[idx(i)]));
+      return at::cat(parts, 0).to(hidden.device()).unsqueeze(0);
+    };
+    const at::Tensor all = at::ones({1, micro.packed.offset.back()}, at::TensorOptions(at::kBool).device(hidden.device()));
+    const PolicyLoss policy = policy_loss(stats.logp.unsqueeze(0), flat(behavior_), flat(advantages_.advantages), all, ppo.clip);
+    at::Tensor loss = policy.loss_sum / tokens;
+    if (direct) {
+      at::Tensor term = stats.entropy.sum() * direct_.entropy;
+      if (direct_.kl != 0) term = term + stats.kl.sum() * direct_.kl;
+      sums[6] += term.item<double>();
+      loss = loss + term / tokens;
+    }
+    if (state_.critic.exists()) {
+      const at::Tensor values = values_of(state_.critic, hidden, micro.packed, micro.trunk).unsqueeze(0);
+      const ValueLoss value = value_loss(values, flat(measured_.values), flat(advantages_.returns), all, ppo.value_clip);
+      loss = loss + value.loss_sum * (ppo.value_coef / tokens);
+      sums[1] += value.loss_sum.item<double>();
+      sums[3] += value.clipped;
+    }
+    loss.backward();
+    sums[0] += policy.loss_sum.item<double>();
+    sums[2] += policy.clipped;
+    sums[4] += policy.ratio_sum;
+    sums[5] += policy.squared_log_ratio;
+    max_log_ratio = std::max(max_log_ratio, policy.max_abs_log_ratio);
+  }
+
+  Metrics metrics() const {
+    const auto count = static_cast<double>(batch_.num_sequences());
+    const auto mean = [&](const auto& values) {
+      double sum = 0;
+      for (const auto v : values) sum += static_cast<double>(v);
+      return values.empty() ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(values.size());
+    };
+    const auto per_response = [&](const at::Tensor& table) { return masked_sum(table, mask_).item<double>() / count; };
+    const double response_tokens = mask_.sum().item<double>();
+    const double kl = per_response(measured_.kl);
+    const Moments rewards = masked_moments(at::tensor(batch_.reward), at::ones({batch_.num_sequences()}, at::kBool));
+    Metrics m = {
+        {"reward", rewards.mean()},
+        {"reward_sd", std::sqrt(rewards.variance())},
+        {"kl", kl},
+        {"kl_sampled", per_response(measured_.logp - measured_.logp_reference)},
+        {"entropy", masked_sum(measured_.entropy, mask_).item<double>() / response_tokens},
+        {"length", mean(batch_.length)},
+        {"finished", mean(batch_.finished)},
+        {"distinct_words", distinct_tokens()},
+        {"advantage_sd", advantage_sd_},
+        {"policy_loss", sums_[0] / tokens_},
+        {"clip_fraction", sums_[2] / tokens_},
+        {"ratio_mean", sums_[4] / tokens_},
+        {"approx_kl", 0.5 * sums_[5] / tokens_},
+        {"ratio_error", ratio_error_},
+        {"grad_norm", grad_norm_ / static_cast<double>(updates_)},
+        {"learning_rate", rate_},
+    };
+    if (scores_.has_table) {
+      m["log_f"] = mean(batch_.log_f);
+      m["floor_share"] = mean(batch_.at_floor);
+      m["ceiling_share"] = mean(batch_.at_ceiling);
+      m["win"] = scores_.win;
+    }
+    if (settings_.train.method == Method::vbon) {
+      m["kl_to_bon"] = kl_to_bon(kl, scores_.mean_log_w);
+      m["objective"] = masked_moments(scores_.score, at::ones({batch_.num_sequences()}, at::kBool)).mean() -
+                       scores_.costs.kl * kl - scores_.costs.entropy * per_response(measured_.entropy);
+    } else {
+      m["kl_coef"] = scores_.costs.kl;
+      m["objective"] = rewards.mean() - scores_.costs.kl * kl;
+    }
+    if (direct_.kl != 0 || direct_.entropy != 0) m["direct_loss"] = sums_[6] / tokens_;
+    if (state_.critic.exists()) {
+      m["value_loss"] = sums_[1] / tokens_;
+      m["value_clip_fraction"] = sums_[3] / tokens_;
+      m["explained_variance"] = explained_variance(masked_moments(advantages_.returns - measured_.values, mask_),
+                                                   masked_moments(advantages_.returns, mask_));
+    }
+    return m;
+  }
+
+  // Share of distinct tokens among all response tokens of the batch: falls when the policy repeats itself.
+  double distinct_tokens() const {
+    std::set<std::int32_t> seen;
+    double total = 0;
+    for (const std::int32_t token : batch_.tokens)
+      if (token >= 0) {
+        seen.insert(token);
+        ++total;
+      }
+    return static_cast<double>(seen.size()) / total;
+  }
+
+  LearnerState& state_;
+  const LearnerTools& tools_;
+  const Settings& settings_;
+  RolloutBatch& batch_;
+  std::span<const std::int64_t> rows_;
+  std::int64_t step_;
+  BatchPass pass_;
+  at::Tensor lengths_, mask_;  // [B], bool [B, T]
+  at::Tensor behavior_;        // [B, T] log-probabilities that the tokens were drawn with
+  Measured measured_;
+  Scores scores_;
+  Advantages advantages_;
+  CostWeights direct_;
+  double advantage_sd_ = 0, rate_ = 0, grad_norm_ = 0, ratio_error_ = 0, tokens_ = 0;
+  std::array<double, 8> sums_{};
+  std::int64_t updates_ = 0;
+};
+
+}  // namespace
+
+Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
+                    std::int64_t step, std::int64_t first_update, std::int64_t total_updates) {
+  Metrics metrics = OnlineStep(state, tools, batch, rows, step).run(first_update, total_updates);
+  if (tools.settings.train.method == Method::ppo && tools.settings.ppo.adaptive_kl)
+    state.kl_coef = adapted_kl_coef(state.kl_coef, metrics.at("kl"), tools.settings.ppo.kl_target,
+                                    tools.settings.ppo.kl_horizon, batch.num_sequences());
+  return metrics;
+}
+
+}  // namespace vbon

@@ -1,0 +1,200 @@
+#include "vbon/train/pool_job.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "vbon/base/log.hpp"
+#include "vbon/base/stop.hpp"
+#include "vbon/base/words.hpp"
+#include "vbon/comm/agree.hpp"
+#include "vbon/generate/engine.hpp"
+#include "vbon/model/hf_weights.hpp"
+#include "vbon/store/pool_parts.hpp"
+
+namespace vbon {
+namespace {
+
+std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+class PoolWork {
+ public:
+  PoolWork(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
+           const PoolJob& job, const std::function<void(const PoolProgress&)>& observer)
+      : settings_(settings), text_(text), programs_(programs), job_(job), observer_(observer),
+        path_(job.which == PoolOf::train ? settings.pool.path : settings.pool.eval_path),
+        context_(make_rank_context(world, everyone_does_all(settings.cluster), 0)) {}
+
+  PoolResult run() {
+    load();
+    if (const auto existing = existing_pool(); !existing.empty()) return {.merged = true, .content_sha256 = existing};
+    parts_ = std::make_unique<PoolParts>(path_, header_, prompts_.rows.num_prompts(), pool_chunk_prompts(settings_));
+    if (!job_.merge_only && !draw()) return {.code = ExitCode::requeue};
+    return merge();
+  }
+
+ private:
+  // A pool needs no learners: every rank samples and scores.
+  static comm::ClusterConfig everyone_does_all(comm::ClusterConfig cluster) {
+    cluster.roles = {.kind = comm::Roles::Kind::all};
+    return cluster;
+  }
+
+  void load() {
+    identities_ = identify(context_, settings_);
+    comm::together(*context_.everyone, "loading", [&] {
+      tokenizer_ = Tokenizer::load(settings_.model.reference);
+      spec_ = read_lm_spec(settings_.model.reference);
+      prompts_ = load_prompts(job_.which == PoolOf::train ? settings_.prompts.train : settings_.prompts.eval, settings_,
+                              *tokenizer_, spec_);
+    });
+    header_.provenance = provenance_of(context_, settings_, text_.resolved_yaml, identities_);
+    header_.provenance.prompts_sha256 = prompts_.sha256;
+    header_.temperature = settings_.sampling.temperature;
+    header_.max_new_tokens = settings_.sampling.max_new_tokens;
+    header_.num_samples = settings_.pool.samples;
+    header_.eos_ids.assign(spec_.eos_ids.begin(), spec_.eos_ids.end());
+    header_.ties = std::string(enum_name(settings_.vbon.ties));
+    header_.reward_output = std::string(enum_name(settings_.reward.output));
+    header_.reward_round = settings_.reward.round;
+  }
+
+  // Content hash of a pool that is there and fits; "" if there is none.
+  std::string existing_pool() {
+    std::string found;
+    comm::together(*context_.everyone, "the pool", [&] {
+      if (context_.world.rank() != 0 || !fs::exists(path_)) return;
+      std::string forced;
+      const UsedPool used = load_pool(path_.string(), settings_, prompts_, identities_, text_.force, forced);
+      require(used.pool.header.num_samples >= settings_.pool.samples,
+              "'{}' holds {} samples a prompt, pool.samples asks for {}; give another pool.path, or remove the file", path_.string(),
+              used.pool.header.num_samples, settings_.pool.samples);
+      log::info("'{}' is there and fits: nothing to do", path_.string());
+      found = used.pool.content_sha256;
+    });
+    return comm::from_root(*context_.everyone, found, 0, "the pool");
+  }
+
+  // Draws and scores this rank's share of the missing chunks; false: stopped by a signal.
+  bool draw() {
+    std::string list;
+    comm::together(*context_.everyone, "parts of the pool", [&] {
+      if (context_.world.rank() != 0) return;
+      make_folders(fs::absolute(path_).parent_path());
+      make_folders(parts_->folder());
+      for (const std::int64_t chunk : parts_->missing(job_.shard, job_.num_shards)) list += std::to_string(chunk) + " ";
+    });
+    list = comm::from_root(*context_.everyone, list, 0, "missing chunks");
+    std::vector<std::int64_t> missing;
+    for (const std::string& word : split(list, ' '))
+      if (!word.empty()) missing.push_back(std::stoll(word));
+    PoolProgress progress;
+    for (std::int64_t chunk = job_.shard; chunk < parts_->num_chunks(); chunk += job_.num_shards)
+      progress.total += parts_->prompts_in(chunk) * settings_.pool.samples;
+    progress.done = progress.total;
+    for (const std::int64_t chunk : missing) progress.done -= parts_->prompts_in(chunk) * settings_.pool.samples;
+    progress.already = progress.done;
+    bool stopped = false;
+    comm::together(*context_.everyone, "drawing the pool", [&] {
+      if (missing.empty()) return;
+      load_models();
+      double rewards = 0, count = 0;
+      for (std::size_t i = 0; i < missing.size() && !stopped; ++i) {
+        // Ranks work at the same pace: the root's progress stands for all.
+        progress.done += parts_->prompts_in(missing[i]) * settings_.pool.samples;
+        if (static_cast<int>(i % idx(context_.world.size())) == context_.world.rank()) {
+          draw_chunk(missing[i], rewards, count);
+          progress.mean_reward = rewards / count;
+          if (observer_) observer_(progress);
+        }
+        stopped = stop::requested();
+      }
+    });
+    return !comm::any_rank(*context_.everyone, stopped, "stop requested");
+  }
+
+  void load_models() {
+    if (reward_ != nullptr) return;
+    reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
+    reward_ = make_reward(settings_.reward, "reward", programs_.reward, context_.device);
+    if (settings_.evaluator.configured())
+      evaluator_ = make_reward(settings_.evaluator, "evaluator", programs_.evaluator, context_.device);
+  }
+
+  void draw_chunk(std::int64_t chunk, double& rewards, double& count) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::int64_t first = parts_->first_prompt(chunk), prompts = parts_->prompts_in(chunk);
+    GenerateRequest request{.num_samples = static_cast<std::int32_t>(settings_.pool.samples)};
+    SampleBlock block;
+    for (std::int64_t row = first; row < first + prompts; ++row) {
+      const PromptRows& all = prompts_.rows;
+      request.prompts.push_back({all.id[idx(row)], all.tokens_of(row)});
+      block.prompts.add(all.id[idx(row)], all.text[idx(row)], all.tokens_of(row));
+    }
+    const std::vector<Completion> completions =
+        generate(reference_, request,
+                 {.sampling = settings_.sampling, .eos_ids = spec_.eos_ids,
+                  .stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::pool, prompts_.key)});
+    SampleRows& samples = block.samples;
+    samples.num_samples = settings_.pool.samples;
+    samples.max_new_tokens = settings_.sampling.max_new_tokens;
+    samples.tokens.assign(completions.size() * idx(samples.max_new_tokens), -1);
+    std::vector<std::string> responses;
+    for (std::size_t i = 0; i < completions.size(); ++i) {
+      const Completion& c = completions[i];
+      std::copy(c.tokens.begin(), c.tokens.end(), samples.tokens.begin() + static_cast<std::ptrdiff_t>(i * idx(samples.max_new_tokens)));
+      samples.length.push_back(static_cast<std::int32_t>(c.tokens.size()));
+      samples.finished.push_back(c.finished ? 1 : 0);
+      double logp = 0;
+      for (const float l : c.logp) logp += l;
+      samples.logp_reference.push_back(static_cast<float>(logp));
+      responses.push_back(tokenizer_->decode(c.tokens));
+    }
+    std::vector<PromptResponse> texts;
+    for (std::size_t i = 0; i < completions.size(); ++i)
+      texts.push_back({block.prompts.text[idx(completions[i].prompt)], responses[i]});
+    block.rewards["main"] = reward_->score(texts);
+    if (evaluator_ != nullptr) block.rewards["evaluator"] = evaluator_->score(texts);
+    for (const float r : block.rewards["main"]) rewards += r;
+    count += static_cast<double>(completions.size());
+    parts_->write(chunk, block, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+
+  PoolResult merge() {
+    std::string sha256;
+    comm::together(*context_.everyone, "merging the pool", [&] {
+      if (context_.world.rank() != 0) return;
+      const bool complete = job_.merge_only || parts_->missing().empty();
+      if (!complete) return;
+      sha256 = parts_->merge();
+      if (!settings_.pool.keep_parts) parts_->remove();
+    });
+    sha256 = comm::from_root(*context_.everyone, sha256, 0, "merged pool");
+    return {.merged = !sha256.empty(), .content_sha256 = sha256};
+  }
+
+  const Settings& settings_;
+  const RunText& text_;
+  RewardPrograms& programs_;
+  PoolJob job_;
+  const std::function<void(const PoolProgress&)>& observer_;
+  fs::path path_;
+  RankContext context_;
+  Identities identities_;
+  std::optional<Tokenizer> tokenizer_;
+  LmSpec spec_;
+  Prompts prompts_;
+  PoolHeader header_;
+  std::unique_ptr<PoolParts> parts_;
+  CausalLm reference_;
+  std::unique_ptr<RewardModel> reward_, evaluator_;
+};
+
+}  // namespace
+
+PoolResult run_pool_job(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
+                        const PoolJob& job, const std::function<void(const PoolProgress&)>& observer) {
+  return PoolWork(world, settings, text, programs, job, observer).run();
+}
+
+}  // namespace vbon

@@ -1,0 +1,114 @@
+#include "vbon/train/run_inputs.hpp"
+
+#include <torch/csrc/api/include/torch/version.h>
+
+#include "vbon/base/error.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/base/version.hpp"
+#include "vbon/base/words.hpp"
+#include "vbon/comm/agree.hpp"
+#include "vbon/store/safetensors.hpp"
+#include "vbon/text/records.hpp"
+
+namespace vbon {
+
+at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat; }
+
+std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::optional<std::int64_t>& start_token,
+                                      std::string_view text) {
+  std::vector<std::int32_t> tokens;
+  if (start_token) tokens.push_back(static_cast<std::int32_t>(*start_token));
+  // Text of data is text: what looks like a special token in it is not one.
+  const std::vector<std::int32_t> own =
+      tokenizer.encode(text, {.add_special_tokens = !start_token.has_value(), .parse_special = false});
+  tokens.insert(tokens.end(), own.begin(), own.end());
+  return tokens;
+}
+
+Prompts load_prompts(const std::string& path, const Settings& settings, const Tokenizer& tokenizer, const LmSpec& spec) {
+  const PromptSet set = read_prompts(path);
+  require(tokenizer.vocab_size() <= spec.vocab_size,
+          "the tokenizer has {} tokens, the model's embedding {}: they do not belong together", tokenizer.vocab_size(),
+          spec.vocab_size);
+  Prompts prompts{.sha256 = set.sha256, .key = set.key()};
+  std::vector<std::string> too_long;
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    const std::vector<std::int32_t> tokens = encode_text(tokenizer, settings.model.start_token, set.texts[i]);
+    const auto length = static_cast<std::int64_t>(tokens.size());
+    if (length == 0) too_long.push_back(fmt::format("{} (no tokens)", set.ids[i]));
+    if (length + settings.sampling.max_new_tokens > spec.max_positions)
+      too_long.push_back(fmt::format("{} ({} tokens)", set.ids[i], length));
+    prompts.rows.add(set.ids[i], set.texts[i], tokens);
+  }
+  require(too_long.empty(),
+          "'{}': {} prompts leave no room for {} new tokens within the model's {} positions, the first: prompt {}; shorten "
+          "them or lower sampling.max_new_tokens",
+          path, too_long.size(), settings.sampling.max_new_tokens, spec.max_positions,
+          too_long.empty() ? "" : too_long.front());
+  return prompts;
+}
+
+Identities identify(RankContext& context, const Settings& settings) {
+  std::string text;
+  comm::together(*context.everyone, "hashes of models", [&] {
+    if (context.world.rank() != 0) return;
+    const Tokenizer tokenizer = Tokenizer::load(settings.model.reference);
+    text = folder_sha256(settings.model.reference) + "\n" + tokenizer.sha256() + "\n" + reward_sha256(settings.reward) + "\n" +
+           (settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "");
+  });
+  const std::vector<std::string> parts = split(comm::from_root(*context.everyone, text, 0, "hashes of models"), '\n');
+  return {parts.at(0), parts.at(1), parts.at(2), parts.at(3)};
+}
+
+std::map<std::string, std::string> environment_of(const RankContext& context) {
+  return {{"vbon", version()},
+          {"cpu", cpu_model()},
+          {"threads_per_rank", std::to_string(context.threads)},
+          {"device", context.device.str()},
+          {"torch", TORCH_VERSION},
+          {"mpi", comm::mpi_library_version()}};
+}
+
+Provenance provenance_of(const RankContext& context, const Settings& settings, const std::string& resolved_yaml,
+                         const Identities& identities) {
+  Provenance p;
+  p.vbon_version = version();
+  p.config = resolved_yaml;
+  p.seed = settings.run.seed.value_or(0);
+  p.dtype = settings.model.dtype == Dtype::bf16 ? "bfloat16" : "float32";
+  p.threads_per_rank = context.threads;
+  p.device = context.device.is_cuda() ? "cuda" : "cpu";
+  p.library_versions = {{"torch", TORCH_VERSION}, {"mpi", comm::mpi_library_version()}};
+  p.reference_sha256 = identities.reference;
+  p.tokenizer_sha256 = identities.tokenizer;
+  p.reward_sha256 = identities.reward;
+  p.evaluator_sha256 = identities.evaluator;
+  return p;
+}
+
+UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts, const Identities& identities,
+                   bool force, std::string& forced) {
+  UsedPool used{.pool = read_pool(path)};
+  PoolUse use{.reference_sha256 = identities.reference,
+              .tokenizer_sha256 = identities.tokenizer,
+              .reward_sha256 = identities.reward,
+              .prompts_sha256 = prompts.sha256,
+              .temperature = settings.sampling.temperature,
+              .max_new_tokens = settings.sampling.max_new_tokens,
+              .reward_round = settings.reward.round,
+              .reward_output = std::string(enum_name(settings.reward.output))};
+  if (used.pool.block.rewards.contains("evaluator")) use.evaluator_sha256 = identities.evaluator;
+  const std::string overridden = check_pool_use(path, used.pool.header, use, force);
+  if (!overridden.empty()) forced += (forced.empty() ? "" : "; ") + overridden;
+  if (settings.pool.use > 0) {
+    require(settings.pool.use <= used.pool.header.num_samples, "pool.use is {}, but '{}' holds {} samples a prompt",
+            settings.pool.use, path, used.pool.header.num_samples);
+    used.pool = first_samples(used.pool, settings.pool.use);
+  }
+  used.table = std::make_unique<LogFTable>(used.pool.sorted_rewards.at("main"), used.pool.block.num_prompts(),
+                                           settings.vbon.estimator);
+  used.row = PoolIndex(used.pool.block.prompts).rows_of(prompts.rows, path);
+  return used;
+}
+
+}  // namespace vbon

@@ -1,0 +1,90 @@
+#include "vbon/train/trainable.hpp"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+
+#include <charconv>
+#include <set>
+
+#include "vbon/base/error.hpp"
+#include "vbon/base/words.hpp"
+#include "vbon/model/hf_weights.hpp"
+
+namespace vbon {
+namespace {
+
+constexpr std::int64_t kAlignment = 16;  // floats: 64 bytes
+
+std::int64_t aligned(std::int64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+TrainedLayers TrainedLayers::parse(std::string_view text) {
+  text = trimmed(text);
+  if (text == "all") return {0};
+  TrainedLayers layers;
+  if (text.starts_with("last ")) {
+    const std::string_view number = trimmed(text.substr(5));
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), layers.last);
+    if (error == std::errc() && end == number.data() + number.size() && layers.last >= 1) return layers;
+  }
+  throw UserError("'{}' is no choice of layers; write `all` or `last K` with K >= 1", text);
+}
+
+std::string TrainedLayers::text() const { return last == 0 ? "all" : fmt::format("last {}", last); }
+
+FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters) {
+  check(!parameters.empty(), "nothing to train");
+  std::int64_t total = 0;
+  for (const NamedParameter& p : parameters) total += aligned(p.tensor->numel());
+  const auto options = at::TensorOptions(at::kFloat).device(parameters.front().tensor->device());
+  values_ = at::zeros({total}, options);
+  gradients_ = at::zeros({total}, options);
+  const at::NoGradGuard no_grad;
+  std::int64_t offset = 0;
+  for (const NamedParameter& p : parameters) {
+    const auto shape = p.tensor->sizes().vec();
+    const std::int64_t size = p.tensor->numel();
+    at::Tensor view = values_.narrow(0, offset, size).view(shape).detach();
+    view.copy_(*p.tensor);
+    view.set_requires_grad(true);
+    view.mutable_grad() = gradients_.narrow(0, offset, size).view(shape).detach();
+    *p.tensor = view;
+    offsets_.push_back(offset);
+    offset += aligned(size);
+  }
+  offsets_.push_back(offset);
+}
+
+Policy make_policy(const CausalLm& reference, TrainedLayers layers) {
+  const std::int64_t depth = reference.num_layers();
+  require(layers.last <= depth, "layers: last {} asks for more blocks than the model's {}; write `all`", layers.last, depth);
+  return {reference, layers, layers.last == 0 ? 0 : depth - layers.last};
+}
+
+std::vector<NamedParameter> trained_parameters(Policy& policy) {
+  CausalLm& model = policy.model;
+  std::set<const at::Tensor*> frozen;
+  if (policy.layers.last != 0) {
+    frozen.insert({&model.token_embedding, &model.position_embedding});
+    if (model.spec.tied_embeddings) frozen.insert(&model.head);
+    for (std::int64_t i = 0; i < policy.first_trained_block; ++i) {
+      const Block& b = model.blocks[static_cast<std::size_t>(i)];
+      for (const Linear* l : {&b.qkv, &b.attention_out, &b.mlp_in, &b.mlp_out}) frozen.insert({&l->weight, &l->bias});
+      for (const Norm* n : {&b.attention_norm, &b.mlp_norm}) frozen.insert({&n->weight, &n->bias});
+    }
+  }
+  std::set<const at::Tensor*> seen;
+  std::vector<NamedParameter> trained;
+  for (const WeightEntry& entry : weight_table(model.spec)) {  // the parts of a fused tensor share one target
+    at::Tensor& tensor = entry.target(model);
+    if (!frozen.contains(&tensor) && seen.insert(&tensor).second) trained.push_back({entry.name, &tensor});
+  }
+  return trained;
+}
+
+void tie_again(CausalLm& model) {
+  if (model.spec.tied_embeddings) model.head = model.token_embedding;
+}
+
+}  // namespace vbon

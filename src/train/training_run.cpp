@@ -1,0 +1,381 @@
+#include "vbon/train/training_run.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "vbon/base/log.hpp"
+#include "vbon/base/stop.hpp"
+#include "vbon/comm/agree.hpp"
+#include "vbon/comm/publish.hpp"
+#include "vbon/model/hf_weights.hpp"
+#include "vbon/store/metrics.hpp"
+#include "vbon/store/run_folder.hpp"
+#include "vbon/text/prompts.hpp"
+#include "vbon/train/checkpointing.hpp"
+
+namespace vbon {
+namespace {
+
+std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+class TrainingRun {
+ public:
+  TrainingRun(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
+              const TrainingObserver& observer)
+      : settings_(settings), text_(text), programs_(programs), observer_(observer),
+        context_(make_rank_context(world, settings.cluster, online_chunks(settings))) {}
+
+  TrainingResult run() {
+    load();
+    open_folder();
+    restore();
+    if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
+    publish();
+    evaluate_if_due();
+    while (counters_.step < settings_.train.steps) {
+      step();
+      if (comm::any_rank(*context_.everyone, stop::requested(), "stop requested")) return stopped();
+    }
+    return finished();
+  }
+
+ private:
+  static int online_chunks(const Settings& s) {
+    if (s.train.method == Method::regression) return 0;
+    const std::int64_t per_chunk = train_chunk_prompts(s);
+    return static_cast<int>((s.train.prompts_per_step + per_chunk - 1) / per_chunk);
+  }
+  bool needs_table() const { return settings_.train.method != Method::ppo || !settings_.pool.path.empty(); }
+  bool evaluates() const { return settings_.eval.every > 0; }
+  bool is_regression(std::int64_t step) const {
+    return settings_.train.method == Method::regression || step < settings_.train.warm_start;
+  }
+
+  void load() {
+    identities_ = identify(context_, settings_);
+    comm::together(*context_.everyone, "loading", [&] {
+      tokenizer_ = Tokenizer::load(settings_.model.reference);
+      spec_ = read_lm_spec(settings_.model.reference);
+      prompts_ = load_prompts(settings_.prompts.train, settings_, *tokenizer_, spec_);
+      require(settings_.train.method == Method::regression || settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
+              "train.prompts_per_step is {}, but '{}' holds {} prompts", settings_.train.prompts_per_step,
+              settings_.prompts.train, prompts_.rows.num_prompts());
+      if (needs_table()) pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_);
+      if (evaluates()) {
+        eval_prompts_ = load_prompts(settings_.prompts.eval, settings_, *tokenizer_, spec_);
+        eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);
+      }
+      if (context_.is(comm::Role::scorer)) {
+        reward_ = make_reward(settings_.reward, "reward", programs_.reward, context_.device);
+        if (settings_.evaluator.configured() && evaluates())
+          evaluator_ = make_reward(settings_.evaluator, "evaluator", programs_.evaluator, context_.device);
+      }
+      if (context_.is(comm::Role::learner) || context_.is(comm::Role::rollout))
+        reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
+      if (context_.is(comm::Role::learner)) learner_ = make_learner(reference_, settings_);
+      else if (context_.is(comm::Role::rollout)) rollout_ = make_rollout_policy(reference_, settings_);
+    });
+    if (pool_ && settings_.train.method != Method::ppo && context_.is_root())
+      for (const std::string& warning : warnings(settings_.vbon, pool_->pool.header.num_samples)) log::warn("{}", warning);
+  }
+
+  // The root holds the folder; every rank knows its path, run id and attempt.
+  void open_folder() {
+    std::string shared;
+    comm::together(*context_.everyone, "run folder", [&] {
+      if (!context_.is_root()) return;
+      folder_ = RunFolder::open(settings_.run.dir, {.config = text_.resolved_yaml, .job = text_.job, .changed_keys = text_.changed_keys});
+      RolloutFiles(folder_->rollouts()).clean();
+      RolloutFiles(folder_->eval() / "chunks").clean();
+      CheckpointFiles(folder_->checkpoints()).clean();
+      log::set_file(folder_->log().string());
+      shared = fmt::format("{}\n{}", folder_->run_id(), folder_->attempt());
+      for (const std::string& name : folder_->unknown_files()) log::warn("'{}' in the run folder is none of ours; left alone", name);
+    });
+    shared = comm::from_root(*context_.everyone, shared, context_.placement.learner_root(), "run id");
+    const std::size_t newline = shared.find('\n');
+    provenance_ = provenance_of(context_, settings_, text_.resolved_yaml, identities_);
+    provenance_.run_id = shared.substr(0, newline);
+    provenance_.attempt = std::stoll(shared.substr(newline + 1));
+    provenance_.prompts_sha256 = prompts_.sha256;
+    if (pool_) provenance_.pool_sha256 = pool_->pool.content_sha256;
+    provenance_.forced = forced_;
+    const fs::path dir = settings_.run.dir;
+    rollout_files_ = RolloutFiles(dir / "rollouts", settings_.rollouts.keep);
+    eval_chunks_ = RolloutFiles(dir / "eval" / "chunks");
+    checkpoints_ = CheckpointFiles(dir / "checkpoints", settings_.checkpoint.keep);
+  }
+
+  void restore() {
+    std::string found;
+    comm::together(*context_.everyone, "checkpoints", [&] {
+      if (!context_.is_root()) return;
+      make_folders(folder_->rollouts());
+      make_folders(folder_->eval() / "chunks");
+      std::vector<std::string> skipped;
+      const std::optional<Checkpoint> latest = checkpoints_.latest(skipped);
+      for (const std::string& line : skipped) log::warn("{}", line);
+      if (latest) found = std::to_string(latest->manifest.step);
+    });
+    found = comm::from_root(*context_.everyone, found, context_.placement.learner_root(), "checkpoint");
+    if (found.empty()) return;
+    counters_.step = std::stoll(found);
+    comm::together(*context_.everyone, "loading a checkpoint", [&] {
+      if (!context_.is(comm::Role::learner)) return;
+      const Checkpoint checkpoint = verify_checkpoint(checkpoints_.step_folder(counters_.step));
+      counters_ = load_checkpoint(checkpoint, *learner_);
+      if (context_.is_root()) {
+        log::info("resuming at step {} of {} (attempt {})", counters_.step, settings_.train.steps, provenance_.attempt);
+        warn_of_environment(checkpoint.manifest);
+      }
+    });
+  }
+
+  void warn_of_environment(const Manifest& manifest) const {
+    const auto here = environment_of(context_);
+    for (const auto& [key, value] : manifest.environment)
+      if (const auto it = here.find(key); it != here.end() && it->second != value)
+        log::warn("{} was '{}' when the checkpoint was written and is '{}' now: the run goes on, but not bit for bit", key, value,
+                  it->second);
+    if (manifest.world_size != context_.world.size())
+      log::warn("the checkpoint was written by {} ranks, there are {} now: the first update agrees to rounding, later ones in "
+                "distribution", manifest.world_size, context_.world.size());
+  }
+
+  // New weights from the learners' root to ranks that sample without learning.
+  void publish() {
+    if (context_.publishing == nullptr) return;
+    const Phases::Scope scope(context_.phases, Phase::publish, context_.world.waiter());
+    FlatParameters& flat = learner_ ? learner_->parameters : rollout_->parameters;
+    const std::int64_t size = learner_ ? learner_->policy_size : rollout_->parameters.size();
+    const std::span<float> values(flat.values().mutable_data_ptr<float>(), idx(size));
+    // The learners' root is the lowest-numbered rank of the group that learns.
+    comm::publish(*context_.publishing, std::as_writable_bytes(values), counters_.step, root_in_publishing(), "weights");
+  }
+  int root_in_publishing() const {
+    int index = 0;
+    for (int rank = 0; rank < context_.placement.learner_root(); ++rank)
+      index += context_.placement.ranks[static_cast<std::size_t>(rank)].roles.has(comm::Role::rollout) ? 1 : 0;
+    return index;
+  }
+
+  const CausalLm* sampling_policy() const {
+    if (!context_.is(comm::Role::rollout)) return nullptr;
+    return learner_ ? &learner_->policy.model : &rollout_->policy.model;
+  }
+
+  LearnerTools learner_tools() {
+    LearnerTools tools{.settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
+    if (pool_) {
+      tools.table = pool_->table.get();
+      tools.table_row = pool_->row;
+    }
+    return tools;
+  }
+
+  void step() {
+    const auto start = Phases::Clock::now();
+    const double idle_before = context_.idle_seconds();
+    context_.phases.clear();
+    const std::int64_t step = counters_.step;
+    Metrics metrics;
+    if (is_regression(step)) {
+      if (step == 0 && learner_) learner_->optimizer.reset();
+      if (learner_) metrics = regress(step);
+    } else {
+      // The online loop begins with an optimiser of its own.
+      if (step == settings_.train.warm_start && step > 0 && learner_) learner_->optimizer.reset();
+      metrics = online(step);
+    }
+    publish_after(step);
+    const std::map<std::string, std::vector<double>> time = gather_times(start, idle_before);
+    if (context_.is_root()) record(step, metrics, time);
+    evaluate_if_due();
+    const bool due = settings_.checkpoint.every > 0 && counters_.step % settings_.checkpoint.every == 0 &&
+                     counters_.step < settings_.train.steps;
+    if (due) save();
+  }
+
+  void publish_after(std::int64_t step) {
+    counters_.step = step + 1;
+    publish();
+  }
+
+  Metrics regress(std::int64_t step) {
+    const std::int64_t total =
+        settings_.train.method == Method::regression ? settings_.train.steps : settings_.train.warm_start;
+    counters_.episodes += settings_.regression.batch;
+    Metrics metrics = regression_step(*learner_, learner_tools(), pool_->pool, step, total);
+    counters_.tokens += static_cast<std::int64_t>(metrics.at("length") * static_cast<double>(settings_.regression.batch) + 0.5);
+    return metrics;
+  }
+
+  Metrics online(std::int64_t step) {
+    Collection what;
+    what.prompts = &prompts_.rows;
+    what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key, prompts_.rows.num_prompts(), step,
+                               settings_.train.prompts_per_step);
+    what.samples_per_prompt = static_cast<std::int32_t>(settings_.train.samples_per_prompt);
+    what.prompts_per_chunk = train_chunk_prompts(settings_);
+    what.sampling = settings_.sampling;
+    what.eos_ids = spec_.eos_ids;
+    what.stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::rollout, prompts_.key, step);
+    what.step = step;
+    what.weights_version = step;
+    what.files = &rollout_files_;
+    what.header = {.provenance = provenance_, .step = step};
+    CollectionTools tools = scoring_tools();
+    if (pool_) {
+      tools.table = pool_->table.get();
+      tools.table_row = pool_->row;
+    }
+    RolloutBatch batch = collect(context_, what, tools);
+    if (!learner_) return {};
+    const std::int64_t per_step = updates_per_step(settings_);
+    Metrics metrics = online_step(*learner_, learner_tools(), batch, what.rows, step, (step - settings_.train.warm_start) * per_step,
+                                  (settings_.train.steps - settings_.train.warm_start) * per_step);
+    counters_.episodes += batch.num_sequences();
+    counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
+    if (context_.is_root()) {
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      rollout_files_.write_step({.provenance = provenance_, .step = step}, batch);
+    }
+    return metrics;
+  }
+
+  CollectionTools scoring_tools() {
+    return {.policy = sampling_policy(), .tokenizer = &*tokenizer_, .reward = reward_.get(), .evaluator = evaluator_.get()};
+  }
+
+  std::map<std::string, std::vector<double>> gather_times(Phases::Clock::time_point start, double idle_before) {
+    const double idle = context_.idle_seconds() - idle_before;
+    const double total = std::chrono::duration<double>(Phases::Clock::now() - start).count();
+    std::vector<double> mine(context_.phases.all().begin(), context_.phases.all().end());
+    mine.push_back(idle);
+    mine.push_back(total);
+    std::vector<double> all(mine.size() * idx(context_.world.size()));
+    context_.everyone->all_gather(std::span<const double>(mine), std::span<double>(all), "times");
+    std::map<std::string, std::vector<double>> time;
+    for (int rank = 0; rank < context_.world.size(); ++rank) {
+      const double* row = all.data() + static_cast<std::size_t>(rank) * mine.size();
+      for (std::size_t k = 0; k < kPhaseNames.size(); ++k) time[std::string(kPhaseNames[k])].push_back(row[k]);
+      time["idle"].push_back(row[kPhaseNames.size()]);
+      time["total"].push_back(row[kPhaseNames.size() + 1]);
+    }
+    return time;
+  }
+
+  void record(std::int64_t step, const Metrics& metrics, std::map<std::string, std::vector<double>> time) {
+    MetricsRow row{.step = step, .episodes = counters_.episodes, .tokens = counters_.tokens, .values = metrics, .time = std::move(time)};
+    const double tokens = metrics.contains("length") ? static_cast<double>(row.tokens - last_tokens_) : 0;
+    last_tokens_ = row.tokens;
+    row.time["tokens_per_s"] = {tokens / row.time["total"][idx(context_.world.rank())]};
+    for (const std::string& line : metrics_->append(row))
+      log::warn("step {} was drawn again and differs from the earlier attempt: {}", step, line);
+    if (observer_.step) observer_.step(counters_.step, settings_.train.steps, metrics);
+  }
+
+  void evaluate_if_due() {
+    if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps)) return;
+    const fs::path file = fs::path(settings_.run.dir) / "eval" / fmt::format("step-{:08}.h5", counters_.step);
+    std::string there;
+    if (context_.is_root()) there = fs::exists(file) ? "yes" : "no";
+    if (comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "evaluation there") == "yes") return;
+    EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
+    header.provenance.prompts_sha256 = eval_prompts_->sha256;
+    header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
+    header.n = settings_.train.method == Method::ppo ? 1 : target_n(settings_.vbon);
+    header.beta = settings_.train.method == Method::ppo ? initial_kl_coef(settings_.ppo) : (header.n > 1 ? 1 / (header.n - 1) : 0);
+    header.training_seed = *settings_.run.seed;
+    header.temperature = settings_.sampling.temperature;
+    header.checkpoint_step = counters_.step;
+    header.eos_ids.assign(spec_.eos_ids.begin(), spec_.eos_ids.end());
+    const Evaluation result = evaluate(context_, settings_,
+                                       {.prompts = *eval_prompts_, .pool = *eval_pool_, .collection = scoring_tools(),
+                                        .reference = learner_ ? &reference_ : nullptr,
+                                        .policy = learner_ ? &learner_->policy : nullptr, .header = header, .chunks = &eval_chunks_});
+    if (!context_.is_root()) return;
+    eval_chunks_.clean();
+    write_eval(file, result.file);
+    write_file_atomically(fs::path(file).replace_extension(".json"), summary_json(result));
+    if (result.rows[1].win.mean > counters_.best_win && counters_.step > 0) {
+      counters_.best_win = result.rows[1].win.mean;
+      counters_.best_step = counters_.step;
+    }
+    if (observer_.evaluated) observer_.evaluated(counters_.step, result);
+  }
+
+  void save() {
+    comm::together(*context_.everyone, "writing a checkpoint", [&] {
+      if (!context_.is_root()) return;
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      Manifest manifest;
+      manifest.run_id = provenance_.run_id;
+      manifest.attempt = provenance_.attempt;
+      manifest.config_sha256 = text_.hash;
+      manifest.world_size = context_.world.size();
+      manifest.environment = environment_of(context_);
+      if (checkpoints_.steps().empty() || checkpoints_.steps().back() < counters_.step)
+        last_checkpoint_ = save_checkpoint(checkpoints_, *learner_, counters_, settings_, manifest).folder;
+      std::set<std::int64_t> protect;
+      if (counters_.best_step >= 0) protect.insert(counters_.best_step);
+      checkpoints_.retain(protect);
+      Provenance provenance = provenance_;
+      write_metrics_h5(folder_->metrics_h5(), provenance, metrics_->rows());
+    });
+  }
+
+  TrainingResult stopped() {
+    save();
+    if (context_.is_root()) log::info("stopped by signal {} after step {}; run the same command to go on", stop::signal_number(), counters_.step);
+    return {.code = ExitCode::requeue, .steps_done = counters_.step, .final_checkpoint = last_checkpoint_.string()};
+  }
+
+  TrainingResult finished() {
+    save();
+    comm::together(*context_.everyone, "finishing", [&] {
+      if (!context_.is_root()) return;
+      last_checkpoint_ = checkpoints_.step_folder(counters_.step);
+      folder_->finish(fmt::format("{{\"steps\": {}, \"finished_utc\": \"{}\"}}", counters_.step, utc_now()));
+    });
+    return {.steps_done = counters_.step, .final_checkpoint = last_checkpoint_.string()};
+  }
+
+  const Settings& settings_;
+  const RunText& text_;
+  RewardPrograms& programs_;
+  const TrainingObserver& observer_;
+  RankContext context_;
+
+  Identities identities_;
+  Provenance provenance_;
+  std::optional<RunFolder> folder_;  // root
+  RolloutFiles rollout_files_{{}}, eval_chunks_{{}};
+  CheckpointFiles checkpoints_{{}};
+  std::unique_ptr<MetricsLog> metrics_;  // root
+  fs::path last_checkpoint_;
+  std::string forced_;
+
+  std::optional<Tokenizer> tokenizer_;
+  LmSpec spec_;
+  Prompts prompts_;
+  std::optional<Prompts> eval_prompts_;
+  std::optional<UsedPool> pool_, eval_pool_;
+  CausalLm reference_;
+  std::unique_ptr<LearnerState> learner_;
+  std::unique_ptr<RolloutState> rollout_;  // of ranks that sample without learning
+  std::unique_ptr<RewardModel> reward_, evaluator_;
+  Counters counters_;
+  std::int64_t last_tokens_ = 0;
+};
+
+}  // namespace
+
+TrainingResult run_training(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
+                            const TrainingObserver& observer) {
+  return TrainingRun(world, settings, text, programs, observer).run();
+}
+
+}  // namespace vbon
