@@ -5,6 +5,7 @@
 
 #include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
+#include "vbon/objective/ppo.hpp"
 
 namespace vbon {
 

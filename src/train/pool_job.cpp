@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 
+#include "vbon/base/files.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"
@@ -116,9 +117,9 @@ class PoolWork {
   void load_models() {
     if (reward_ != nullptr) return;
     reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
-    reward_ = make_reward(settings_.reward, "reward", programs_.reward, context_.device);
+    reward_ = load_reward(settings_.reward, context_.device, programs_.reward);
     if (settings_.evaluator.configured())
-      evaluator_ = make_reward(settings_.evaluator, "evaluator", programs_.evaluator, context_.device);
+      evaluator_ = load_reward(settings_.evaluator, context_.device, programs_.evaluator);
   }
 
   void draw_chunk(std::int64_t chunk, double& rewards, double& count) {

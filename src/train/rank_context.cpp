@@ -1,6 +1,7 @@
 #include "vbon/train/rank_context.hpp"
 
 #include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -15,10 +16,10 @@ namespace {
 
 int devices_of_this_machine(comm::DeviceKind kind) {
   if (kind == comm::DeviceKind::cpu) return 0;
-  const bool present = at::hasCUDA() && at::globalContext().getNumGPUs() > 0;
+  const bool present = at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0;
   require(present || kind != comm::DeviceKind::cuda,
           "cluster.device is cuda, but no CUDA device can be used here (see `vbon doctor`); use cpu or auto");
-  return present ? static_cast<int>(at::globalContext().getNumGPUs()) : 0;
+  return present ? at::detail::getCUDAHooks().deviceCount() : 0;
 }
 
 comm::Topology topology_of(const comm::Communicator& world, int devices) {

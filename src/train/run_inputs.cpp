@@ -14,6 +14,11 @@ namespace vbon {
 
 at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat; }
 
+std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device device,
+                                         const std::shared_ptr<ExecProgram>& program) {
+  return std::make_unique<RewardModel>(make_reward(config, device, program));
+}
+
 std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::optional<std::int64_t>& start_token,
                                       std::string_view text) {
   std::vector<std::int32_t> tokens;

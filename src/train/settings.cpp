@@ -47,6 +47,17 @@ std::int64_t pool_chunk_prompts(const Settings& s) {
   return std::max<std::int64_t>(1, (2 * s.sampling.slots + s.pool.samples - 1) / s.pool.samples);
 }
 
+std::vector<std::string> problems(const SftSection& s) {
+  Problems p;
+  p.add(problems(s.optimizer, "sft.optimizer"));
+  p.unless(s.epochs >= 1, "sft.epochs is {}; at least 1 is needed", s.epochs);
+  p.unless(s.batch >= 1, "sft.batch is {}; at least 1 is needed", s.batch);
+  p.unless(s.micro_batch >= 1, "sft.micro_batch is {}; at least 1 is needed", s.micro_batch);
+  p.unless(s.max_length >= 2, "sft.max_length is {}; at least 2 tokens are needed", s.max_length);
+  p.unless(s.max_texts >= 0, "sft.max_texts is {}; it must not be negative", s.max_texts);
+  return p.take();
+}
+
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
   p.add(problems(s.sampling, /*allow_truncation=*/false));

@@ -10,6 +10,7 @@
 #include "vbon/comm/agree.hpp"
 #include "vbon/comm/publish.hpp"
 #include "vbon/model/hf_weights.hpp"
+#include "vbon/objective/ppo.hpp"
 #include "vbon/store/metrics.hpp"
 #include "vbon/store/run_folder.hpp"
 #include "vbon/text/prompts.hpp"
@@ -68,9 +69,9 @@ class TrainingRun {
         eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);
       }
       if (context_.is(comm::Role::scorer)) {
-        reward_ = make_reward(settings_.reward, "reward", programs_.reward, context_.device);
+        reward_ = load_reward(settings_.reward, context_.device, programs_.reward);
         if (settings_.evaluator.configured() && evaluates())
-          evaluator_ = make_reward(settings_.evaluator, "evaluator", programs_.evaluator, context_.device);
+          evaluator_ = load_reward(settings_.evaluator, context_.device, programs_.evaluator);
       }
       if (context_.is(comm::Role::learner) || context_.is(comm::Role::rollout))
         reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));

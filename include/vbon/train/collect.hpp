@@ -26,7 +26,7 @@ struct Collection {
   std::int64_t prompts_per_chunk = 1;
   SamplingConfig sampling;
   std::vector<std::int32_t> eos_ids;
-  RandomStream stream;
+  RandomStream stream{0, Purpose::rollout};
   std::int64_t step = 0;
   std::int64_t weights_version = 0;
   const RolloutFiles* files = nullptr;

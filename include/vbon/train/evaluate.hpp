@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vbon/objective/stats.hpp"
 #include "vbon/store/eval_file.hpp"
 #include "vbon/train/batch_pass.hpp"
 #include "vbon/train/collect.hpp"

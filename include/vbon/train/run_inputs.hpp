@@ -57,4 +57,11 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
 
 at::ScalarType scalar_type(Dtype dtype);
 
+// Programs of exec rewards, started before MPI; null where a reward is of another kind.
+struct RewardPrograms {
+  std::shared_ptr<ExecProgram> reward, evaluator;
+};
+std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device device,
+                                         const std::shared_ptr<ExecProgram>& program);
+
 }  // namespace vbon

@@ -215,6 +215,7 @@ struct Settings {
 std::int64_t train_chunk_prompts(const Settings& settings);
 std::int64_t pool_chunk_prompts(const Settings& settings);
 
+std::vector<std::string> problems(const SftSection& section);
 // What is wrong with the sections that training (or any sampling) reads, all at once; empty: nothing.
 std::vector<std::string> problems(const Settings& settings);
 

@@ -11,6 +11,7 @@
 #include "vbon/base/error.hpp"
 #include "vbon/comm/mpi.hpp"
 #include "vbon/train/evaluate.hpp"
+#include "vbon/train/learner.hpp"
 #include "vbon/train/settings.hpp"
 
 namespace vbon {

@@ -1,0 +1,125 @@
+#include "vbon/cli/commands.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "vbon/base/log.hpp"
+#include "vbon/base/stop.hpp"
+#include "vbon/base/words.hpp"
+
+namespace vbon::cli {
+namespace {
+
+// Keys that may change when a run is resumed.
+const std::vector<std::string> kMayChange = {"log", "cluster", "checkpoint"};
+
+// The rank that the launcher says this process has, before MPI itself can be asked.
+int launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  return 0;
+}
+
+std::string job_id() {
+  for (const char* name : {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"})
+    if (const char* value = std::getenv(name)) return value;
+  return "";
+}
+
+std::shared_ptr<ExecProgram> start_program(const RewardConfig& config) {
+  if (config.kind != RewardKind::exec || config.command.empty()) return nullptr;
+  return std::make_shared<ExecProgram>(exec_options(config));
+}
+
+const Command& find_command(const std::string& name) {
+  for (const Command& command : commands())
+    if (name == command.name) return command;
+  throw InternalError("no command " + name);
+}
+
+ExitCode run_with_ranks(int argc, char** argv, const Command& command, const CommandLine& line) {
+  Prepared prepared{.loaded = load_settings(line, command.needed)};
+  const Settings& settings = prepared.loaded.settings();
+  prepared.programs = {start_program(settings.reward), start_program(settings.evaluator)};
+  comm::MpiRuntime mpi(argc, argv, {.timeout_s = settings.cluster.init_timeout_s});
+  log::init(mpi.world().rank(), mpi.world().size(), line.quiet ? log::Level::warn : log::Level::info);
+  log::set_all_ranks(settings.log.all_ranks);
+  try {
+    return command.with_ranks(mpi.world(), line, prepared);
+  } catch (const UserError& e) {
+    if (mpi.world().size() == 1) throw;
+    mpi.abort(static_cast<int>(ExitCode::user), e.what());
+  } catch (const EnvironmentError& e) {
+    if (mpi.world().size() == 1) throw;
+    mpi.abort(static_cast<int>(ExitCode::environment), e.what());
+  } catch (const std::exception& e) {
+    if (mpi.world().size() == 1) throw;
+    mpi.abort(static_cast<int>(ExitCode::internal), e.what());
+  }
+}
+
+ExitCode fail(const std::exception& e, ExitCode code) {
+  if (launched_rank() == 0) log::error("{}", e.what());
+  log::flush();
+  return code;
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> kCommands = {
+      {"sft", "supervised fine-tuning: model.base + text -> model.reference", run_sft_command, nullptr,
+       {"run.seed", "model.base", "model.reference", "sft.text"}},
+      {"reward", "train the reward model and the evaluator on labelled text", run_reward_command, nullptr, {"run.seed"}},
+      {"pool", "scored reference samples: the log F tables", run_pool_command, nullptr, {"run.seed", "model.reference"}},
+      {"train", "train a policy: vbon, ppo or regression", run_train_command, nullptr,
+       {"run.seed", "run.dir", "model.reference", "prompts.train"}},
+      {"eval", "evaluate a checkpoint on held-out prompts, BoN beside it", run_eval_command, nullptr,
+       {"run.seed", "run.dir", "model.reference", "prompts.eval", "pool.eval_path"}},
+      {"sample", "draw responses from a model folder, or the best of N", nullptr, run_sample_command, {}},
+      {"score", "score texts with the configured reward", run_score_command, nullptr, {}},
+      {"run", "all stages of a recipe, skipping what is done", run_recipe_command, nullptr,
+       {"run.seed", "run.dir", "model.reference", "prompts.train", "pool.path"}},
+      {"plan", "placement, batch algebra, memory and time of a configuration", nullptr, run_plan_command, {}},
+      {"doctor", "what this machine offers, and what to mend", nullptr, run_doctor_command, {}},
+      {"help", "help config [SECTION]: every key; help COMMAND", nullptr, run_help_command, {}},
+      {"version", "versions of this program and its libraries", nullptr, run_version_command, {}},
+  };
+  return kCommands;
+}
+
+Loaded load_settings(const CommandLine& line, const std::vector<std::string>& needed) {
+  require(!line.config.empty() || !line.overrides.empty(),
+          "no configuration: give one with -c config.yaml (`vbon help config` lists its keys)");
+  Loaded loaded{.config = load_config<Settings>({.file = line.config, .overrides = line.overrides})};
+  throw_if_any(missing_required(loaded.config.value, needed));
+  loaded.text = {.resolved_yaml = loaded.config.resolved_yaml,
+                 .hash = loaded.config.hash(kMayChange),
+                 .changed_keys =
+                     [resolved = loaded.config.resolved](const std::string& saved) {
+                       const auto before = load_config_text<Settings>(saved, "config.yaml of the run folder");
+                       return config_differences(before.resolved, resolved, kMayChange);
+                     },
+                 .job = job_id(),
+                 .force = line.force};
+  return loaded;
+}
+
+ExitCode run(int argc, char** argv) {
+  log::init(launched_rank(), 1);
+  try {
+    const CommandLine line = parse_command_line(argc, argv);
+    if (line.quiet) log::init(launched_rank(), 1, log::Level::warn);
+    stop::install();
+    const Command& command = find_command(line.command);
+    return command.alone != nullptr ? command.alone(line) : run_with_ranks(argc, argv, command, line);
+  } catch (const UserError& e) {
+    return fail(e, ExitCode::user);
+  } catch (const EnvironmentError& e) {
+    return fail(e, ExitCode::environment);
+  } catch (const std::exception& e) {
+    return fail(e, ExitCode::internal);
+  }
+}
+
+}  // namespace vbon::cli

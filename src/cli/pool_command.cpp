@@ -1,0 +1,56 @@
+#include <cstdio>
+#include <memory>
+
+#include "cli/stage.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/cli/progress.hpp"
+#include "vbon/train/pool_job.hpp"
+
+namespace vbon::cli {
+namespace {
+
+ExitCode make_pool(comm::Communicator& world, const CommandLine& line, Prepared& prepared, PoolOf which) {
+  const Settings& settings = prepared.loaded.settings();
+  const bool train = which == PoolOf::train;
+  const std::string& path = train ? settings.pool.path : settings.pool.eval_path;
+  std::unique_ptr<Progress> progress;
+  const auto observer = [&](const PoolProgress& p) {
+    if (!progress)
+      progress = std::make_unique<Progress>(
+          ProgressOptions{.what = train ? "pool" : "evaluation pool", .unit = "samples", .total = p.total,
+                          .done_before = p.already, .line_every_s = settings.log.every_s},
+          ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+    progress->update(p.done, fmt::format("reward {:.3f}", p.mean_reward));
+  };
+  const PoolResult result = run_pool_job(world, settings, prepared.loaded.text, prepared.programs,
+                                         {.which = which, .shard = line.shard, .num_shards = line.num_shards, .merge_only = line.merge},
+                                         observer);
+  if (result.code != ExitCode::ok) return result.code;
+  if (progress) progress->finish();
+  if (result.merged) log::info("pool: {} (content {:.12})", path, result.content_sha256);
+  else log::info("this shard is done; when all are, make the pool with `vbon pool --merge`");
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+ExitCode run_pool_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared) {
+  const Settings& settings = prepared.loaded.settings();
+  std::vector<std::string> found = problems(settings.sampling, /*allow_truncation=*/false);
+  for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
+  if (settings.evaluator.configured())
+    for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
+  if (settings.pool.samples < 2) found.push_back(fmt::format("pool.samples is {}; F needs at least 2 samples a prompt", settings.pool.samples));
+  const bool train = line.split != "eval" && !settings.pool.path.empty();
+  const bool eval = line.split != "train" && !settings.pool.eval_path.empty();
+  if (!train && !eval) found.push_back("neither pool.path nor pool.eval_path is set for the prompts asked for");
+  if (train && settings.prompts.train.empty()) found.push_back("prompts.train is not set; pool.path needs it");
+  if (eval && settings.prompts.eval.empty()) found.push_back("prompts.eval is not set; pool.eval_path needs it");
+  refuse(found);
+  if (announce(line, prepared.loaded)) return ExitCode::ok;
+  if (train)
+    if (const ExitCode code = make_pool(world, line, prepared, PoolOf::train); code != ExitCode::ok) return code;
+  return eval ? make_pool(world, line, prepared, PoolOf::eval) : ExitCode::ok;
+}
+
+}  // namespace vbon::cli

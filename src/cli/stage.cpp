@@ -1,0 +1,44 @@
+#include "cli/stage.hpp"
+
+#include <cmath>
+#include <cstdio>
+
+#include "vbon/base/log.hpp"
+#include "vbon/cli/table.hpp"
+
+namespace vbon::cli {
+
+bool announce(const CommandLine& line, const Loaded& loaded) {
+  if (log::is_root() && !line.quiet) fmt::print(stderr, "{}\n", loaded.text.resolved_yaml);
+  if (line.dry_run && log::is_root()) log::info("the configuration is valid (dry run: nothing was done)");
+  return line.dry_run;
+}
+
+void refuse(const std::vector<std::string>& found) { throw_if_any(found); }
+
+std::string evaluation_text(const Evaluation& evaluation) {
+  Table table(table_header());
+  for (const auto& row : table_rows(evaluation)) table.add_row(row);
+  std::string text = table.text();
+  if (std::isfinite(evaluation.efficiency))
+    text += fmt::format("efficiency {:.2f}: (win - 1/2) of the policy over that of BoN at the same KL\n", evaluation.efficiency);
+  return text;
+}
+
+std::string figures_text(const Metrics& metrics) {
+  struct Shown {
+    const char* key;
+    const char* label;
+    int digits;
+  };
+  static constexpr Shown kShown[] = {{"loss", "loss", 3},   {"residual", "residual", 3}, {"reward", "reward", 3},
+                                     {"log_f", "log F", 3}, {"win", "win", 3},           {"kl", "KL", 3},
+                                     {"kl_to_bon", "KL to BoN", 3}, {"length", "length", 1}};
+  std::string text;
+  for (const Shown& s : kShown)
+    if (const auto it = metrics.find(s.key); it != metrics.end() && std::isfinite(it->second))
+      text += fmt::format("{}{} {:.{}f}", text.empty() ? "" : "  ", s.label, it->second, s.digits);
+  return text;
+}
+
+}  // namespace vbon::cli

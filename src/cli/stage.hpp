@@ -1,0 +1,20 @@
+// Shared by the commands: the resolved configuration on screen, progress of steps, the evaluation's table.
+#pragma once
+
+#include <string>
+
+#include "vbon/cli/commands.hpp"
+#include "vbon/train/evaluate.hpp"
+
+namespace vbon::cli {
+
+// Prints the resolved configuration (root, unless --quiet). True: --dry-run, nothing else is to be done.
+bool announce(const CommandLine& line, const Loaded& loaded);
+// UserError with all of `found`, if any.
+void refuse(const std::vector<std::string>& found);
+
+std::string evaluation_text(const Evaluation& evaluation);
+// "reward -0.51  log F -0.9 …": the figures that matter, in a fixed order, of those measured.
+std::string figures_text(const Metrics& metrics);
+
+}  // namespace vbon::cli

@@ -1,0 +1,111 @@
+#include "vbon/train/evaluation_run.hpp"
+
+#include <optional>
+
+#include "vbon/base/files.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/comm/agree.hpp"
+#include "vbon/model/hf_weights.hpp"
+#include "vbon/objective/bon.hpp"
+#include "vbon/store/checkpoint.hpp"
+#include "vbon/store/safetensors.hpp"
+
+namespace vbon {
+namespace {
+
+EvaluationRequest of_checkpoint(const Checkpoint& checkpoint, const Settings& settings) {
+  const std::int64_t step = checkpoint.manifest.step;
+  return {.policy = checkpoint.folder / "policy",
+          .output = fs::path(settings.run.dir) / "eval" / fmt::format("final-{:08}", step),
+          .step = step,
+          .method = std::string(enum_name(settings.train.method)),
+          .checkpoint_sha256 = parts_sha256(checkpoint.manifest)};
+}
+
+}  // namespace
+
+EvaluationRequest evaluation_request(const Settings& settings) {
+  const fs::path given = settings.eval.checkpoint;
+  if (given.empty()) {
+    std::vector<std::string> skipped;
+    const auto latest = CheckpointFiles(fs::path(settings.run.dir) / "checkpoints").latest(skipped);
+    for (const std::string& line : skipped) log::warn("{}", line);
+    require(latest.has_value(), "'{}' holds no valid checkpoint; train first, or name a model folder: eval.checkpoint", settings.run.dir);
+    return of_checkpoint(*latest, settings);
+  }
+  if (fs::exists(given / "manifest.json")) return of_checkpoint(verify_checkpoint(given), settings);
+  require(fs::exists(given / "config.json"), "eval.checkpoint '{}' is neither a checkpoint nor a model folder", given.string());
+  const bool is_reference = fs::exists(settings.model.reference) && fs::equivalent(given, settings.model.reference);
+  return {.policy = given,
+          .output = fs::path(settings.run.dir) / "eval" / (is_reference ? "reference" : given.filename().string()),
+          .method = is_reference ? "reference" : "model",
+          .checkpoint_sha256 = folder_sha256(given)};
+}
+
+Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
+                          const EvaluationRequest& request) {
+  RankContext context = make_rank_context(world, settings.cluster, 0);
+  const Identities identities = identify(context, settings);
+  std::optional<Prompts> prompts;
+  std::optional<UsedPool> pool;
+  std::optional<Tokenizer> tokenizer;
+  LmSpec spec;
+  CausalLm reference, policy_model;
+  std::optional<Policy> policy;
+  std::unique_ptr<RewardModel> reward, evaluator;
+  std::string forced;
+  const fs::path chunk_folder = request.output / "chunks";
+  comm::together(*context.everyone, "loading", [&] {
+    tokenizer = Tokenizer::load(settings.model.reference);
+    spec = read_lm_spec(settings.model.reference);
+    prompts = load_prompts(settings.prompts.eval, settings, *tokenizer, spec);
+    pool = load_pool(settings.pool.eval_path, settings, *prompts, identities, text.force, forced);
+    if (context.is(comm::Role::scorer)) {
+      reward = load_reward(settings.reward, context.device, programs.reward);
+      if (settings.evaluator.configured()) evaluator = load_reward(settings.evaluator, context.device, programs.evaluator);
+    }
+    const at::ScalarType dtype = scalar_type(settings.model.dtype);
+    if (context.is(comm::Role::learner)) reference = load_causal_lm(settings.model.reference, context.device, dtype);
+    if (context.is(comm::Role::learner) || context.is(comm::Role::rollout)) {
+      policy_model = load_causal_lm(request.policy, context.device, dtype);
+      require(policy_model.spec.vocab_size == spec.vocab_size, "'{}' has another vocabulary than the reference", request.policy.string());
+      policy = make_policy(policy_model, TrainedLayers{});
+    }
+    if (context.is_root()) make_folders(chunk_folder);
+  });
+  const RolloutFiles chunks(chunk_folder);
+  EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities), .method = request.method};
+  header.provenance.run_id = request.method;
+  header.provenance.prompts_sha256 = prompts->sha256;
+  header.provenance.pool_sha256 = pool->pool.content_sha256;
+  header.provenance.forced = forced;
+  const bool has_n = settings.vbon.n.has_value() || settings.vbon.beta.has_value();
+  header.n = has_n ? target_n(settings.vbon) : 1;
+  header.beta = header.n > 1 ? beta_from_n(header.n) : 0;
+  header.training_seed = *settings.run.seed;
+  header.temperature = settings.sampling.temperature;
+  header.checkpoint_step = request.step;
+  header.checkpoint_sha256 = request.checkpoint_sha256;
+  header.eos_ids.assign(spec.eos_ids.begin(), spec.eos_ids.end());
+  Evaluation result = evaluate(
+      context, settings,
+      {.prompts = *prompts,
+       .pool = *pool,
+       .collection = {.policy = context.is(comm::Role::rollout) ? &policy_model : nullptr, .tokenizer = &*tokenizer,
+                      .reward = reward.get(), .evaluator = evaluator.get()},
+       .reference = context.is(comm::Role::learner) ? &reference : nullptr,
+       .policy = context.is(comm::Role::learner) ? &*policy : nullptr,
+       .header = header,
+       .chunks = &chunks});
+  comm::together(*context.everyone, "writing the evaluation", [&] {
+    if (!context.is_root()) return;
+    chunks.clean();
+    std::error_code ignored;
+    fs::remove(chunk_folder, ignored);  // only if empty
+    write_eval(request.output / "eval.h5", result.file);
+    write_file_atomically(request.output / "summary.json", summary_json(result));
+  });
+  return result;
+}
+
+}  // namespace vbon
