@@ -34,6 +34,14 @@ void append(std::string& text, utf8proc_int32_t code) {
   text.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(utf8proc_encode_char(code, bytes)));
 }
 
+// Bytes of the first `count` code points of a word, or of all of it.
+std::size_t code_points_end(const std::string& word, std::int64_t count) {
+  std::size_t at = 0;
+  for (; at < word.size(); ++at)
+    if ((static_cast<unsigned char>(word[at]) & 0xC0u) != 0x80u && count-- == 0) break;
+  return at;
+}
+
 nlohmann::json read_json(const fs::path& path) {
   require(fs::exists(path), "'{}' is missing: no n-gram model written by `vbon reward`", path.string());
   nlohmann::json json = nlohmann::json::parse(read_file(path, kMaxVocabularyBytes), nullptr, /*allow_exceptions=*/false);
@@ -87,11 +95,14 @@ std::vector<std::string> words_of(std::string_view text) {
   return words;
 }
 
-std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order) {
+std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order, std::int64_t prefix) {
   const std::vector<std::string> words = words_of(text);
   std::vector<std::string> ngrams;
   std::unordered_set<std::string> seen;
   for (std::size_t begin = 0; begin < words.size(); ++begin) {
+    const std::size_t start = prefix > 0 ? code_points_end(words[begin], prefix) : words[begin].size();
+    if (start < words[begin].size())
+      if (std::string mark = "^" + words[begin].substr(0, start); seen.insert(mark).second) ngrams.push_back(std::move(mark));
     std::string ngram;
     for (std::size_t end = begin; end < words.size() && end - begin < static_cast<std::size_t>(order); ++end) {
       if (end > begin) ngram += ' ';
@@ -104,7 +115,7 @@ std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order) {
 
 double log_odds(const NgramModel& model, std::string_view text) {
   double sum = model.bias;
-  for (const std::string& ngram : ngrams_of(text, model.order))
+  for (const std::string& ngram : ngrams_of(text, model.order, model.prefix))
     if (const auto found = model.vocabulary.find(ngram); found != model.vocabulary.end()) sum += model.weights[found->second];
   return sum;
 }
@@ -118,7 +129,7 @@ void save_ngram(const NgramModel& model, const fs::path& folder) {
   const double bias[] = {model.bias};
   const std::vector<TensorView> tensors = {view_of("weight", model.weights), view_of("bias", bias)};
   write_safetensors(folder / "model.safetensors", tensors);
-  const nlohmann::json config = {{"model_type", kModelType}, {"order", model.order}};
+  const nlohmann::json config = {{"model_type", kModelType}, {"order", model.order}, {"prefix", model.prefix}};
   write_file_atomically(folder / "config.json", config.dump(2) + "\n");
 }
 
@@ -130,7 +141,10 @@ NgramModel load_ngram(const fs::path& folder) {
   const nlohmann::json order = config.value("order", nlohmann::json());
   require(order.is_number_integer() && order >= 1 && order <= 5, "'{}': 'order' must be in 1 … 5",
           (folder / "config.json").string());
-  NgramModel model{.order = order};
+  const nlohmann::json prefix = config.value("prefix", nlohmann::json(0));
+  require(prefix.is_number_unsigned() && prefix <= 100, "'{}': 'prefix' must be in 0 … 100",
+          (folder / "config.json").string());
+  NgramModel model{.order = order, .prefix = prefix};
   const fs::path path = folder / "vocab.json";
   const nlohmann::json vocabulary = read_json(path);
   std::vector<bool> taken(vocabulary.size());

@@ -32,7 +32,7 @@ Presence read_presence(std::span<const LabelRecord> texts, const NgramConfig& co
   std::vector<std::vector<std::string>> rows;
   std::map<std::string, std::int64_t> counts;
   for (const LabelRecord& record : texts) {
-    rows.push_back(ngrams_of(record.text, config.order));
+    rows.push_back(ngrams_of(record.text, config.order, config.prefix));
     for (const std::string& ngram : rows.back()) ++counts[ngram];
   }
   for (const auto& [ngram, count] : counts)
@@ -188,7 +188,7 @@ NgramModel fit_ngram(std::span<const LabelRecord> texts, const NgramConfig& conf
     bad += record.weight * (1.0 - record.value);
   }
   require(good > 0 && bad > 0, "all labelled texts are of one class; n-gram models need texts of both");
-  NgramModel model{.order = config.order};
+  NgramModel model{.order = config.order, .prefix = config.prefix};
   const Presence data = read_presence(texts, config, model);
   if (config.model == NgramKind::naive_bayes) fit_naive_bayes(model, data, config.smoothing);
   else fit_logistic(model, data, config.l2);

@@ -105,6 +105,7 @@ std::vector<std::string> training_problems(const RewardConfig& c, std::string_vi
   }
   if (c.kind == RewardKind::ngram) {
     p.unless(n.order >= 1 && n.order <= 5, "train.ngram.order", "is {}; it must be in 1 … 5", n.order);
+    p.unless(n.prefix >= 0 && n.prefix <= 100, "train.ngram.prefix", "is {}; it must be in 0 … 100", n.prefix);
     p.unless(n.min_count >= 1, "train.ngram.min_count", "is {}; it must be at least 1", n.min_count);
     p.unless(positive(n.smoothing), "train.ngram.smoothing", "is {}; it must be > 0", n.smoothing);
     p.unless(positive(n.l2), "train.ngram.l2", "is {}; it must be > 0", n.l2);

@@ -78,8 +78,8 @@ RawScorer ngram_scorer(const RewardConfig& config) {
   };
 }
 
-RawScorer exec_scorer(const RewardConfig& config, std::optional<ExecProgram> started) {
-  auto program = std::make_shared<ExecProgram>(started ? std::move(*started) : ExecProgram(exec_options(config)));
+RawScorer exec_scorer(const RewardConfig& config, std::shared_ptr<ExecProgram> program) {
+  if (!program) program = std::make_shared<ExecProgram>(exec_options(config));
   if (!program->probe())
     log::warn("the reward program '{}' gives one text two different rewards: it draws at random, and scores will differ "
               "between ranks and restarts", config.command.front());
@@ -156,7 +156,7 @@ ExecOptions exec_options(const RewardConfig& config) {
   return {.command = config.command, .timeout_s = config.timeout_s, .startup_s = config.startup_s};
 }
 
-RewardModel make_reward(const RewardConfig& config, at::Device device, std::optional<ExecProgram> program) {
+RewardModel make_reward(const RewardConfig& config, at::Device device, std::shared_ptr<ExecProgram> program) {
   switch (config.kind) {
     case RewardKind::classifier: return {"'" + config.path + "'", config.round, classifier_scorer(config, device)};
     case RewardKind::ngram: return {"'" + config.path + "'", config.round, ngram_scorer(config)};

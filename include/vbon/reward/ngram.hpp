@@ -3,7 +3,8 @@
 //
 // Words: the text in lower case, cut into maximal runs of letters, marks and digits (Unicode categories L, M, N). An
 // apostrophe (' or U+2019) between two of those belongs to the word. Everything else separates. n-grams are runs of
-// 1 … order words, joined by a blank. Bytes that are no UTF-8 separate, too.
+// 1 … order words, joined by a blank. Bytes that are no UTF-8 separate, too. With a prefix length, a word that is longer
+// counts by its first letters as well ("^delig"): a plain stemming that lets kindred words share what they tell.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +22,15 @@ namespace vbon {
 
 struct NgramModel {
   std::int64_t order = 2;
+  std::int64_t prefix = 0;                                  // code points; 0: without
   std::unordered_map<std::string, std::size_t> vocabulary;  // n-gram -> place in weights
   std::vector<double> weights;
   double bias = 0;
 };
 
 std::vector<std::string> words_of(std::string_view text);
-std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order);  // distinct, in order of first occurrence
+// Distinct, in order of first occurrence.
+std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order, std::int64_t prefix);
 
 double log_odds(const NgramModel& model, std::string_view text);
 
@@ -39,7 +42,7 @@ double log_odds(const NgramModel& model, std::string_view text);
 // UserError where a class is empty or no n-gram is left.
 NgramModel fit_ngram(std::span<const LabelRecord> texts, const NgramConfig& config);
 
-// config.json {"model_type": "vbon_ngram", "order"}, vocab.json {n-gram: place}, model.safetensors {weight, bias: F64}.
+// config.json {"model_type": "vbon_ngram", "order", "prefix"}, vocab.json {n-gram: place}, model.safetensors {weight, bias: F64}.
 void save_ngram(const NgramModel& model, const std::filesystem::path& folder);
 NgramModel load_ngram(const std::filesystem::path& folder);
 

@@ -33,6 +33,7 @@ struct RewardLayers {
 struct NgramConfig {
   NgramKind model = NgramKind::naive_bayes;
   std::int64_t order = 2;
+  std::int64_t prefix = 0;
   std::int64_t min_count = 1;
   double smoothing = 1.0;
   double l2 = 1.0;
@@ -40,6 +41,7 @@ struct NgramConfig {
   static void visit(V&& v, Self& c) {
     v(c.model, {.name = "model", .help = "naive_bayes (multinomial, on presence) or logistic (regression on presence)"});
     v(c.order, {.name = "order", .help = "1: single words; 2: pairs of neighbours too; up to 5", .unit = "words"});
+    v(c.prefix, {.name = "prefix", .help = "longer words count by this many first letters too (plain stemming; 5 is good in English); 0: not", .unit = "letters"});
     v(c.min_count, {.name = "min_count", .help = "n-grams of fewer training texts are left out", .unit = "texts"});
     v(c.smoothing, {.name = "smoothing", .help = "naive_bayes: added to the count of every n-gram in either class, > 0"});
     v(c.l2, {.name = "l2", .help = "logistic: half this much times the squared weights is added to the summed loss, > 0"});
@@ -97,7 +99,7 @@ struct RewardConfig {
     v(c.output, {.name = "output", .help = "log_prob or prob of the label, or logit: against the other label where there are two"});
     v(c.label, {.name = "label", .help = "name or number of the label that is good; default: the last one"});
     v(c.round, {.name = "round", .help = "scores are rounded to multiples of this, so that noise of the last bits makes no order; 0: not"});
-    v(c.batch, {.name = "batch", .help = "classifier: rows that it runs at once, always as many", .unit = "texts"});
+    v(c.batch, {.name = "batch", .help = "rows scored at once; a classifier always runs as many, timeout_s of exec is for as many", .unit = "texts"});
     v(c.max_length, {.name = "max_length", .help = "classifier: of longer texts the end is read", .unit = "tokens"});
     v(c.command, {.name = "command", .help = "exec: program and arguments (no shell); reads {prompt, response}, answers {reward}, a line each"});
     v(c.id, {.name = "id", .help = "exec: names this version of the program; change it when its rewards change"});

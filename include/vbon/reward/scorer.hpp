@@ -10,7 +10,6 @@
 #include <array>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -54,7 +53,8 @@ class RewardModel {
 // The options of an exec reward. Start its program (ExecProgram) before MPI, CUDA and threads.
 ExecOptions exec_options(const RewardConfig& config);
 
-// Loads what the section names; UserError for what is wrong with it. `program`: the one started for kind exec.
+// Loads what the section names; UserError for what is wrong with it. `program`: the one started for kind exec; none: it
+// is started now.
 RewardModel make_reward(const RewardConfig& config, at::Device device, std::shared_ptr<ExecProgram> program = nullptr);
 
 // What decides a reward's values before rounding and output: SHA-256 over kind, the content of the folder (for exec:
