@@ -54,7 +54,9 @@ std::string text_of(const Signature& s) {
 class MpiCollectives final : public Collectives {
  public:
   MpiCollectives(Communicator group, CollectivesOptions options)
-      : group_(std::move(group)), options_(std::move(options)) {}
+      : group_(std::move(group)), options_(std::move(options)) {
+    options_.piece_bytes = std::min(options_.piece_bytes, kMaxMessageBytes);
+  }
   const Communicator& group() const override { return group_; }
   bool on_device() const override { return false; }
   Collectives& host() override { return *this; }
@@ -64,7 +66,7 @@ class MpiCollectives final : public Collectives {
   void compare(const Call& call, const std::string& title);
 
   Communicator group_;
-  const CollectivesOptions options_;
+  CollectivesOptions options_;
   std::uint64_t number_ = 0;
 };
 

@@ -92,10 +92,10 @@ TEST_F(MailboxOf, a_message_is_read_by_the_tags_asked_for) {
 TEST_F(MailboxOf, waiting_for_a_while_ends_without_an_error) {
   const auto start = std::chrono::steady_clock::now();
   const double idle = box.group().waiter().idle_seconds();
-  EXPECT_FALSE(box.wait_for({9}, 0.05).has_value());
+  EXPECT_FALSE(box.wait_for({9}, 0.2).has_value());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  EXPECT_GE(seconds, 0.05);
-  EXPECT_GT(box.group().waiter().idle_seconds() - idle, 0.03) << "most of it asleep";
+  EXPECT_GE(seconds, 0.2);
+  EXPECT_GT(box.group().waiter().idle_seconds() - idle, 0.1) << "most of it asleep";
   all->barrier();
 }
 
