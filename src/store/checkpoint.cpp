@@ -31,7 +31,8 @@ std::vector<std::int64_t> step_folders(const fs::path& folder) {
   std::vector<std::int64_t> steps;
   std::error_code error;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
-    if (const auto step = step_of(at->path().filename().string()); step && at->is_directory(error)) steps.push_back(*step);
+    if (const auto step = step_of(at->path().filename().string()); step && at->is_directory(error))
+      steps.push_back(*step);
   if (error && error != std::errc::no_such_file_or_directory) throw_input_error(error.value(), "list", folder.string());
   std::sort(steps.begin(), steps.end());
   return steps;
@@ -107,7 +108,8 @@ Checkpoint verify_checkpoint(const fs::path& step_folder) {
 fs::path CheckpointFiles::step_folder(std::int64_t step) const { return folder_ / step_name(step); }
 
 fs::path CheckpointFiles::begin(std::int64_t step, std::span<const std::string> part_names) const {
-  check(!part_names.empty() && std::all_of(part_names.begin(), part_names.end(), is_part_name), "parts have plain names");
+  check(!part_names.empty() && std::all_of(part_names.begin(), part_names.end(), is_part_name),
+        "parts have plain names");
   const fs::path folder = step_folder(step);
   check(!is_valid(folder), "a finished checkpoint is not written again");
   if (fs::exists(folder)) remove_step(folder);

@@ -20,7 +20,8 @@ constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
 ssize_t read_at(int fd, std::span<char> buffer, std::int64_t offset) {
   std::size_t done = 0;
   while (done < buffer.size()) {
-    const ssize_t got = ::pread(fd, buffer.data() + done, buffer.size() - done, offset + static_cast<std::int64_t>(done));
+    const ssize_t got =
+        ::pread(fd, buffer.data() + done, buffer.size() - done, offset + static_cast<std::int64_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -1;
     if (got == 0) break;
@@ -47,8 +48,8 @@ std::string guard_text(const std::string& sha256) {
   return text;
 }
 
-// Whether the file carries a guard. A file without must begin as HDF5 files of other programs do; UserError when it does
-// not, or when the bytes after the guard are not those it was made for.
+// Whether the file carries a guard. A file without must begin as HDF5 files of other programs do; UserError when it
+// does not, or when the bytes after the guard are not those it was made for.
 bool check_guard(const fs::path& path) {
   const Descriptor file(path, O_RDONLY);
   if (file.fd() < 0) throw_input_error(errno, "open", path.string());
@@ -74,9 +75,12 @@ void hash_attributes(Sha256& hash, const H5Group& group, const std::string& wher
     std::visit(
         [&](const auto& value) {
           using T = std::decay_t<decltype(value)>;
-          if constexpr (std::is_same_v<T, std::string>) hash_name(hash, "text", value);
-          else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) hash_name(hash, "list", text_of(value));
-          else hash.update(std::as_bytes(std::span(&value, 1)));
+          if constexpr (std::is_same_v<T, std::string>)
+            hash_name(hash, "text", value);
+          else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>)
+            hash_name(hash, "list", text_of(value));
+          else
+            hash.update(std::as_bytes(std::span(&value, 1)));
         },
         group.attribute(name));
   }
@@ -84,7 +88,8 @@ void hash_attributes(Sha256& hash, const H5Group& group, const std::string& wher
 
 template <H5Number T>
 void hash_rows(Sha256& hash, const H5Dataset& dataset) {
-  const std::int64_t row_bytes = std::max<std::int64_t>(1, dataset.row_elements() * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t row_bytes =
+      std::max<std::int64_t>(1, dataset.row_elements() * static_cast<std::int64_t>(sizeof(T)));
   const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes);
   std::vector<T> block;
   for (std::int64_t row = 0; row < dataset.num_rows(); row += step) {
@@ -98,11 +103,16 @@ void hash_dataset(Sha256& hash, const H5Dataset& dataset) {
   hash_name(hash, "dataset", dataset.name());
   hash_name(hash, name_of(dataset.type()), text_of(dataset.shape()));
   switch (dataset.type()) {
-    case H5Type::int32: return hash_rows<std::int32_t>(hash, dataset);
-    case H5Type::int64: return hash_rows<std::int64_t>(hash, dataset);
-    case H5Type::uint8: return hash_rows<std::uint8_t>(hash, dataset);
-    case H5Type::float32: return hash_rows<float>(hash, dataset);
-    case H5Type::float64: return hash_rows<double>(hash, dataset);
+    case H5Type::int32:
+      return hash_rows<std::int32_t>(hash, dataset);
+    case H5Type::int64:
+      return hash_rows<std::int64_t>(hash, dataset);
+    case H5Type::uint8:
+      return hash_rows<std::uint8_t>(hash, dataset);
+    case H5Type::float32:
+      return hash_rows<float>(hash, dataset);
+    case H5Type::float64:
+      return hash_rows<double>(hash, dataset);
     case H5Type::text:
       for (const std::string& text : dataset.read_text()) hash_name(hash, "text", text);
       return;
@@ -112,9 +122,9 @@ void hash_dataset(Sha256& hash, const H5Dataset& dataset) {
 }  // namespace
 
 bool is_circumstance(std::string_view name) {
-  constexpr std::array<std::string_view, 12> names = {
-      "created_utc", "seconds", "attempt", "run_id", "config", "device", "threads_per_rank", "library_versions",
-      "vbon_version", "forced", "content_sha256", "time"};
+  constexpr std::array<std::string_view, 12> names = {"created_utc",  "seconds", "attempt",          "run_id",
+                                                      "config",       "device",  "threads_per_rank", "library_versions",
+                                                      "vbon_version", "forced",  "content_sha256",   "time"};
   return std::find(names.begin(), names.end(), name) != names.end() || name.starts_with("time/");
 }
 
@@ -142,7 +152,8 @@ std::string write_h5_atomically(const fs::path& path, const std::function<void(H
 H5File open_h5(const fs::path& path, std::string_view format, std::int64_t newest, H5Trust trust) {
   const bool guarded = fs::is_regular_file(path) && check_guard(path);
   require(guarded || trust == H5Trust::any || !fs::exists(path),
-          "'{}' does not carry the checksum that every file of this program has; it is damaged or foreign", path.string());
+          "'{}' does not carry the checksum that every file of this program has; it is damaged or foreign",
+          path.string());
   H5File file = H5File::open(path);
   const auto found = file.attribute<std::string>("format");
   require(found == format, "'{}' is a '{}' file; a '{}' file is needed here", path.string(), found, format);

@@ -27,7 +27,7 @@ using Origin = detail::H5Origin;
 
 constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
 constexpr int kMaxRank = 8;
-constexpr int kMaxDepth = 16;            // of groups: hard links may form circles
+constexpr int kMaxDepth = 16;               // of groups: hard links may form circles
 constexpr std::size_t kMaxNames = 1 << 16;  // in one file
 
 // HDF5 prints its error stack unless told otherwise, per thread.
@@ -62,7 +62,8 @@ herr_t collect_error(unsigned, const H5E_error2_t* error, void* target) {
 
 template <class R>
 R checked(R result, const char* function, const Origin& origin) {
-  if (result < 0) [[unlikely]] fail(function, origin);
+  if (result < 0) [[unlikely]]
+    fail(function, origin);
   return result;
 }
 
@@ -90,9 +91,7 @@ using PropertyList = H5Handle<close_list>;
 using AttributeHandle = H5Handle<close_attribute>;
 using Object = H5Handle<close_object>;
 
-PropertyList property_list(hid_t kind, const Origin& origin) {
-  return PropertyList(VBON_H5(origin, H5Pcreate, kind));
-}
+PropertyList property_list(hid_t kind, const Origin& origin) { return PropertyList(VBON_H5(origin, H5Pcreate, kind)); }
 
 Type text_type(const Origin& origin) {
   Type type(VBON_H5(origin, H5Tcopy, H5T_C_S1));
@@ -103,24 +102,36 @@ Type text_type(const Origin& origin) {
 
 hid_t memory_type(H5Type type) {
   switch (type) {
-    case H5Type::int32: return H5T_NATIVE_INT32;
-    case H5Type::int64: return H5T_NATIVE_INT64;
-    case H5Type::uint8: return H5T_NATIVE_UINT8;
-    case H5Type::float32: return H5T_NATIVE_FLOAT;
-    case H5Type::float64: return H5T_NATIVE_DOUBLE;
-    case H5Type::text: break;
+    case H5Type::int32:
+      return H5T_NATIVE_INT32;
+    case H5Type::int64:
+      return H5T_NATIVE_INT64;
+    case H5Type::uint8:
+      return H5T_NATIVE_UINT8;
+    case H5Type::float32:
+      return H5T_NATIVE_FLOAT;
+    case H5Type::float64:
+      return H5T_NATIVE_DOUBLE;
+    case H5Type::text:
+      break;
   }
   throw InternalError("text has no number type");
 }
 
 hid_t file_type(H5Type type) {
   switch (type) {
-    case H5Type::int32: return H5T_STD_I32LE;
-    case H5Type::int64: return H5T_STD_I64LE;
-    case H5Type::uint8: return H5T_STD_U8LE;
-    case H5Type::float32: return H5T_IEEE_F32LE;
-    case H5Type::float64: return H5T_IEEE_F64LE;
-    case H5Type::text: break;
+    case H5Type::int32:
+      return H5T_STD_I32LE;
+    case H5Type::int64:
+      return H5T_STD_I64LE;
+    case H5Type::uint8:
+      return H5T_STD_U8LE;
+    case H5Type::float32:
+      return H5T_IEEE_F32LE;
+    case H5Type::float64:
+      return H5T_IEEE_F64LE;
+    case H5Type::text:
+      break;
   }
   throw InternalError("text has no number type");
 }
@@ -164,12 +175,14 @@ void refuse_strange_storage(hid_t dataset, const std::string& name, const Origin
   const PropertyList list(VBON_H5(origin, H5Dget_create_plist, dataset));
   const int layout = VBON_H5(origin, H5Pget_layout, list.id());
   require(layout == H5D_CONTIGUOUS || layout == H5D_CHUNKED || layout == H5D_COMPACT,
-          "'{}': dataset '{}' is virtual; copy its data into one plain file (h5repack -l CONTI)", origin.path.string(), name);
+          "'{}': dataset '{}' is virtual; copy its data into one plain file (h5repack -l CONTI)", origin.path.string(),
+          name);
   require(VBON_H5(origin, H5Pget_nfilters, list.id()) == 0,
           "'{}': dataset '{}' is stored through a filter (compression); rewrite the file without: h5repack -f NONE",
           origin.path.string(), name);
   require(VBON_H5(origin, H5Pget_external_count, list.id()) == 0,
-          "'{}': dataset '{}' keeps its data in another file; rewrite it as one plain file", origin.path.string(), name);
+          "'{}': dataset '{}' keeps its data in another file; rewrite it as one plain file", origin.path.string(),
+          name);
 }
 
 // Each part of a path must be a hard link: soft and external ones lead elsewhere.
@@ -310,26 +323,6 @@ void detail::close_h5_file(std::int64_t id) noexcept { close_quietly<H5Fclose>(i
 void detail::close_h5_group(std::int64_t id) noexcept { close_quietly<H5Gclose>(id); }
 void detail::close_h5_dataset(std::int64_t id) noexcept { close_quietly<H5Dclose>(id); }
 
-std::string_view name_of(H5Type type) {
-  constexpr std::array<std::string_view, 6> names = {"int32", "int64", "uint8", "float32", "float64", "text"};
-  return names[static_cast<std::size_t>(type)];
-}
-
-std::size_t bytes_of(H5Type type) {
-  constexpr std::array<std::size_t, 6> sizes = {4, 8, 1, 4, 8, 16};
-  return sizes[static_cast<std::size_t>(type)];
-}
-
-std::int64_t num_elements(const Shape& shape, std::string_view what) {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape)
-    require(size >= 0 && !__builtin_mul_overflow(count, size, &count), "{} has the impossible shape {}", what,
-            text_of(shape));
-  return count;
-}
-
-std::string text_of(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
-
 std::string hdf5_version() {
   unsigned major = 0, minor = 0, release = 0;
   check(H5get_libversion(&major, &minor, &release) >= 0, "the HDF5 library has a version");
@@ -340,21 +333,23 @@ std::string hdf5_version() {
 
 namespace {
 
-// `count` values as whole rows of a dataset from row `first` on, in the file and in memory.
+// Whole rows of a dataset from row `first` on, in the file and in memory. Both have one shape: HDF5 would otherwise
+// pair the values of chunked datasets one by one.
 struct Selection {
   Space in_file;
   Space in_memory;
 };
 
-Selection select_rows(hid_t dataset, const Shape& shape, std::int64_t first, std::int64_t rows, std::size_t count,
-                      const Origin& origin) {
+Selection select_rows(hid_t dataset, const Shape& shape, std::int64_t first, std::int64_t rows, const Origin& origin) {
   Space in_file(VBON_H5(origin, H5Dget_space, dataset));
   if (shape.empty()) return {std::move(in_file), new_space({}, origin)};
   std::vector<hsize_t> start(shape.size(), 0), size(shape.begin(), shape.end());
   start[0] = static_cast<hsize_t>(first);
   size[0] = static_cast<hsize_t>(rows);
   VBON_H5(origin, H5Sselect_hyperslab, in_file.id(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr);
-  return {std::move(in_file), new_space({static_cast<std::int64_t>(count)}, origin)};
+  Shape selected = shape;
+  selected[0] = rows;
+  return {std::move(in_file), new_space(selected, origin)};
 }
 
 std::int64_t checked_rows(const H5Dataset& dataset, H5Type type, std::int64_t first, std::size_t count) {
@@ -372,15 +367,15 @@ std::int64_t checked_rows(const H5Dataset& dataset, H5Type type, std::int64_t fi
 void H5Dataset::put(H5Type type, std::int64_t first, std::size_t count, const void* values) {
   const std::int64_t rows = checked_rows(*this, type, first, count);
   if (count == 0) return;
-  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, count, *origin_);
-  VBON_H5(*origin_, H5Dwrite, handle_.id(), memory_type(type), rows_of.in_memory.id(), rows_of.in_file.id(), H5P_DEFAULT,
-          values);
+  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, *origin_);
+  VBON_H5(*origin_, H5Dwrite, handle_.id(), memory_type(type), rows_of.in_memory.id(), rows_of.in_file.id(),
+          H5P_DEFAULT, values);
 }
 
 void H5Dataset::take(H5Type type, std::int64_t first, std::size_t count, void* values) const {
   const std::int64_t rows = checked_rows(*this, type, first, count);
   if (count == 0) return;
-  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, count, *origin_);
+  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, *origin_);
   VBON_H5(*origin_, H5Dread, handle_.id(), memory_type(type), rows_of.in_memory.id(), rows_of.in_file.id(), H5P_DEFAULT,
           values);
 }
@@ -393,7 +388,7 @@ void H5Dataset::write_text(std::int64_t first, std::span<const std::string> valu
     require_writable_text(value, name_);
     pointers.push_back(value.c_str());
   }
-  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, values.size(), *origin_);
+  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, *origin_);
   const Type memory = text_type(*origin_);
   VBON_H5(*origin_, H5Dwrite, handle_.id(), memory.id(), rows_of.in_memory.id(), rows_of.in_file.id(), H5P_DEFAULT,
           pointers.data());
@@ -404,7 +399,7 @@ std::vector<std::string> H5Dataset::read_text(std::int64_t first, std::int64_t c
   const std::int64_t rows = checked_rows(*this, H5Type::text, first, static_cast<std::size_t>(count));
   std::vector<std::string> values;
   if (count == 0) return values;
-  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, static_cast<std::size_t>(count), *origin_);
+  const Selection rows_of = select_rows(handle_.id(), shape_, first, rows, *origin_);
   const Type stored(VBON_H5(*origin_, H5Dget_type, handle_.id()));
   values.reserve(static_cast<std::size_t>(count));
   if (VBON_H5(*origin_, H5Tis_variable_str, stored.id()) == 0) {
@@ -513,9 +508,9 @@ H5Dataset H5Group::create_dataset(const std::string& name, H5Type type, const Sh
   const Space space = new_space(shape, origin);
   const Type text = text_type(origin);
   H5Dataset dataset;
-  dataset.handle_ = H5Handle<detail::close_h5_dataset>(
-      VBON_H5(origin, H5Dcreate2, handle_.id(), name.c_str(), type == H5Type::text ? text.id() : file_type(type),
-              space.id(), links.id(), storage.id(), H5P_DEFAULT));
+  dataset.handle_ = H5Handle<detail::close_h5_dataset>(VBON_H5(origin, H5Dcreate2, handle_.id(), name.c_str(),
+                                                               type == H5Type::text ? text.id() : file_type(type),
+                                                               space.id(), links.id(), storage.id(), H5P_DEFAULT));
   dataset.origin_ = origin_;
   dataset.name_ = name;
   dataset.type_ = type;
@@ -657,8 +652,7 @@ H5File H5File::open(const fs::path& path) {
   const PropertyList access = file_access(*origin);
   H5File file;
   file.origin_ = origin;
-  file.file_ =
-      H5Handle<detail::close_h5_file>(VBON_H5(*origin, H5Fopen, path.c_str(), H5F_ACC_RDONLY, access.id()));
+  file.file_ = H5Handle<detail::close_h5_file>(VBON_H5(*origin, H5Fopen, path.c_str(), H5F_ACC_RDONLY, access.id()));
   file.handle_ = H5Handle<detail::close_h5_group>(root_of(file.file_.id(), *origin));
   return file;
 }

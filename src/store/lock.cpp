@@ -44,7 +44,8 @@ LockHolder read_holder(const fs::path& path) {
 }
 
 bool is_dead(const LockHolder& holder) {
-  return holder.host == host_name() && holder.pid > 0 && ::kill(static_cast<pid_t>(holder.pid), 0) != 0 && errno == ESRCH;
+  return holder.host == host_name() && holder.pid > 0 && ::kill(static_cast<pid_t>(holder.pid), 0) != 0 &&
+         errno == ESRCH;
 }
 
 // Whether the open file is still the one of that name (and not one that its holder has removed).
@@ -62,11 +63,12 @@ void write_holder(int fd, const LockHolder& holder, const fs::path& path) {
 }
 
 [[noreturn]] void refuse(const fs::path& path, const LockHolder& holder) {
-  throw UserError("'{}' is locked: process {} on {}{} has been at work on it since {}. Wait for it or stop it; if it is "
-                  "gone, remove '{}'",
-                  path.parent_path().string(), holder.pid, holder.host.empty() ? "an unknown host" : holder.host,
-                  holder.job.empty() ? "" : fmt::format(" (job {})", holder.job),
-                  holder.started.empty() ? "an unknown time" : holder.started, path.string());
+  throw UserError(
+      "'{}' is locked: process {} on {}{} has been at work on it since {}. Wait for it or stop it; if it is "
+      "gone, remove '{}'",
+      path.parent_path().string(), holder.pid, holder.host.empty() ? "an unknown host" : holder.host,
+      holder.job.empty() ? "" : fmt::format(" (job {})", holder.job),
+      holder.started.empty() ? "an unknown time" : holder.started, path.string());
 }
 
 enum class Flock { taken, held_by_another, unsupported };

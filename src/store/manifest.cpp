@@ -56,8 +56,8 @@ nlohmann::json parse(const fs::path& path) {
 }
 
 bool is_sha256(const std::string& text) {
-  return text.size() == 64 &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) || (c >= 'a' && c <= 'f'); });
+  return text.size() == 64 && std::all_of(text.begin(), text.end(),
+                                          [](unsigned char c) { return std::isdigit(c) || (c >= 'a' && c <= 'f'); });
 }
 
 std::string part_name(const nlohmann::json& value, const std::string& where) {
@@ -82,7 +82,8 @@ bool is_part_name(const std::string& name) {
   const std::vector<std::string> components = split(name, '/');
   const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-' || c == '.'; };
   return components.size() <= 3 && std::all_of(components.begin(), components.end(), [&](const std::string& component) {
-           return !component.empty() && component.front() != '.' && std::all_of(component.begin(), component.end(), plain);
+           return !component.empty() && component.front() != '.' &&
+                  std::all_of(component.begin(), component.end(), plain);
          });
 }
 

@@ -20,7 +20,8 @@ constexpr std::size_t kMaxRanks = 1 << 16;
 
 bool is_name(std::string_view name) {
   const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-' || c == '.'; };
-  return !name.empty() && name.size() < 128 && std::all_of(name.begin(), name.end(), plain) && name != "." && name != "..";
+  return !name.empty() && name.size() < 128 && std::all_of(name.begin(), name.end(), plain) && name != "." &&
+         name != "..";
 }
 
 bool is_reserved(std::string_view name) {
@@ -212,11 +213,11 @@ std::vector<std::string> MetricsLog::append(const MetricsRow& row) {
   check(rows_.empty() || rows_.back().step < row.step, "steps rise");
   lines_->append(to_json_line(row));
   rows_.push_back(row);
-  const auto earlier = std::find_if(cut_.begin(), cut_.end(), [&](const MetricsRow& cut) { return cut.step == row.step; });
+  const auto earlier =
+      std::find_if(cut_.begin(), cut_.end(), [&](const MetricsRow& cut) { return cut.step == row.step; });
   if (earlier == cut_.end()) return {};
   std::vector<std::string> found = differences(*earlier, row);
-  if (!found.empty())
-    log::warn("step {} differs from what an earlier attempt measured ({})", row.step, joined(found));
+  if (!found.empty()) log::warn("step {} differs from what an earlier attempt measured ({})", row.step, joined(found));
   return found;
 }
 

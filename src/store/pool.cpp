@@ -95,10 +95,11 @@ Pool read_pool(const fs::path& path, SampleParts parts) {
   validate_pool(pool, where, parts);
   pool.sorted_rewards = sorted_rows(pool.block.rewards, pool.header.num_samples);
   for (const auto& [name, sorted] : pool.sorted_rewards)
-    require(file.read<float>("logf/" + name + "/sorted_reward", {pool.block.num_prompts(), pool.header.num_samples}) == sorted,
+    require(file.read<float>("logf/" + name + "/sorted_reward", {pool.block.num_prompts(), pool.header.num_samples}) ==
+                sorted,
             "{}: logf/{}/sorted_reward is not reward/{}/value in ascending order", where, name, name);
-  pool.content_sha256 = file.has_attribute("content_sha256") ? file.attribute<std::string>("content_sha256")
-                                                             : h5_content_sha256(file);
+  pool.content_sha256 =
+      file.has_attribute("content_sha256") ? file.attribute<std::string>("content_sha256") : h5_content_sha256(file);
   return pool;
 }
 
@@ -148,8 +149,10 @@ std::vector<std::int64_t> PoolIndex::rows_of(const PromptRows& prompts, const fs
   std::vector<std::int64_t> rows;
   std::vector<std::string> missing;
   for (std::size_t i = 0; i < prompts.id.size(); ++i) {
-    if (const auto row = find(prompts.id[i], prompts.text_sha256[i])) rows.push_back(*row);
-    else missing.push_back(fmt::format("{}", prompts.id[i]));
+    if (const auto row = find(prompts.id[i], prompts.text_sha256[i]))
+      rows.push_back(*row);
+    else
+      missing.push_back(fmt::format("{}", prompts.id[i]));
   }
   const std::size_t named = std::min(missing.size(), kNamed);
   require(missing.empty(), "'{}' lacks {} of {} prompts (id {}{}); make a pool of these prompts with 'vbon pool'",

@@ -15,14 +15,16 @@ namespace {
 
 std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int64_t prompts_per_chunk) {
   const Provenance& made = header.provenance;
-  return sha256_hex(fmt::format("{}\n", fmt::join(
-      std::vector<std::string>{made.reference_sha256, made.tokenizer_sha256, made.reward_sha256, made.evaluator_sha256,
-                               made.prompts_sha256, made.dtype, fmt::format("{}", made.seed),
-                               fmt::format("{}", header.temperature), fmt::format("{}", header.max_new_tokens),
-                               fmt::format("{}", header.num_samples), fmt::format("{}", fmt::join(header.eos_ids, " ")),
-                               header.reward_output, fmt::format("{}", header.reward_round),
-                               fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
-      "\n")));
+  return sha256_hex(fmt::format(
+      "{}\n", fmt::join(std::vector<std::string>{made.reference_sha256, made.tokenizer_sha256, made.reward_sha256,
+                                                 made.evaluator_sha256, made.prompts_sha256, made.dtype,
+                                                 fmt::format("{}", made.seed), fmt::format("{}", header.temperature),
+                                                 fmt::format("{}", header.max_new_tokens),
+                                                 fmt::format("{}", header.num_samples),
+                                                 fmt::format("{}", fmt::join(header.eos_ids, " ")),
+                                                 header.reward_output, fmt::format("{}", header.reward_round),
+                                                 fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
+                        "\n")));
 }
 
 }  // namespace
@@ -63,10 +65,11 @@ void PoolParts::write(std::int64_t chunk, const SampleBlock& rows, double second
 SampleBlock PoolParts::read_part(std::int64_t chunk, double& seconds) const {
   const fs::path path = part_path(chunk);
   const H5File file = open_h5(path, kPoolPartFormat, kPoolSchema, H5Trust::ours);
-  require(file.attribute<std::string>("key") == key_ && file.attribute<std::int64_t>("chunk") == chunk,
-          "'{}' belongs to another pool (another reference, reward, prompt set, seed, temperature or size); name another "
-          "output, or remove '{}'",
-          path.string(), folder_.string());
+  require(
+      file.attribute<std::string>("key") == key_ && file.attribute<std::int64_t>("chunk") == chunk,
+      "'{}' belongs to another pool (another reference, reward, prompt set, seed, temperature or size); name another "
+      "output, or remove '{}'",
+      path.string(), folder_.string());
   SampleBlock rows = read_sample_block(file);
   validate(rows, header_.eos_ids, "'" + path.string() + "'");
   require(rows.num_prompts() == prompts_in(chunk), "'{}' has {} prompts where {} belong", path.string(),

@@ -1,8 +1,7 @@
 #include "vbon/store/provenance.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <array>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
@@ -47,7 +46,8 @@ std::map<std::string, std::string> parse_versions(const std::string& text, const
 
 }  // namespace
 
-void write_provenance(H5Group& root, std::string_view format, std::int64_t schema_version, const Provenance& provenance) {
+void write_provenance(H5Group& root, std::string_view format, std::int64_t schema_version,
+                      const Provenance& provenance) {
   root.write_attribute("format", std::string(format));
   root.write_attribute("schema_version", schema_version);
   root.write_attribute("created_utc", provenance.created_utc.empty() ? utc_now() : provenance.created_utc);

@@ -71,18 +71,24 @@ fs::path RolloutFiles::chunk_path(RolloutStage stage, std::int64_t step, std::in
 
 fs::path RolloutFiles::step_path(std::int64_t step) const { return folder_ / step_name(step); }
 
-std::string RolloutFiles::write_chunk(RolloutStage stage, const RolloutHeader& header, const RolloutBatch& batch) const {
-  check(stage != RolloutStage::learned && header.chunk >= 0 && header.chunk < header.num_chunks, "a chunk has its number");
+std::string RolloutFiles::write_chunk(RolloutStage stage, const RolloutHeader& header,
+                                      const RolloutBatch& batch) const {
+  check(stage != RolloutStage::learned && header.chunk >= 0 && header.chunk < header.num_chunks,
+        "a chunk has its number");
   return write_rollouts(chunk_path(stage, header.step, header.chunk), stage, header, batch);
 }
 
 RolloutBatch RolloutFiles::read_chunk(RolloutStage stage, std::int64_t step, std::int64_t chunk,
                                       const std::string& content_sha256) const {
   const fs::path path = chunk_path(stage, step, chunk);
-  Rollouts rollouts = read_rollouts(path, stage);
-  require(rollouts.header.step == step && rollouts.header.chunk == chunk && rollouts.content_sha256 == content_sha256,
-          "'{}' is not the chunk that was announced (another attempt's?)", path.string());
-  return std::move(rollouts.batch);
+  try {
+    Rollouts rollouts = read_rollouts(path, stage);
+    require(rollouts.header.step == step && rollouts.header.chunk == chunk && rollouts.content_sha256 == content_sha256,
+            "'{}' is not the chunk that was announced", path.string());
+    return std::move(rollouts.batch);
+  } catch (const UserError& error) {  // another rank wrote it a moment ago: whatever is wrong, the user did not do it
+    throw EnvironmentError("a chunk of step {} cannot be read: {}", step, error.what());
+  }
 }
 
 std::string RolloutFiles::write_step(const RolloutHeader& header, const RolloutBatch& batch) const {

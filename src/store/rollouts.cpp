@@ -48,9 +48,8 @@ template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   if (a.size() != b.size()) return false;
   if constexpr (std::is_floating_point_v<T>)
-    return std::equal(a.begin(), a.end(), b.begin(), [](T x, T y) {
-      return (std::isnan(x) && std::isnan(y)) || std::memcmp(&x, &y, sizeof x) == 0;
-    });
+    return std::equal(a.begin(), a.end(), b.begin(),
+                      [](T x, T y) { return (std::isnan(x) && std::isnan(y)) || std::memcmp(&x, &y, sizeof x) == 0; });
   else
     return a == b;
 }
@@ -64,9 +63,12 @@ constexpr T unmeasured() {
 
 std::string_view name_of(RolloutStage stage) {
   switch (stage) {
-    case RolloutStage::sampled: return "sampled";
-    case RolloutStage::scored: return "scored";
-    case RolloutStage::learned: break;
+    case RolloutStage::sampled:
+      return "sampled";
+    case RolloutStage::scored:
+      return "scored";
+    case RolloutStage::learned:
+      break;
   }
   return "learned";
 }
@@ -78,14 +80,16 @@ void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& 
       [&](const char* name, const auto& values, RolloutStage column, Per per) {
         const bool needed = is_needed(name, column, stage);
         require(values.size() == index(num_elements({b, batch.width(per)}, where)) || (values.empty() && !needed),
-                "{}: '{}' has {} values where {} sequences need {}", where, name, values.size(), b, b * batch.width(per));
+                "{}: '{}' has {} values where {} sequences need {}", where, name, values.size(), b,
+                b * batch.width(per));
       },
       batch);
   for (std::int64_t row = 0; row < b; ++row) validate_tokens(batch, row, where);
   RolloutBatch::visit(
       [&](const char* name, const auto& values, RolloutStage column, Per per) {
         if constexpr (std::is_same_v<typename std::decay_t<decltype(values)>::value_type, float>)
-          validate_numbers(values, batch, batch.width(per), is_needed(name, column, stage), fmt::format("{}: '{}'", where, name));
+          validate_numbers(values, batch, batch.width(per), is_needed(name, column, stage),
+                           fmt::format("{}: '{}'", where, name));
       },
       batch);
 }
@@ -93,7 +97,8 @@ void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& 
 RolloutBatch concatenate(std::span<const RolloutBatch> batches) {
   RolloutBatch all;
   for (const RolloutBatch& batch : batches) {
-    check(all.max_new_tokens == 0 || all.max_new_tokens == batch.max_new_tokens, "chunks of a step have one length limit");
+    check(all.max_new_tokens == 0 || all.max_new_tokens == batch.max_new_tokens,
+          "chunks of a step have one length limit");
     const std::size_t rows_before = all.prompt_id.size();
     all.max_new_tokens = batch.max_new_tokens;
     std::vector<const void*> more;  // the batch's columns, in visiting order
@@ -124,7 +129,8 @@ std::string first_difference(const RolloutBatch& a, const RolloutBatch& b) {
   return difference;
 }
 
-std::string write_rollouts(const fs::path& path, RolloutStage stage, const RolloutHeader& header, const RolloutBatch& batch) {
+std::string write_rollouts(const fs::path& path, RolloutStage stage, const RolloutHeader& header,
+                           const RolloutBatch& batch) {
   validate(batch, stage, "the rollouts for '" + path.string() + "'");
   const bool whole = stage == RolloutStage::learned;
   return write_h5_atomically(path, [&](H5File& file) {
@@ -142,7 +148,8 @@ std::string write_rollouts(const fs::path& path, RolloutStage stage, const Rollo
           if (values.empty() && !whole) return;
           const std::int64_t b = batch.num_sequences();
           const Shape shape = per == Per::token ? Shape{b, batch.max_new_tokens} : Shape{b};
-          file.write(name, shape, values.empty() ? std::vector<T>(index(b * batch.width(per)), unmeasured<T>()) : values);
+          file.write(name, shape,
+                     values.empty() ? std::vector<T>(index(b * batch.width(per)), unmeasured<T>()) : values);
         },
         batch);
   });

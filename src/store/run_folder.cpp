@@ -15,17 +15,17 @@
 namespace vbon {
 namespace {
 
-constexpr std::array<std::string_view, 10> kOurs = {"config.yaml", "log",         "metrics.jsonl", "metrics.h5", "rollouts",
-                                                    "checkpoints", "eval",        "lock",          "finished",   "attempts.jsonl"};
+constexpr std::array<std::string_view, 10> kOurs = {"config.yaml", "log",           "metrics.jsonl", "metrics.h5",
+                                                    "rollouts",    "checkpoints",   "eval",          "lock",
+                                                    "finished",    "attempts.jsonl"};
 constexpr const char* kConfig = "config.yaml";
 constexpr const char* kFinished = "finished";
 constexpr const char* kAttempts = "attempts.jsonl";
 constexpr std::uint64_t kMaxConfigBytes = std::uint64_t{64} << 20;
 
 bool is_ours(const std::string& name) {
-  return std::any_of(kOurs.begin(), kOurs.end(), [&](std::string_view ours) {
-    return name == ours || name == fmt::format(".{}.tmp", ours);
-  });
+  return std::any_of(kOurs.begin(), kOurs.end(),
+                     [&](std::string_view ours) { return name == ours || name == fmt::format(".{}.tmp", ours); });
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {
@@ -49,7 +49,8 @@ bool is_fresh(const fs::path& path) {
 // Unique without being drawn: who starts the run, where, and when.
 std::string new_run_id(const fs::path& path) {
   const auto now = std::chrono::system_clock::now().time_since_epoch().count();
-  return sha256_hex(fmt::format("{} {} {} {}", host_name(), ::getpid(), now, fs::absolute(path).string())).substr(0, 16);
+  return sha256_hex(fmt::format("{} {} {} {}", host_name(), ::getpid(), now, fs::absolute(path).string()))
+      .substr(0, 16);
 }
 
 struct Attempts {
@@ -63,8 +64,8 @@ Attempts read_attempts(const fs::path& path) {
   if (!fs::exists(path)) return attempts;
   for (const std::string& line : read_complete_lines(path)) {
     const nlohmann::json json = parse_strict_json(line, 1, "a line of '" + path.string() + "'");
-    require(json.is_object() && json.contains("run_id") && json["run_id"].is_string(), "'{}' is damaged: a line has no run_id",
-            path.string());
+    require(json.is_object() && json.contains("run_id") && json["run_id"].is_string(),
+            "'{}' is damaged: a line has no run_id", path.string());
     attempts.run_id = json["run_id"].get<std::string>();
     ++attempts.count;
     attempts.text += line + "\n";
@@ -83,10 +84,11 @@ void check_state(const fs::path& path, const RunFolderOptions& options) {
     return;
   }
   const std::vector<std::string> changed = options.changed_keys(read_file(path / kConfig, kMaxConfigBytes));
-  require(changed.empty(),
-          "'{}' holds a run with another configuration ({}); only log, cluster and checkpoint may change on resume: name "
-          "another folder, or undo the change",
-          path.string(), joined(changed, "; "));
+  require(
+      changed.empty(),
+      "'{}' holds a run with another configuration ({}); only log, cluster and checkpoint may change on resume: name "
+      "another folder, or undo the change",
+      path.string(), joined(changed, "; "));
 }
 
 }  // namespace
@@ -110,8 +112,8 @@ void RunFolder::start_attempt(const RunFolderOptions& options) {
   const Attempts before = read_attempts(path_ / kAttempts);
   run_id_ = before.run_id.empty() ? new_run_id(path_) : before.run_id;
   attempt_ = before.count + 1;
-  const nlohmann::ordered_json line = {{"run_id", run_id_},      {"attempt", attempt_},  {"host", host_name()},
-                                       {"pid", ::getpid()},      {"job", options.job},   {"started", utc_now()}};
+  const nlohmann::ordered_json line = {{"run_id", run_id_}, {"attempt", attempt_}, {"host", host_name()},
+                                       {"pid", ::getpid()}, {"job", options.job},  {"started", utc_now()}};
   write_file_atomically(path_ / kAttempts, before.text + line.dump() + "\n");
 }
 

@@ -27,8 +27,16 @@ struct DTypeRow {
   std::string_view name;
   std::size_t bytes;
 };
-constexpr std::array<DTypeRow, 10> kDTypes = {{{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"I16", 2}, {"F16", 2},
-                                               {"BF16", 2}, {"I32", 4}, {"F32", 4}, {"F64", 8}, {"I64", 8}}};
+constexpr std::array<DTypeRow, 10> kDTypes = {{{"BOOL", 1},
+                                               {"U8", 1},
+                                               {"I8", 1},
+                                               {"I16", 2},
+                                               {"F16", 2},
+                                               {"BF16", 2},
+                                               {"I32", 4},
+                                               {"F32", 4},
+                                               {"F64", 8},
+                                               {"I64", 8}}};
 
 constexpr std::string_view kWeights = "model.safetensors";
 constexpr std::string_view kIndex = "model.safetensors.index.json";
@@ -218,10 +226,11 @@ SafeTensors SafeTensors::open_file(const fs::path& path) {
 }
 
 SafeTensors SafeTensors::open_folder(const fs::path& folder) {
-  require(fs::is_directory(folder), "'{}' is no folder; a model folder with {} is needed here", folder.string(), kWeights);
+  require(fs::is_directory(folder), "'{}' is no folder; a model folder with {} is needed here", folder.string(),
+          kWeights);
   if (fs::exists(folder / kWeights)) return open_file(folder / kWeights);
-  require(fs::exists(folder / kIndex), "'{}' has neither {} nor {}; convert the weights to safetensors", folder.string(),
-          kWeights, kIndex);
+  require(fs::exists(folder / kIndex), "'{}' has neither {} nor {}; convert the weights to safetensors",
+          folder.string(), kWeights, kIndex);
   const std::map<std::string, std::string> index = read_index(folder / kIndex);
   SafeTensors opened;
   opened.path_ = folder;
@@ -234,9 +243,9 @@ SafeTensors SafeTensors::open_folder(const fs::path& folder) {
       const auto at = index.find(tensor.name);
       return at == index.end() || at->second != shard;
     };
-    opened.tensors_.erase(std::remove_if(opened.tensors_.begin() + static_cast<std::ptrdiff_t>(before),
-                                         opened.tensors_.end(), foreign),
-                          opened.tensors_.end());
+    opened.tensors_.erase(
+        std::remove_if(opened.tensors_.begin() + static_cast<std::ptrdiff_t>(before), opened.tensors_.end(), foreign),
+        opened.tensors_.end());
   }
   opened.sort_by_name();
   for (const auto& [tensor, shard] : index)
@@ -246,8 +255,9 @@ SafeTensors SafeTensors::open_folder(const fs::path& folder) {
 }
 
 const TensorView* SafeTensors::find(std::string_view name) const {
-  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                   [](const TensorView& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  const auto at =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [](const TensorView& tensor, std::string_view wanted) { return tensor.name < wanted; });
   return at != tensors_.end() && at->name == name ? &*at : nullptr;
 }
 

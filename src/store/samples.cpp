@@ -116,9 +116,11 @@ void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, c
   if (parts == SampleParts::all) validate_samples(block.samples, block.num_prompts(), eos_ids, where);
   const std::size_t m = index(block.samples.num_samples);
   for (const auto& [name, values] : block.rewards) {
-    require(values.size() == block.prompts.id.size() * m, "{}: reward '{}' has another size than the samples", where, name);
+    require(values.size() == block.prompts.id.size() * m, "{}: reward '{}' has another size than the samples", where,
+            name);
     for (std::size_t i = 0; i < values.size(); ++i)
-      require(std::isfinite(values[i]), "{}: reward '{}' of sample {} of row {} is {}", where, name, i % m, i / m, values[i]);
+      require(std::isfinite(values[i]), "{}: reward '{}' of sample {} of row {} is {}", where, name, i % m, i / m,
+              values[i]);
   }
 }
 
@@ -135,7 +137,8 @@ void append(SampleBlock& all, const SampleBlock& more) {
   extend(all.prompts.text_sha256, more.prompts.text_sha256);
   extend(all.prompts.text, more.prompts.text);
   extend(all.prompts.tokens, more.prompts.tokens);
-  for (std::size_t i = 1; i < more.prompts.offset.size(); ++i) all.prompts.offset.push_back(more.prompts.offset[i] + shift);
+  for (std::size_t i = 1; i < more.prompts.offset.size(); ++i)
+    all.prompts.offset.push_back(more.prompts.offset[i] + shift);
   extend(all.samples.tokens, more.samples.tokens);
   extend(all.samples.length, more.samples.length);
   extend(all.samples.finished, more.samples.finished);

@@ -1,5 +1,5 @@
-// checkpoints/step-%08d/: parts (policy/..., state/...) that ranks write, and manifest.json, written last, with the size
-// and SHA-256 of each. A folder without a manifest that fits does not count.
+// checkpoints/step-%08d/: parts (policy/..., state/...) that ranks write, and manifest.json, written last, with the
+// size and SHA-256 of each. A folder without a manifest that fits does not count.
 //
 // begin() writes plan.json first: the names of all files to come. What may be deleted later is exactly what a plan or a
 // manifest names; anything else in the folders is left and named in a warning.
@@ -26,7 +26,8 @@ struct CheckpointConfig {
   Keep keep = Keep::last_of(2);
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.every, {.name = "every", .help = "steps between checkpoints; 0: only at the end and on signals", .unit = "steps"});
+    v(c.every,
+      {.name = "every", .help = "steps between checkpoints; 0: only at the end and on signals", .unit = "steps"});
     v(c.keep, {.name = "keep", .help = "which checkpoints stay beside the best and the final one: all | last K"});
   }
 };
@@ -68,7 +69,8 @@ class CheckpointFiles {
   fs::path step_folder(std::int64_t step) const;
 
   // Makes room for a checkpoint: what an earlier attempt left of this step goes (a valid one is never written again:
-  // a bug), plan and subfolders are there when it returns. One process calls it, before any rank writes its part into the returned folder.
+  // a bug), plan and subfolders are there when it returns. One process calls it, before any rank writes its part into
+  // the returned folder.
   fs::path begin(std::int64_t step, std::span<const std::string> part_names) const;
   // All parts are written: syncs and hashes them, writes the manifest, verifies the whole. One process.
   Checkpoint commit(Manifest manifest) const;

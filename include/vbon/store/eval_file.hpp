@@ -1,5 +1,6 @@
-// eval.h5 (`vbon.eval`): K samples a prompt of a checkpoint's policy, their exact KL to the reference, their rewards, the
-// win rates against the pool's samples, best-of-N's own curves from the same pool, and every figure of the printed table.
+// eval.h5 (`vbon.eval`): K samples a prompt of a checkpoint's policy, their exact KL to the reference, their rewards,
+// the win rates against the pool's samples, best-of-N's own curves from the same pool, and every figure of the printed
+// table.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,10 @@ inline constexpr std::string_view kEvalFormat = "vbon.eval";
 inline constexpr std::int64_t kEvalSchema = 1;
 
 struct EvalHeader {
-  Provenance provenance;      // with pool_sha256; its seed is the training seed
-  std::string method;         // "vbon", "ppo", …, "reference"
-  double n = 1;               // of Best-of-N
-  double beta = 0;            // weight of the KL, 1 / (N - 1)
+  Provenance provenance;  // with pool_sha256; its seed is the training seed
+  std::string method;     // "vbon", "ppo", …, "reference"
+  double n = 1;           // of Best-of-N
+  double beta = 0;        // weight of the KL, 1 / (N - 1)
   std::int64_t training_seed = 0;
   std::int64_t evaluation_seed = 0;
   std::int64_t bootstrap_seed = 0;
@@ -37,9 +38,9 @@ struct BonCurve {
 
 struct EvalFile {
   EvalHeader header;
-  SampleBlock block;         // [P, K]: prompts, samples, rewards
-  std::vector<float> kl;     // [P, K] exact per-token KL to the reference, summed over the response, nats
-  std::vector<double> win;   // [P] mean over the K samples of the win rate against the pool, ties half
+  SampleBlock block;        // [P, K]: prompts, samples, rewards
+  std::vector<float> kl;    // [P, K] exact per-token KL to the reference, summed over the response, nats
+  std::vector<double> win;  // [P] mean over the K samples of the win rate against the pool, ties half
   BonCurve bon;
   std::map<std::string, double> summary;  // every figure of the table; NaN: not measured
   std::string content_sha256;

@@ -23,9 +23,9 @@ std::string h5_content_sha256(const H5File& file);
 // library_versions, vbon_version, forced, content_sha256), the dataset `attempt` and everything under /time.
 bool is_circumstance(std::string_view name);
 
-// Writes by the commit protocol: `write` fills a file in memory; then checksums, `.name.tmp`, fsync, rename, fsync of the
-// folder. When anything fails the temporary is removed and what had the name before is untouched.
-// Returns the content's SHA-256.
+// Writes by the commit protocol: `write` fills a file in memory; then checksums, `.name.tmp`, fsync, rename, fsync of
+// the folder. When anything fails the temporary is removed and what had the name before is untouched. Returns the
+// content's SHA-256.
 std::string write_h5_atomically(const fs::path& path, const std::function<void(H5File&)>& write);
 
 enum class H5Trust {

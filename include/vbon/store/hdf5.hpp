@@ -1,11 +1,11 @@
 // HDF5 behind typed values: handles that close themselves, spans in and vectors out, no C type in sight.
 //
-// H5File::create() makes a file in memory; h5_commit.hpp puts it on disk as a whole, so that HDF5 never meets a full disk
-// (it neither reports the cause nor recovers) and no half-written HDF5 file exists.
-// H5File::open() reads what anybody may have written, so it trusts nothing: filter plugins are off, filtered, external
-// and virtual datasets, soft and external links are refused, and no size from the file is allocated before it is known
-// to fit into the file. Locks are not used: a file under its final name is never written again.
-// Errors: a bad file is the user's (UserError), an unreadable disk the machine's (EnvironmentError).
+// H5File::create() makes a file in memory; h5_commit.hpp puts it on disk as a whole, so that HDF5 never meets a full
+// disk (it neither reports the cause nor recovers) and no half-written HDF5 file exists. H5File::open() reads what
+// anybody may have written, so it trusts nothing: filter plugins are off, filtered, external and virtual datasets, soft
+// and external links are refused, and no size from the file is allocated before it is known to fit into the file. Locks
+// are not used: a file under its final name is never written again. Errors: a bad file is the user's (UserError), an
+// unreadable disk the machine's (EnvironmentError).
 #pragma once
 
 #include <concepts>
@@ -23,7 +23,7 @@ namespace vbon {
 
 namespace fs = std::filesystem;
 
-using Shape = std::vector<std::int64_t>;  // sizes, slowest first; {} is a scalar
+using Shape = std::vector<std::int64_t>;      // sizes, slowest first; {} is a scalar
 inline constexpr std::int64_t kAnySize = -1;  // in an expected shape
 
 enum class H5Type { int32, int64, uint8, float32, float64, text };
@@ -32,16 +32,24 @@ std::size_t bytes_of(H5Type type);  // of one value; text: of its reference in t
 
 template <class T>
 inline constexpr int kH5TypeOf = -1;
-template <> inline constexpr int kH5TypeOf<std::int32_t> = static_cast<int>(H5Type::int32);
-template <> inline constexpr int kH5TypeOf<std::int64_t> = static_cast<int>(H5Type::int64);
-template <> inline constexpr int kH5TypeOf<std::uint8_t> = static_cast<int>(H5Type::uint8);
-template <> inline constexpr int kH5TypeOf<float> = static_cast<int>(H5Type::float32);
-template <> inline constexpr int kH5TypeOf<double> = static_cast<int>(H5Type::float64);
+template <>
+inline constexpr int kH5TypeOf<std::int32_t> = static_cast<int>(H5Type::int32);
+template <>
+inline constexpr int kH5TypeOf<std::int64_t> = static_cast<int>(H5Type::int64);
+template <>
+inline constexpr int kH5TypeOf<std::uint8_t> = static_cast<int>(H5Type::uint8);
+template <>
+inline constexpr int kH5TypeOf<float> = static_cast<int>(H5Type::float32);
+template <>
+inline constexpr int kH5TypeOf<double> = static_cast<int>(H5Type::float64);
 
 template <class T>
-concept H5Number = kH5TypeOf<T> >= 0;
+concept H5Number = kH5TypeOf<T>
+>= 0;
 template <H5Number T>
-constexpr H5Type h5_type() { return static_cast<H5Type>(kH5TypeOf<T>); }
+constexpr H5Type h5_type() {
+  return static_cast<H5Type>(kH5TypeOf<T>);
+}
 
 using H5Attribute = std::variant<std::string, std::int64_t, double, std::uint8_t, std::vector<std::int64_t>>;
 
@@ -145,7 +153,7 @@ class H5Group {
   H5Dataset dataset(const std::string& name) const;
   // As dataset(), refusing another type or shape (kAnySize: any); the message names both.
   H5Dataset dataset(const std::string& name, H5Type type, const Shape& shape) const;
-  std::vector<std::string> members() const;    // direct children, in name order
+  std::vector<std::string> members() const;        // direct children, in name order
   std::vector<std::string> dataset_paths() const;  // all datasets below, in name order
 
   template <H5Number T>

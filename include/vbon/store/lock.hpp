@@ -1,8 +1,8 @@
 // A lock file: one process at a time, seen from every node that shares the folder, gone with its holder.
 //
 // The file is made with O_CREAT|O_EXCL, holds who has it (JSON: host, pid, job, started) and is held by flock. A holder
-// that was killed leaves the file behind but not the flock: such a lock is stale and taken over. Where a file system has
-// no flock, a lock of this host whose pid is gone is stale; one of another host must be removed by the user.
+// that was killed leaves the file behind but not the flock: such a lock is stale and taken over. Where a file system
+// has no flock, a lock of this host whose pid is gone is stale; one of another host must be removed by the user.
 #pragma once
 
 #include <filesystem>

@@ -1,9 +1,9 @@
 // The figures of a run. metrics.jsonl is the record: one JSON object a step, on disk when append() returns. metrics.h5
 // (`vbon.metrics`) is rewritten from it.
 //
-// A line: {"step": 3, "episodes": 192, "tokens": 3840, "reward": -0.5, ..., "time": {"sample": [s of rank 0, ...], ...}}.
-// Everything timed (seconds a phase and idle, tokens/s) lies under "time", one value a rank: two runs that agree have
-// equal lines without it. A figure that was not measured, or is not finite, is null and reads as NaN.
+// A line: {"step": 3, "episodes": 192, "tokens": 3840, "reward": -0.5, ..., "time": {"sample": [s of rank 0, ...],
+// ...}}. Everything timed (seconds a phase and idle, tokens/s) lies under "time", one value a rank: two runs that agree
+// have equal lines without it. A figure that was not measured, or is not finite, is null and reads as NaN.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ inline constexpr std::int64_t kMetricsSchema = 1;
 
 struct MetricsRow {
   std::int64_t step = 0;
-  std::int64_t episodes = 0;  // sequences learned from so far
-  std::int64_t tokens = 0;    // new tokens of theirs
+  std::int64_t episodes = 0;                        // sequences learned from so far
+  std::int64_t tokens = 0;                          // new tokens of theirs
   std::map<std::string, double> values;             // by metric; names are [A-Za-z0-9_.-]+
   std::map<std::string, std::vector<double>> time;  // phase -> one value a rank ("idle" among them)
 };
@@ -53,7 +53,8 @@ class MetricsLog {
   const std::vector<MetricsRow>& rows() const { return rows_; }
   // Rows past the checkpoint, of an earlier attempt: append() compares replayed steps with them and warns.
   const std::vector<MetricsRow>& cut_rows() const { return cut_; }
-  // Steps must rise. Returns the differences to the same step of an earlier attempt ({}: equal, or not seen before).
+  // Steps must rise; a step's row goes out before its checkpoint is committed. Returns the differences to the same step
+  // of an earlier attempt ({}: equal, or not seen before).
   std::vector<std::string> append(const MetricsRow& row);
 
  private:

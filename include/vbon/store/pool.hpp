@@ -25,17 +25,17 @@ struct PoolHeader {
   std::int64_t max_new_tokens = 0;  // T
   std::int64_t num_samples = 0;     // M
   std::vector<std::int64_t> eos_ids;
-  std::string ties = "uniform";     // "uniform" | "total_order"
-  std::string reward_output;        // "log_prob" | "prob" | "logit" | "" (not a classifier)
-  double reward_round = 1e-5;       // rewards are multiples of it; 0: not rounded
-  double seconds = 0;               // of sampling and scoring, over all ranks
+  std::string ties = "uniform";  // "uniform" | "total_order"
+  std::string reward_output;     // "log_prob" | "prob" | "logit" | "" (not a classifier)
+  double reward_round = 1e-5;    // rewards are multiples of it; 0: not rounded
+  double seconds = 0;            // of sampling and scoring, over all ranks
 };
 
 struct Pool {
   PoolHeader header;
-  SampleBlock block;                // with reward "main", and "evaluator" where configured
-  RewardColumns sorted_rewards;     // name -> [P, M], ascending in each row: the table
-  std::string content_sha256;       // names the pool (`pool_sha256` elsewhere); filled by reading and writing
+  SampleBlock block;             // with reward "main", and "evaluator" where configured
+  RewardColumns sorted_rewards;  // name -> [P, M], ascending in each row: the table
+  std::string content_sha256;    // names the pool (`pool_sha256` elsewhere); filled by reading and writing
 
   // Rewards of one prompt's samples in ascending order, [M].
   std::span<const float> table(std::int64_t row, const std::string& reward = "main") const;

@@ -1,6 +1,7 @@
-// A pool in the making: the work folder `NAME.parts/` beside `NAME` with one committed file per chunk of prompts, so that
-// a killed job continues and several jobs share the work. Chunks are whole prompts, a function of the configuration
-// alone; merging them gives the same pool whoever drew which one, in what order and however often it was interrupted.
+// A pool in the making: the work folder `NAME.parts/` beside `NAME` with one committed file per chunk of prompts, so
+// that a killed job continues and several jobs share the work. Chunks are whole prompts, a function of the
+// configuration alone; merging them gives the same pool whoever drew which one, in what order and however often it was
+// interrupted.
 #pragma once
 
 #include <cstdint>

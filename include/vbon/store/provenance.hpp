@@ -14,9 +14,9 @@
 namespace vbon {
 
 struct Provenance {
-  std::string created_utc;   // empty: the time of writing
+  std::string created_utc;  // empty: the time of writing
   std::string vbon_version;
-  std::string config;        // resolved YAML: environment references unexpanded, secrets left out
+  std::string config;  // resolved YAML: environment references unexpanded, secrets left out
   std::int64_t seed = 0;
   std::string run_id;
   std::int64_t attempt = 1;  // starts of the run so far
@@ -26,10 +26,11 @@ struct Provenance {
   std::map<std::string, std::string> library_versions;  // HDF5's own is added
   // What it was made with; empty: does not apply, no attribute.
   std::string reference_sha256, tokenizer_sha256, reward_sha256, evaluator_sha256, prompts_sha256, pool_sha256;
-  std::string forced;        // mismatches that --force overrode; empty: none
+  std::string forced;  // mismatches that --force overrode; empty: none
 };
 
-void write_provenance(H5Group& root, std::string_view format, std::int64_t schema_version, const Provenance& provenance);
+void write_provenance(H5Group& root, std::string_view format, std::int64_t schema_version,
+                      const Provenance& provenance);
 // Attributes that a file of another program lacks stay at their defaults.
 Provenance read_provenance(const H5Group& root);
 

@@ -29,9 +29,11 @@ class RolloutFiles {
   fs::path step_path(std::int64_t step) const;
 
   // Sampled or scored: committed when the call returns, so that the reader may be told. Returns the content's SHA-256,
-  // which the message carries and the reader checks.
+  // which the message carries and the reader checks: EnvironmentError when another file, or none that is whole, is
+  // there.
   std::string write_chunk(RolloutStage stage, const RolloutHeader& header, const RolloutBatch& batch) const;
-  RolloutBatch read_chunk(RolloutStage stage, std::int64_t step, std::int64_t chunk, const std::string& content_sha256) const;
+  RolloutBatch read_chunk(RolloutStage stage, std::int64_t step, std::int64_t chunk,
+                          const std::string& content_sha256) const;
 
   // Commits a finished step, removes its chunks, then the steps that `keep` lets go. Warns when an earlier attempt drew
   // this step differently. Returns the content's SHA-256.

@@ -1,5 +1,5 @@
-// rollouts/step-%08d.h5 (`vbon.rollouts`): all sequences of one online step, and the chunks that they come in before the
-// step is done: what a rollout worker drew (sampled), and the same with rewards (scored).
+// rollouts/step-%08d.h5 (`vbon.rollouts`): all sequences of one online step, and the chunks that they come in before
+// the step is done: what a rollout worker drew (sampled), and the same with rewards (scored).
 //
 // B sequences, at most T new tokens. Matrices are flat and row-major. A vector that is empty was not measured (yet): in
 // chunks it is left out, in a step's file it is written as NaN (or 0 for flags).
@@ -22,7 +22,7 @@ inline constexpr std::int64_t kRolloutsSchema = 1;
 
 enum class RolloutSource : std::uint8_t { policy = 0, anchor = 1 };
 enum class RolloutStage { sampled, scored, learned };  // each has the columns of the one before
-enum class Per { sequence, token };  // one value each
+enum class Per { sequence, token };                    // one value each
 std::string_view name_of(RolloutStage stage);
 
 struct RolloutBatch {
@@ -63,10 +63,10 @@ struct RolloutBatch {
     v("advantage", b.advantage, RolloutStage::learned, Per::token);
     v("returns", b.returns, RolloutStage::learned, Per::token);
     v("reward", b.reward, RolloutStage::scored, Per::sequence);
-    v("log_f", b.log_f, RolloutStage::learned, Per::sequence);
-    v("evaluator", b.evaluator, RolloutStage::learned, Per::sequence);
-    v("at_floor", b.at_floor, RolloutStage::learned, Per::sequence);
-    v("at_ceiling", b.at_ceiling, RolloutStage::learned, Per::sequence);
+    v("log_f", b.log_f, RolloutStage::scored, Per::sequence);
+    v("evaluator", b.evaluator, RolloutStage::scored, Per::sequence);
+    v("at_floor", b.at_floor, RolloutStage::scored, Per::sequence);
+    v("at_ceiling", b.at_ceiling, RolloutStage::scored, Per::sequence);
   }
 };
 
@@ -83,8 +83,8 @@ struct Rollouts {
   std::string content_sha256;  // of the file
 };
 
-// UserError naming what is wrong: sizes, lengths, tokens after the end, numbers after the end, infinite numbers, missing
-// columns of `stage` (those of `sampled`, and `reward` from `scored` on).
+// UserError naming what is wrong: sizes, lengths, tokens after the end, numbers after the end, infinite numbers,
+// missing columns of `stage` (those of `sampled`, and `reward` from `scored` on).
 void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& where);
 // The sequences of all batches, in order. A column must be measured in all or in none.
 RolloutBatch concatenate(std::span<const RolloutBatch> batches);
@@ -92,7 +92,8 @@ RolloutBatch concatenate(std::span<const RolloutBatch> batches);
 std::string first_difference(const RolloutBatch& a, const RolloutBatch& b);
 
 // Commits one file; returns its content's SHA-256 (without attempt, time and place).
-std::string write_rollouts(const fs::path& path, RolloutStage stage, const RolloutHeader& header, const RolloutBatch& batch);
+std::string write_rollouts(const fs::path& path, RolloutStage stage, const RolloutHeader& header,
+                           const RolloutBatch& batch);
 Rollouts read_rollouts(const fs::path& path, RolloutStage stage);
 
 }  // namespace vbon

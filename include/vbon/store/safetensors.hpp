@@ -22,8 +22,8 @@ namespace fs = std::filesystem;
 
 // In the order in which files keep them, widest last.
 enum class DType { boolean, u8, i8, i16, f16, bf16, i32, f32, f64, i64 };
-std::string_view name_of(DType dtype);     // as in files: "F32", "BF16" …
-std::size_t bytes_of(DType dtype);         // of one value
+std::string_view name_of(DType dtype);  // as in files: "F32", "BF16" …
+std::size_t bytes_of(DType dtype);      // of one value
 
 struct TensorView {
   std::string name;
@@ -43,9 +43,9 @@ class SafeTensors {
   // not lead out of its folder). UserError naming a missing shard or a tensor that its shard does not hold.
   static SafeTensors open_folder(const fs::path& folder);
 
-  const std::vector<TensorView>& tensors() const { return tensors_; }  // in name order
-  const TensorView* find(std::string_view name) const;                 // nullptr: not there
-  const TensorView& at(std::string_view name) const;                   // UserError naming the nearest name
+  const std::vector<TensorView>& tensors() const { return tensors_; }               // in name order
+  const TensorView* find(std::string_view name) const;                              // nullptr: not there
+  const TensorView& at(std::string_view name) const;                                // UserError naming the nearest name
   const std::map<std::string, std::string>& metadata() const { return metadata_; }  // `__metadata__` of one file
   const fs::path& path() const { return path_; }
 
@@ -65,8 +65,9 @@ class SafeTensors {
 void write_safetensors(const fs::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
-// What a model folder is: the SHA-256 over "NAME SHA-256-of-the-file\n", in name order, of config.json, the weight files
-// that open_folder() reads (with the index, if any) and those of `also` that exist (tokenizer.json, vocab.json …).
+// What a model folder is: the SHA-256 over "NAME SHA-256-of-the-file\n", in name order, of config.json, the weight
+// files that open_folder() reads (with the index, if any) and those of `also` that exist (tokenizer.json, vocab.json
+// …).
 std::string folder_sha256(const fs::path& folder, std::span<const std::string> also = {});
 
 }  // namespace vbon

@@ -13,24 +13,25 @@
 namespace vbon {
 
 struct PromptRows {
-  std::vector<std::int64_t> id;          // [P] from the prompts file, else the line number
-  std::vector<std::string> text_sha256;  // [P] the checked key
-  std::vector<std::string> text;         // [P]
-  std::vector<std::int32_t> tokens;      // [offset.back()]
+  std::vector<std::int64_t> id;            // [P] from the prompts file, else the line number
+  std::vector<std::string> text_sha256;    // [P] the checked key
+  std::vector<std::string> text;           // [P]
+  std::vector<std::int32_t> tokens;        // [offset.back()]
   std::vector<std::int64_t> offset = {0};  // [P+1] row p has tokens offset[p] .. offset[p+1]
 
   std::int64_t num_prompts() const { return static_cast<std::int64_t>(id.size()); }
   std::span<const std::int32_t> tokens_of(std::int64_t row) const;
-  void add(std::int64_t prompt_id, std::string prompt_text, std::span<const std::int32_t> prompt_tokens);  // hashes the text
+  void add(std::int64_t prompt_id, std::string prompt_text,
+           std::span<const std::int32_t> prompt_tokens);  // hashes the text
 };
 
 struct SampleRows {
-  std::int64_t num_samples = 0;         // M
-  std::int64_t max_new_tokens = 0;      // T
-  std::vector<std::int32_t> tokens;     // [P, M, T], -1 after the end
-  std::vector<std::int32_t> length;     // [P, M] tokens, with the end of sequence if it came
-  std::vector<std::uint8_t> finished;   // [P, M] 1: ended by itself, 0: cut at T
-  std::vector<float> logp_reference;    // [P, M] sum of log pi_ref over the response at temperature T
+  std::int64_t num_samples = 0;        // M
+  std::int64_t max_new_tokens = 0;     // T
+  std::vector<std::int32_t> tokens;    // [P, M, T], -1 after the end
+  std::vector<std::int32_t> length;    // [P, M] tokens, with the end of sequence if it came
+  std::vector<std::uint8_t> finished;  // [P, M] 1: ended by itself, 0: cut at T
+  std::vector<float> logp_reference;   // [P, M] sum of log pi_ref over the response at temperature T
 
   std::int64_t num_prompts() const;
   std::span<const std::int32_t> tokens_of(std::int64_t row, std::int64_t sample) const;  // without the -1 after the end
@@ -52,7 +53,7 @@ enum class SampleParts { all, without_samples };  // the latter leaves `samples`
 // (empty: not compared), log-probabilities that are not finite or positive, rewards that are not finite.
 void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, const std::string& where,
               SampleParts parts = SampleParts::all);
-void append(SampleBlock& all, const SampleBlock& more);                // rows of `more` after those of `all`
+void append(SampleBlock& all, const SampleBlock& more);               // rows of `more` after those of `all`
 SampleBlock first_samples(const SampleBlock& block, std::int64_t m);  // of every prompt
 
 void write_sample_block(H5Group& root, const SampleBlock& block);

@@ -9,7 +9,8 @@ namespace {
 
 using Checkpoints = TempFolder;
 
-const std::vector<std::string> kParts = {"policy/model.safetensors", "policy/config.json", "state/optimizer.safetensors"};
+const std::vector<std::string> kParts = {"policy/model.safetensors", "policy/config.json",
+                                         "state/optimizer.safetensors"};
 
 fs::path begin_and_write(const CheckpointFiles& files, std::int64_t step, std::size_t parts = 3) {
   const fs::path folder = files.begin(step, kParts);
@@ -61,9 +62,9 @@ TEST_F(Checkpoints, the_latest_valid_one_is_found_and_invalid_ones_are_named) {
   write(files, 2);
   write(files, 3);
   write(files, 4);
-  begin_and_write(files, 5);                                                             // no manifest
-  fs::remove(folder_ / "step-00000004/state/optimizer.safetensors");                     // missing part
-  write_raw(folder_ / "step-00000003/policy/config.json", "step 3policy/config.jsoN");   // changed part
+  begin_and_write(files, 5);                                                            // no manifest
+  fs::remove(folder_ / "step-00000004/state/optimizer.safetensors");                    // missing part
+  write_raw(folder_ / "step-00000003/policy/config.json", "step 3policy/config.jsoN");  // changed part
   const std::string manifest = read_file(folder_ / "step-00000002/manifest.json");
   write_raw(folder_ / "step-00000002/manifest.json", manifest.substr(0, manifest.size() / 2));
   const auto latest = files.latest(skipped);

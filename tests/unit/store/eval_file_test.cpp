@@ -37,11 +37,16 @@ TEST_F(EvalFiles, an_evaluation_comes_back) {
 
 TEST_F(EvalFiles, contradictions_are_refused) {
   const std::vector<std::function<void(EvalFile&)>> mistakes = {
-      [](EvalFile& e) { e.kl.pop_back(); },        [](EvalFile& e) { e.kl[0] = -1; },
-      [](EvalFile& e) { e.kl[0] = std::nanf(""); }, [](EvalFile& e) { e.win.pop_back(); },
-      [](EvalFile& e) { e.win[0] = 1.5; },         [](EvalFile& e) { e.win[0] = std::nan(""); },
-      [](EvalFile& e) { e.bon.se.pop_back(); },    [](EvalFile& e) { e.bon.n[0] = 0.5; },
-      [](EvalFile& e) { e.block = {}; },           [](EvalFile& e) { e.block.prompts.id[1] = e.block.prompts.id[0]; }};
+      [](EvalFile& e) { e.kl.pop_back(); },
+      [](EvalFile& e) { e.kl[0] = -1; },
+      [](EvalFile& e) { e.kl[0] = std::nanf(""); },
+      [](EvalFile& e) { e.win.pop_back(); },
+      [](EvalFile& e) { e.win[0] = 1.5; },
+      [](EvalFile& e) { e.win[0] = std::nan(""); },
+      [](EvalFile& e) { e.bon.se.pop_back(); },
+      [](EvalFile& e) { e.bon.n[0] = 0.5; },
+      [](EvalFile& e) { e.block = {}; },
+      [](EvalFile& e) { e.block.prompts.id[1] = e.block.prompts.id[0]; }};
   for (std::size_t i = 0; i < mistakes.size(); ++i) {
     EvalFile eval = example_eval();
     mistakes[i](eval);

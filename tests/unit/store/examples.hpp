@@ -83,7 +83,8 @@ inline RolloutBatch example_rollouts(std::int64_t first_prompt, std::int64_t pro
   if (stage == RolloutStage::sampled) return batch;
   batch.reward = block.rewards.at("main");
   if (stage == RolloutStage::scored) return batch;
-  for (auto* column : {&batch.logp_reference, &batch.kl, &batch.entropy, &batch.advantage}) *column = batch.logp_behavior;
+  for (auto* column : {&batch.logp_reference, &batch.kl, &batch.entropy, &batch.advantage})
+    *column = batch.logp_behavior;
   batch.log_f = batch.reward;
   batch.at_floor.assign(batch.reward.size(), 1);
   return batch;

@@ -45,7 +45,8 @@ TEST_F(Hdf5, values_and_attributes_of_every_type_come_back) {
   EXPECT_EQ(file.attribute<std::uint8_t>("flag"), 1);
   EXPECT_EQ(file.attribute<std::vector<std::int64_t>>("eos_ids"), (std::vector<std::int64_t>{0, 2}));
   EXPECT_EQ(file.read<std::int32_t>("numbers/i32", {2, 3}), counted(6));
-  EXPECT_EQ(file.read<std::int64_t>("numbers/i64", {kAnySize}), (std::vector<std::int64_t>{1, -(std::int64_t{1} << 40)}));
+  EXPECT_EQ(file.read<std::int64_t>("numbers/i64", {kAnySize}),
+            (std::vector<std::int64_t>{1, -(std::int64_t{1} << 40)}));
   EXPECT_EQ(file.read<std::uint8_t>("numbers/u8", {3}), (std::vector<std::uint8_t>{0, 1, 255}));
   EXPECT_EQ(file.read<float>("numbers/f32", {2}), (std::vector<float>{1.5f, -0.0f}));
   EXPECT_EQ(file.read<double>("numbers/f64", {}), (std::vector<double>{1e-300}));

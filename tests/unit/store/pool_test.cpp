@@ -159,9 +159,14 @@ TEST_F(PoolFiles, a_table_that_is_not_the_sorted_rewards_is_refused) {
 
 TEST_F(PoolFiles, use_with_something_else_names_every_difference_unless_forced) {
   const PoolHeader header = example_pool_header();
-  PoolUse use{.reference_sha256 = std::string(64, 'a'), .tokenizer_sha256 = std::string(64, 'b'),
-              .reward_sha256 = std::string(64, 'c'), .prompts_sha256 = std::string(64, 'd'), .temperature = 0.7,
-              .max_new_tokens = 5, .reward_round = 1e-5, .reward_output = "log_prob"};
+  PoolUse use{.reference_sha256 = std::string(64, 'a'),
+              .tokenizer_sha256 = std::string(64, 'b'),
+              .reward_sha256 = std::string(64, 'c'),
+              .prompts_sha256 = std::string(64, 'd'),
+              .temperature = 0.7,
+              .max_new_tokens = 5,
+              .reward_round = 1e-5,
+              .reward_output = "log_prob"};
   EXPECT_EQ(check_pool_use("pool.h5", header, use, false), "");
   EXPECT_EQ(check_pool_use("pool.h5", header, PoolUse{}, false), "");
   use.reference_sha256 = "other";

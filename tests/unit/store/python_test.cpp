@@ -1,4 +1,5 @@
-// Independent readers and writers: our files read by h5py, safetensors and numpy, and a pool written by h5py read by us.
+// Independent readers and writers: our files read by h5py, safetensors and numpy, and a pool written by h5py read by
+// us.
 #include "examples.hpp"
 #include "temp_folder.hpp"
 #include "vbon/base/error.hpp"
@@ -20,7 +21,11 @@ TEST_F(PythonOracle, our_files_hold_for_h5py_and_safetensors_what_the_schema_say
   write_rollouts(folder_ / "rollouts.h5", RolloutStage::learned, header, example_rollouts(0, 3, RolloutStage::learned));
   const std::vector<MetricsRow> rows = {
       {.step = 1, .episodes = 64, .tokens = 900, .values = {{"reward", 0.1}}, .time = {{"idle", {0.5}}}},
-      {.step = 2, .episodes = 128, .tokens = 1800, .values = {{"reward", 0.2}, {"kl", 0.25}}, .time = {{"idle", {0.5, 1}}}}};
+      {.step = 2,
+       .episodes = 128,
+       .tokens = 1800,
+       .values = {{"reward", 0.2}, {"kl", 0.25}},
+       .time = {{"idle", {0.5, 1}}}}};
   write_metrics_h5(folder_ / "metrics.h5", {}, rows);
   for (const MetricsRow& row : rows) LineAppender(folder_ / "metrics.jsonl").append(to_json_line(row));
   write_eval(folder_ / "eval.h5", example_eval());
@@ -44,10 +49,15 @@ TEST_F(PythonOracle, a_pool_that_h5py_wrote_is_read) {
   EXPECT_EQ(std::vector<float>(pool.table(0).begin(), pool.table(0).end()), (std::vector<float>{-2, -1, -0.5f}));
   EXPECT_EQ(pool.content_sha256.size(), 64u);
   // What readers must not follow or run, with the words in which each is refused.
-  const std::vector<std::pair<std::string, std::string>> refused = {
-      {"gzip", "through a filter"},         {"external_storage", "in another file"}, {"external_link", "external link"},
-      {"soft_link", "soft or external"},    {"virtual", "is virtual"},               {"sparse", "more than the file can hold"},
-      {"wrong_type", "float64 [2, 3] where float32"}, {"newer_schema", "schema version 2"}, {"nan_reward", "is nan"}};
+  const std::vector<std::pair<std::string, std::string>> refused = {{"gzip", "through a filter"},
+                                                                    {"external_storage", "in another file"},
+                                                                    {"external_link", "external link"},
+                                                                    {"soft_link", "soft or external"},
+                                                                    {"virtual", "is virtual"},
+                                                                    {"sparse", "more than the file can hold"},
+                                                                    {"wrong_type", "float64 [2, 3] where float32"},
+                                                                    {"newer_schema", "schema version 2"},
+                                                                    {"nan_reward", "is nan"}};
   for (const auto& [name, words] : refused) {
     try {
       read_pool(golden / "refused" / (name + ".h5"));

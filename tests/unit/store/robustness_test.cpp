@@ -66,7 +66,8 @@ TEST_F(FullDisk, is_an_environment_error_and_leaves_the_old_file) {
 TEST_F(FullDisk, a_run_goes_on_where_the_disk_filled_up) {
   const auto same = [](const std::string&) { return std::vector<std::string>{}; };
   {
-    RunFolder run = RunFolder::open(folder_ / "run", {.config = std::string(3000, '#'), .job = "", .changed_keys = same});
+    RunFolder run =
+        RunFolder::open(folder_ / "run", {.config = std::string(3000, '#'), .job = "", .changed_keys = same});
     MetricsLog log(run.metrics_jsonl(), -1);
     log.append({.step = 1, .values = {{"reward", 0.5}}});
     allow(fs::file_size(run.metrics_jsonl()) + 10);  // room for a part of a line
@@ -105,8 +106,10 @@ RolloutBatch complete_rollouts(std::int64_t step) {
   for (std::int64_t step = first;; ++step) {
     RolloutHeader header;
     header.step = step;
-    rollouts.write_chunk(RolloutStage::sampled, {.step = step, .chunk = 0}, example_rollouts(step, 1, RolloutStage::sampled));
+    rollouts.write_chunk(RolloutStage::sampled, {.step = step, .chunk = 0},
+                         example_rollouts(step, 1, RolloutStage::sampled));
     rollouts.write_step(header, example_rollouts(step, 2, RolloutStage::learned));
+    log.append({.step = step, .values = {{"reward", 0.5}}});  // before the checkpoint, which vouches for it
     const auto value = static_cast<float>(step);
     checkpoints.begin(step, std::vector<std::string>{"policy/model.safetensors"});
     write_safetensors(checkpoints.step_folder(step) / "policy/model.safetensors",
@@ -115,7 +118,6 @@ RolloutBatch complete_rollouts(std::int64_t step) {
     manifest.step = step;
     checkpoints.commit(manifest);
     checkpoints.retain({});
-    log.append({.step = step, .values = {{"reward", 0.5}}});
     if (::write(acknowledge, &step, sizeof step) != sizeof step) ::_exit(0);
   }
 }
@@ -150,7 +152,9 @@ TEST_F(KilledWriter, loses_nothing_acknowledged_and_leaves_nothing_torn) {
     RolloutFiles(folder_ / "rollouts").clean();
     const auto steps = RolloutFiles(folder_ / "rollouts").steps();
     for (const std::int64_t written : steps)
-      EXPECT_EQ(first_difference(RolloutFiles(folder_ / "rollouts").read_step(written).batch, complete_rollouts(written)), "");
+      EXPECT_EQ(
+          first_difference(RolloutFiles(folder_ / "rollouts").read_step(written).batch, complete_rollouts(written)),
+          "");
     EXPECT_GE(static_cast<std::int64_t>(steps.size()), acknowledged);
     EXPECT_GE(static_cast<std::int64_t>(read_metrics(folder_ / "metrics.jsonl").size()), acknowledged);
     const CheckpointFiles checkpoints(folder_ / "checkpoints");
@@ -175,16 +179,26 @@ class DamagedFiles : public TempFolder {
     const std::string good = content;
     const auto place = [&] { return random() % content.size(); };
     switch (seed % 6) {
-      case 0: content.resize(place()); break;
-      case 1: for (unsigned i = 0; i <= random() % 8; ++i) content[place()] = static_cast<char>(random()); break;
-      case 2: for (unsigned i = 0; i <= random() % 4; ++i) content[place()] ^= static_cast<char>(1 << random() % 8); break;
+      case 0:
+        content.resize(place());
+        break;
+      case 1:
+        for (unsigned i = 0; i <= random() % 8; ++i) content[place()] = static_cast<char>(random());
+        break;
+      case 2:
+        for (unsigned i = 0; i <= random() % 4; ++i) content[place()] ^= static_cast<char>(1 << random() % 8);
+        break;
       case 3: {
         const std::size_t at = place();
         std::memset(content.data() + at, seed % 12 == 3 ? 0 : 0xFF, std::min<std::size_t>(64, content.size() - at));
         break;
       }
-      case 4: content.insert(place(), content.substr(place(), random() % 100)); break;
-      default: content.insert(place(), std::string(random() % 20, static_cast<char>(random()))); break;
+      case 4:
+        content.insert(place(), content.substr(place(), random() % 100));
+        break;
+      default:
+        content.insert(place(), std::string(random() % 20, static_cast<char>(random())));
+        break;
     }
     return content == good ? content + "x" : content;
   }
@@ -244,7 +258,8 @@ TEST_F(DamagedFiles, manifests_plans_and_records_never_crash_the_reader) {
   manifest.step = 1;
   manifest.environment = {{"cpu", "x"}};
   files.commit(manifest);
-  EXPECT_GT(refusals(files.step_folder(1) / "manifest.json", 400, [&] { verify_checkpoint(files.step_folder(1)); }), 250);
+  EXPECT_GT(refusals(files.step_folder(1) / "manifest.json", 400, [&] { verify_checkpoint(files.step_folder(1)); }),
+            250);
   const fs::path record = folder_ / "metrics.jsonl";
   {
     MetricsLog log(record, -1);

@@ -1,11 +1,10 @@
-#include "vbon/store/rollout_files.hpp"
-
 #include <functional>
 
 #include "examples.hpp"
 #include "temp_folder.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/store/h5_commit.hpp"
+#include "vbon/store/rollout_files.hpp"
 
 namespace vbon {
 namespace {
@@ -31,7 +30,7 @@ TEST_F(RolloutTest, chunks_join_into_a_step_and_go) {
       const std::string sha256 = files.write_chunk(stage, header_of(7, chunk), batch);
       read.push_back(files.read_chunk(stage, 7, chunk, sha256));
       EXPECT_EQ(first_difference(read.back(), batch), "");
-      EXPECT_THROW(files.read_chunk(stage, 7, chunk, std::string(64, '0')), UserError);
+      EXPECT_THROW(files.read_chunk(stage, 7, chunk, std::string(64, '0')), EnvironmentError);
     }
   }
   EXPECT_EQ(num_files(), 4u);
@@ -69,8 +68,8 @@ TEST_F(RolloutTest, keep_and_clean_touch_only_what_we_can_name) {
     files.write_step(header_of(step), example_rollouts(0, 1, RolloutStage::learned));
   EXPECT_EQ(files.steps(), (std::vector<std::int64_t>{4, 5}));
   files.write_chunk(RolloutStage::sampled, header_of(6, 1), example_rollouts(0, 1, RolloutStage::sampled));
-  const std::vector<std::string> theirs = {"step-00000001.h5.bak", "notes.txt", "step-1.h5", "step-00000006.chunk-1.sampled.h5",
-                                           ".other.tmp"};
+  const std::vector<std::string> theirs = {"step-00000001.h5.bak", "notes.txt", "step-1.h5",
+                                           "step-00000006.chunk-1.sampled.h5", ".other.tmp"};
   for (const std::string& name : theirs) write_raw(folder_ / name, "x");
   write_raw(folder_ / ".step-00000006.chunk-00000.scored.h5.tmp", "torn");
   write_raw(folder_ / ".step-00000006.h5.tmp", "torn");
@@ -112,7 +111,8 @@ TEST(Keep, is_all_or_the_last_k) {
   EXPECT_EQ(Keep::parse("all"), Keep::all());
   EXPECT_EQ(Keep::parse("last 3"), Keep::last_of(3));
   EXPECT_EQ(Keep::parse(Keep::last_of(12).text()), Keep::last_of(12));
-  for (const char* bad : {"", "last", "last 0", "last -1", "last x", "3", "last 3x"}) EXPECT_THROW(Keep::parse(bad), UserError);
+  for (const char* bad : {"", "last", "last 0", "last -1", "last x", "3", "last 3x"})
+    EXPECT_THROW(Keep::parse(bad), UserError);
 }
 
 }  // namespace

@@ -54,14 +54,17 @@ TEST_F(RunFolders, a_run_starts_goes_on_and_ends) {
   }
   EXPECT_TRUE(is_finished_run(path));
   EXPECT_NE(refusal([&] { RunFolder::open(path, options_for("a: 1\n")); }).find("finished"), std::string::npos);
-  EXPECT_NE(refusal([&] { RunFolder::require_usable(path, options_for("a: 1\n")); }).find("finished"), std::string::npos);
+  EXPECT_NE(refusal([&] { RunFolder::require_usable(path, options_for("a: 1\n")); }).find("finished"),
+            std::string::npos);
 }
 
 TEST_F(RunFolders, foreign_and_changed_ones_are_refused_untouched) {
   write_raw(folder_ / "thesis.tex", "the user's");
-  EXPECT_NE(refusal([&] { RunFolder::open(folder_, options_for("a")); }).find("no run of this program"), std::string::npos);
+  EXPECT_NE(refusal([&] { RunFolder::open(folder_, options_for("a")); }).find("no run of this program"),
+            std::string::npos);
   EXPECT_EQ(num_files(), 1u);
-  EXPECT_NE(refusal([&] { RunFolder::open(folder_ / "thesis.tex", options_for("a")); }).find("no folder"), std::string::npos);
+  EXPECT_NE(refusal([&] { RunFolder::open(folder_ / "thesis.tex", options_for("a")); }).find("no folder"),
+            std::string::npos);
   { RunFolder run = RunFolder::open(folder_ / "b", options_for("a")); }
   const std::string message = refusal([&] { RunFolder::open(folder_ / "b", options_for("b")); });
   EXPECT_NE(message.find("train.lr: 1 there, 2 here"), std::string::npos);

@@ -21,7 +21,9 @@ std::vector<T> values_of(const TensorView& tensor) {
 }
 
 template <class T>
-std::vector<T> zero_to_five() { return {T(0), T(1), T(2), T(3), T(4), T(5)}; }
+std::vector<T> zero_to_five() {
+  return {T(0), T(1), T(2), T(3), T(4), T(5)};
+}
 
 // A file from its header and so many bytes of data.
 std::string file_of(const std::string& header, std::size_t data_bytes) {
@@ -67,12 +69,16 @@ TEST_F(SafeTensorsFiles, what_we_write_has_the_bytes_of_the_formats_own_library_
 TEST_F(SafeTensorsFiles, sharded_folders_read_what_the_index_names) {
   const std::vector<float> data = {1, 2, 3, 4};
   const auto view = [&](const std::string& name, std::size_t first, std::size_t count) {
-    return TensorView{name, DType::f32, {static_cast<std::int64_t>(count)}, std::as_bytes(std::span(data)).subspan(first * 4, count * 4)};
+    return TensorView{name,
+                      DType::f32,
+                      {static_cast<std::int64_t>(count)},
+                      std::as_bytes(std::span(data)).subspan(first * 4, count * 4)};
   };
   write_safetensors(folder_ / "model-00001-of-00002.safetensors", std::vector{view("a", 0, 1), view("hidden", 3, 1)});
   write_safetensors(folder_ / "model-00002-of-00002.safetensors", std::vector{view("b", 1, 2)});
   const auto index = [&](const std::string& map) {
-    write_raw(folder_ / "model.safetensors.index.json", R"({"metadata": {"total_size": 12}, "weight_map": )" + map + "}");
+    write_raw(folder_ / "model.safetensors.index.json",
+              R"({"metadata": {"total_size": 12}, "weight_map": )" + map + "}");
   };
   index(R"({"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"})");
   const SafeTensors model = SafeTensors::open_folder(folder_);
@@ -86,8 +92,8 @@ TEST_F(SafeTensorsFiles, sharded_folders_read_what_the_index_names) {
   write_raw(folder_ / "config.json", "{ }");
   EXPECT_NE(sha256, folder_sha256(folder_));
 
-  for (const char* bad : {R"({"a": "../model.safetensors"})", R"({"a": "/etc/passwd"})", R"({"a": ".."})", R"({"a": ""})",
-                          R"({"a": 3})", "{}", R"({"a": "sub/model.safetensors"})",
+  for (const char* bad : {R"({"a": "../model.safetensors"})", R"({"a": "/etc/passwd"})", R"({"a": ".."})",
+                          R"({"a": ""})", R"({"a": 3})", "{}", R"({"a": "sub/model.safetensors"})",
                           R"({"a": "missing.safetensors"})", R"({"b": "model-00001-of-00002.safetensors"})",
                           R"({"a": "model-00001-of-00002.safetensors", "a": "model-00002-of-00002.safetensors"})"}) {
     index(bad);
@@ -101,21 +107,36 @@ TEST_F(SafeTensorsFiles, malformed_headers_are_refused) {
   write_raw(path, file_of(good, 8));
   EXPECT_NO_THROW(SafeTensors::open_file(path));
   const std::string deep(100000, '[');
-  for (const std::string& bad : {
-           file_of(good, 7), file_of(good, 9), file_of("{}", 1), file_of("[]", 0), file_of("{", 0), file_of(deep, 0),
-           std::string("short"), std::string("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F{}", 10), file_of("", 0),
-           file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16),                    // hole
-           file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8),                      // backwards
-           file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8),                      // shape
-           file_of(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8),
-           file_of(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8),
-           file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}})", 0),  // overflow
-           file_of(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,8]}})", 8),
-           file_of(R"({"a":{"dtype":"F32","shape":[2]}})", 8), file_of(R"({"a":3})", 0),
-           file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12),
-           file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8),
-           file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8),
-           file_of(R"({"__metadata__":{"x":1}})", 0)}) {
+  for (
+      const std::string& bad :
+      {file_of(good, 7),
+       file_of(good, 9),
+       file_of("{}", 1),
+       file_of("[]", 0),
+       file_of("{", 0),
+       file_of(deep, 0),
+       std::string("short"),
+       std::string("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F{}", 10),
+       file_of("", 0),
+       file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16),  // hole
+       file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8),    // backwards
+       file_of(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8),    // shape
+       file_of(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8),
+       file_of(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8),
+       file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}})", 0),  // overflow
+       file_of(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,8]}})", 8),
+       file_of(R"({"a":{"dtype":"F32","shape":[2]}})", 8),
+       file_of(R"({"a":3})", 0),
+       file_of(
+           R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+           12),
+       file_of(
+           R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+           8),
+       file_of(
+           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+           8),
+       file_of(R"({"__metadata__":{"x":1}})", 0)}) {
     write_raw(path, bad);
     EXPECT_THROW(SafeTensors::open_file(path), UserError) << bad.substr(0, 120);
   }
