@@ -70,9 +70,10 @@ class Watchdog : public testing::EmptyTestEventListener {
   std::thread thread_;  // last: starts when the rest is there
 };
 
+// The launcher's process id keeps jobs that run at the same time apart.
 std::string output_path(const std::string& program, int rank) {
-  return fmt::format("{}/{}.np{}.rank{}.log", std::filesystem::temp_directory_path().string(),
-                     std::filesystem::path(program).filename().string(), world().size(), rank);
+  return fmt::format("{}/{}.{}.rank{}.log", std::filesystem::temp_directory_path().string(),
+                     std::filesystem::path(program).filename().string(), ::getppid(), rank);
 }
 
 // Rank by rank, by rank 0, after all have finished writing.
