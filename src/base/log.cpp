@@ -49,6 +49,8 @@ void init(int rank, int num_ranks, Level level) {
   s.prefix = num_ranks > 1 ? fmt::format("[rank {}] ", rank) : "";
 }
 
+void set_root(bool root) { state().root = root; }
+
 void set_file(const std::string& path) {
   State& s = state();
   if (!s.root) return;

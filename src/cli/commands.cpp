@@ -70,7 +70,6 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> kCommands = {
       {"sft", "supervised fine-tuning: model.base + text -> model.reference", run_sft_command, nullptr,
        {"run.seed", "model.base", "model.reference", "sft.text"}},
-      {"reward", "train the reward model and the evaluator on labelled text", run_reward_command, nullptr, {"run.seed"}},
       {"pool", "scored reference samples: the log F tables", run_pool_command, nullptr, {"run.seed", "model.reference"}},
       {"train", "train a policy: vbon, ppo or regression", run_train_command, nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train"}},
@@ -80,8 +79,6 @@ const std::vector<Command>& commands() {
       {"score", "score texts with the configured reward", run_score_command, nullptr, {}},
       {"run", "all stages of a recipe, skipping what is done", run_recipe_command, nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train", "pool.path"}},
-      {"plan", "placement, batch algebra, memory and time of a configuration", nullptr, run_plan_command, {}},
-      {"doctor", "what this machine offers, and what to mend", nullptr, run_doctor_command, {}},
       {"help", "help config [SECTION]: every key; help COMMAND", nullptr, run_help_command, {}},
       {"version", "versions of this program and its libraries", nullptr, run_version_command, {}},
   };

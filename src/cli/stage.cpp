@@ -9,7 +9,7 @@
 namespace vbon::cli {
 
 bool announce(const CommandLine& line, const Loaded& loaded) {
-  if (log::is_root() && !line.quiet) fmt::print(stderr, "{}\n", loaded.text.resolved_yaml);
+  if (log::is_root() && !line.quiet && !line.announced) fmt::print(stderr, "{}\n", loaded.text.resolved_yaml);
   if (line.dry_run && log::is_root()) log::info("the configuration is valid (dry run: nothing was done)");
   return line.dry_run;
 }

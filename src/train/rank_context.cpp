@@ -44,6 +44,7 @@ RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConf
   comm::Placement placement = comm::plan(topology_of(world, devices), cluster.roles, num_chunks);
   const comm::Assignment mine = placement.ranks[static_cast<std::size_t>(world.rank())];
   RankContext context{.world = world, .placement = std::move(placement), .mine = mine};
+  log::set_root(context.is_root());
   for (const std::string& note : context.placement.notes) log::info("{}", note);
   if (mine.device >= 0) context.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(mine.device));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

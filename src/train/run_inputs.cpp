@@ -1,5 +1,6 @@
 #include "vbon/train/run_inputs.hpp"
 
+#include <ATen/Context.h>
 #include <torch/csrc/api/include/torch/version.h>
 
 #include "vbon/base/error.hpp"
@@ -13,6 +14,9 @@
 namespace vbon {
 
 at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat; }
+
+std::string torch_version() { return TORCH_VERSION; }
+bool has_cuda_build() { return at::hasCUDA(); }
 
 std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device device,
                                          const std::shared_ptr<ExecProgram>& program) {
@@ -70,7 +74,7 @@ std::map<std::string, std::string> environment_of(const RankContext& context) {
           {"cpu", cpu_model()},
           {"threads_per_rank", std::to_string(context.threads)},
           {"device", context.device.str()},
-          {"torch", TORCH_VERSION},
+          {"torch", torch_version()},
           {"mpi", comm::mpi_library_version()}};
 }
 
@@ -83,7 +87,7 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
   p.dtype = settings.model.dtype == Dtype::bf16 ? "bfloat16" : "float32";
   p.threads_per_rank = context.threads;
   p.device = context.device.is_cuda() ? "cuda" : "cpu";
-  p.library_versions = {{"torch", TORCH_VERSION}, {"mpi", comm::mpi_library_version()}};
+  p.library_versions = {{"torch", torch_version()}, {"mpi", comm::mpi_library_version()}};
   p.reference_sha256 = identities.reference;
   p.tokenizer_sha256 = identities.tokenizer;
   p.reward_sha256 = identities.reward;

@@ -241,7 +241,7 @@ class TrainingRun {
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
     if (context_.is_root()) {
       const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      rollout_files_.write_step({.provenance = provenance_, .step = step}, batch);
+      rollout_files_.write_step({.provenance = provenance_, .step = step, .num_chunks = what.num_chunks()}, batch);
     }
     return metrics;
   }

@@ -15,6 +15,7 @@ struct CommandLine {
   std::filesystem::path config;
   std::vector<std::string> overrides;
   bool dry_run = false, quiet = false, json = false, force = false;
+  bool announced = false;  // a recipe's stage: the resolved configuration was printed already
   // pool
   std::int64_t shard = 0, num_shards = 1;
   bool merge = false;

@@ -1,0 +1,56 @@
+// `vbon run`: the stages of a recipe in their order. Each stage is its own command and skips what is done, so a killed
+// recipe started again goes on where it was.
+#include <chrono>
+#include <functional>
+
+#include "cli/stage.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/base/words.hpp"
+#include "vbon/store/run_folder.hpp"
+
+namespace vbon::cli {
+namespace {
+
+struct Stage {
+  const char* name;
+  bool wanted;
+  std::function<ExitCode()> run;
+};
+
+}  // namespace
+
+ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given, Prepared& prepared) {
+  const Settings& settings = prepared.loaded.settings();
+  if (announce(given, prepared.loaded)) return ExitCode::ok;
+  // The configuration is on screen: stages do not print it again.
+  CommandLine line = given;
+  line.announced = true;
+  const auto with = [&](ExitCode (*command)(comm::Communicator&, const CommandLine&, Prepared&)) {
+    return [&, command] { return command(world, line, prepared); };
+  };
+  const bool evaluates = !settings.pool.eval_path.empty() && !settings.prompts.eval.empty();
+  const std::vector<Stage> stages = {
+      {"sft", !settings.sft.text.empty(), with(run_sft_command)},
+      {"pool", true, with(run_pool_command)},
+      {"train", true,
+       [&] {
+         if (is_finished_run(settings.run.dir)) {
+           log::info("'{}' is finished: nothing to train", settings.run.dir);
+           return ExitCode::ok;
+         }
+         return run_train_command(world, line, prepared);
+       }},
+      {"eval", evaluates, with(run_eval_command)},
+  };
+  for (const Stage& stage : stages) {
+    if (!stage.wanted) continue;
+    log::info("== {}", stage.name);
+    const auto start = std::chrono::steady_clock::now();
+    if (const ExitCode code = stage.run(); code != ExitCode::ok) return code;
+    log::info("== {}: {}", stage.name,
+              human_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
+  }
+  return ExitCode::ok;
+}
+
+}  // namespace vbon::cli

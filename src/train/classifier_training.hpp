@@ -1,0 +1,70 @@
+// Fine-tuning of an encoder with a head on labelled texts: the part of reward_training.cpp that knows tensors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "vbon/comm/collectives.hpp"
+#include "vbon/model/encoder.hpp"
+#include "vbon/reward/classifier.hpp"
+#include "vbon/reward/reward_config.hpp"
+#include "vbon/text/records.hpp"
+#include "vbon/train/optimizer.hpp"
+#include "vbon/train/reward_training.hpp"
+
+namespace vbon {
+
+// Texts as the classifier reads them, with what the frozen blocks make of them.
+struct ClassifierTexts {
+  LabelSet labels;
+  std::vector<TokenRow> rows;
+  std::vector<std::int64_t> offset;  // of each row's tokens in `trunk`
+  at::Tensor trunk;                  // [sum of tokens, D] below the first trained block; undefined: not kept
+};
+
+class ClassifierTraining {
+ public:
+  // Loads the encoder. Local: makes no collective calls.
+  ClassifierTraining(const RewardConfig& config, const RewardTrainingOptions& options, comm::Collectives& group);
+  ClassifierTraining(const ClassifierTraining&) = delete;
+  ClassifierTraining& operator=(const ClassifierTraining&) = delete;
+
+  // The rest is collective.
+  void prepare();  // runs the frozen blocks once over all texts, shared by the ranks, where that fits in memory
+  std::int64_t updates() const { return updates_per_epoch() * config_.train.epochs; }
+  std::int64_t updates_per_epoch() const;
+  double update(std::int64_t number);  // from 0; returns the batch's loss
+  double rate(std::int64_t number) const;
+  bool has_heldout() const { return !heldout_.rows.empty(); }
+  std::vector<double> heldout_predictions();  // log odds of the positive class, or scores
+  const LabelSet& heldout_labels() const { return heldout_.labels; }
+  const Encoder& encoder() const { return encoder_; }
+
+ private:
+  ClassifierTexts read(const std::string& path) const;
+  void run_trunk(ClassifierTexts& texts) const;
+  // Logits [places.size(), C]; the rows are padded to `length`, the batch to `rows` rows.
+  at::Tensor logits(const ClassifierTexts& texts, std::span<const std::size_t> places, std::int64_t rows,
+                    std::int64_t length) const;
+  at::Tensor loss_sum(const at::Tensor& logits, std::span<const std::size_t> places) const;
+  std::vector<std::size_t> batch_of(std::int64_t number);
+
+  const RewardConfig& config_;
+  const RewardTrainingOptions& options_;
+  comm::Collectives& group_;
+  Encoder encoder_;
+  std::unique_ptr<TextRows> text_;
+  ClassifierTexts texts_, heldout_;
+  std::int64_t first_trained_ = 0;  // blocks below are frozen; the number of blocks: the head alone is trained
+  bool trains_embeddings_ = false;
+  OptimizerConfig optimizer_config_;
+  FlatParameters parameters_;
+  AdamW optimizer_;
+  std::int64_t ordered_epoch_ = -1;
+  std::vector<std::vector<std::size_t>> batches_;  // of ordered_epoch_
+};
+
+}  // namespace vbon

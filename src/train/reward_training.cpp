@@ -1,0 +1,253 @@
+#include "vbon/train/reward_training.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <system_error>
+
+#include "train/classifier_training.hpp"
+#include "vbon/base/files.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/base/sha256.hpp"
+#include "vbon/base/stop.hpp"
+#include "vbon/comm/agree.hpp"
+#include "vbon/model/encoder_weights.hpp"
+#include "vbon/objective/stats.hpp"
+#include "vbon/reward/ngram.hpp"
+#include "vbon/store/safetensors.hpp"
+
+namespace vbon {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr const char* kRecord = "training.json";
+constexpr std::array kFiles = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                               "special_tokens_map.json", "vocab.txt", "vocab.json", kRecord};
+
+double sigmoid(double z) { return z >= 0 ? 1.0 / (1.0 + std::exp(-z)) : std::exp(z) / (1.0 + std::exp(z)); }
+double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
+
+double calibration_error(const LabelSet& labels, std::span<const double> probability) {
+  constexpr std::size_t kBins = 10;
+  struct Bin {
+    double label = 0, probability = 0;  // weighted sums
+  };
+  std::array<Bin, kBins> bins{};
+  double all = 0, error = 0;
+  for (std::size_t i = 0; i < probability.size(); ++i) {
+    const LabelRecord& record = labels.records[i];
+    Bin& bin = bins[std::min(kBins - 1, static_cast<std::size_t>(probability[i] * kBins))];
+    bin.label += record.weight * record.value;
+    bin.probability += record.weight * probability[i];
+    all += record.weight;
+  }
+  for (const Bin& bin : bins) error += std::abs(bin.label - bin.probability);
+  return error / all;
+}
+
+double correlation(const LabelSet& labels, std::span<const double> values) {
+  double w = 0, x = 0, y = 0, xx = 0, yy = 0, xy = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const LabelRecord& r = labels.records[i];
+    w += r.weight;
+    x += r.weight * values[i];
+    y += r.weight * r.value;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const LabelRecord& r = labels.records[i];
+    const double dx = values[i] - x / w, dy = r.value - y / w;
+    xx += r.weight * dx * dx;
+    yy += r.weight * dy * dy;
+    xy += r.weight * dx * dy;
+  }
+  return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : kNaN;
+}
+
+// The folder that a model is written into before it gets its name.
+fs::path model_folder(const RewardConfig& config) {
+  const fs::path path = config.path;
+  return path.has_filename() ? path : path.parent_path();
+}
+
+// What an attempt that was cut short left there; anything that is not ours stays and is named.
+void remove_leftover(const fs::path& folder) {
+  std::error_code error;
+  for (const char* name : kFiles) {
+    fs::remove(folder / name, error);
+    fs::remove(temporary_name(folder / name), error);
+  }
+  if (!fs::remove(folder, error) && error)
+    throw UserError("'{}' is in the way and holds files that are not of `vbon reward`; remove it", folder.string());
+}
+
+Json json_of(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json json_of(const LabelMetrics& m) {
+  return {{"texts", m.texts},          {"loss", json_of(m.loss)},           {"accuracy", json_of(m.accuracy)},
+          {"auc", json_of(m.auc)},     {"calibration", json_of(m.calibration)},
+          {"correlation", json_of(m.correlation)}};
+}
+
+// Written as a whole: model files, then the record, then the folder's name.
+template <class WriteModel>
+void write_folder(const RewardConfig& config, const Json& record, WriteModel&& write_model) {
+  const fs::path path = model_folder(config), fresh = temporary_name(path);
+  remove_leftover(fresh);
+  make_folders(fresh);
+  write_model(fresh);
+  write_file_atomically(fresh / kRecord, record.dump(1) + "\n");
+  commit_file(fresh, path);
+}
+
+// Everything that decides the result, and nothing else.
+std::string training_key(const RewardConfig& c, std::uint64_t seed) {
+  const RewardTrainConfig& t = c.train;
+  Sha256 hash;
+  hash.update(fmt::format("{} labels {} heldout {}", enum_name(c.kind), sha256_file(t.labels),
+                          t.heldout.empty() ? "" : sha256_file(t.heldout)));
+  if (c.kind == RewardKind::ngram)
+    return hash.update(fmt::format(" {} {} {} {} {} {}", enum_name(t.ngram.model), t.ngram.order, t.ngram.prefix,
+                                   t.ngram.min_count, t.ngram.smoothing, t.ngram.l2)).hex();
+  const std::vector<std::string> also = {"tokenizer.json"};
+  return hash.update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
+                                 t.batch, t.learning_rate, t.weight_decay, t.warmup, t.clip_norm, c.max_length, seed)).hex();
+}
+
+// True where the same training has written the folder; UserError where anything else is there.
+bool already_there(const RewardConfig& config, std::string_view section, const std::string& key) {
+  const fs::path folder = model_folder(config), record = folder / kRecord;
+  if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
+  require(fs::exists(record), "'{}' exists and was not written by `vbon reward`; give another {}.path", config.path, section);
+  const Json made = Json::parse(read_file(record), nullptr, /*allow_exceptions=*/false);
+  require(made.is_object() && made.value("key", Json()) == Json(key),
+          "'{}' was made from other labels, another base or another configuration; remove it or give another {}.path",
+          config.path, section);
+  return true;
+}
+
+Json record_of(const RewardTrainingResult& result, const RewardTrainingOptions& options, const std::string& key) {
+  Json record = {{"format", "vbon.reward"},     {"key", key},
+                 {"updates", result.updates},   {"seconds", result.seconds},
+                 {"config", options.resolved_config}};
+  if (result.heldout.texts > 0) record["heldout"] = json_of(result.heldout);
+  for (const LabelMetrics& m : result.heldout_by_epoch) record["heldout_by_epoch"].push_back(json_of(m));
+  return record;
+}
+
+void train_classifier(const RewardConfig& config, comm::Collectives& group, const RewardTrainingOptions& options,
+                      const std::string& key, RewardTrainingResult& result) {
+  std::optional<ClassifierTraining> training;
+  comm::together(group.host(), "loading", [&] { training.emplace(config, options, group); });
+  const auto start = Clock::now();
+  double measuring = 0;
+  training->prepare();
+  const std::int64_t total = training->updates();
+  for (std::int64_t i = 0; i < total; ++i) {
+    const double loss = training->update(i);
+    if (options.observer && group.rank() == 0) options.observer({i + 1, total, loss, training->rate(i)});
+    if (comm::any_rank(group.host(), stop::requested(), "stop requested")) {
+      if (group.rank() == 0)
+        log::warn("stopped by a signal at update {} of {}; `vbon reward` keeps no checkpoints: the same command begins again",
+                  i + 1, total);
+      result.code = ExitCode::requeue;
+      return;
+    }
+    if (!training->has_heldout() || (i + 1) % training->updates_per_epoch() != 0) continue;
+    const auto before = Clock::now();
+    result.heldout_by_epoch.push_back(label_metrics(training->heldout_labels(), training->heldout_predictions()));
+    measuring += std::chrono::duration<double>(Clock::now() - before).count();
+  }
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count() - measuring;
+  result.updates = total;
+  if (!result.heldout_by_epoch.empty()) result.heldout = result.heldout_by_epoch.back();
+  comm::together(group.host(), "writing the reward model", [&] {
+    if (group.rank() == 0)
+      write_folder(config, record_of(result, options, key),
+                   [&](const fs::path& folder) { export_encoder(training->encoder(), folder, config.train.base); });
+  });
+}
+
+// One rank fits: it takes seconds.
+void train_ngram(const RewardConfig& config, comm::Collectives& group, const RewardTrainingOptions& options,
+                 const std::string& key, RewardTrainingResult& result) {
+  comm::together(group.host(), "fitting the n-gram model", [&] {
+    if (group.rank() != 0) return;
+    const LabelSet labels = read_labels(config.train.labels);
+    require(!labels.scores, "'{}' has scores; an n-gram model learns labels in [0, 1]", config.train.labels);
+    const auto start = Clock::now();
+    const NgramModel model = fit_ngram(labels.records, config.train.ngram);
+    result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (!config.train.heldout.empty()) {
+      const LabelSet heldout = read_labels(config.train.heldout);
+      require(!heldout.scores, "'{}' has scores; an n-gram model is measured on labels in [0, 1]", config.train.heldout);
+      std::vector<double> predictions;
+      for (const LabelRecord& record : heldout.records) predictions.push_back(log_odds(model, record.text));
+      result.heldout = label_metrics(heldout, predictions);
+    }
+    write_folder(config, record_of(result, options, key), [&](const fs::path& folder) { save_ngram(model, folder); });
+  });
+  LabelMetrics& m = result.heldout;
+  std::array<double, 7> shared = {static_cast<double>(m.texts), m.loss, m.accuracy, m.auc, m.calibration, m.correlation,
+                                  result.seconds};
+  group.host().broadcast(std::span<double>(shared), 0, "metrics");
+  m = {static_cast<std::int64_t>(shared[0]), shared[1], shared[2], shared[3], shared[4], shared[5]};
+  result.seconds = shared[6];
+}
+
+}  // namespace
+
+LabelMetrics label_metrics(const LabelSet& labels, std::span<const double> predictions) {
+  check(labels.records.size() == predictions.size(), "a prediction for every text");
+  LabelMetrics m{.texts = std::ssize(predictions), .loss = kNaN, .accuracy = kNaN, .auc = kNaN, .calibration = kNaN,
+                 .correlation = kNaN};
+  double weight = 0, loss = 0;
+  std::vector<double> probability, decided;
+  std::vector<std::uint8_t> positive;
+  for (std::size_t i = 0; i < predictions.size(); ++i) {
+    const LabelRecord& r = labels.records[i];
+    const double z = predictions[i];
+    weight += r.weight;
+    loss += r.weight * (labels.scores ? (z - r.value) * (z - r.value) : softplus(z) - r.value * z);
+    if (labels.scores) continue;
+    probability.push_back(sigmoid(z));
+    if (r.value == 0.5) continue;
+    decided.push_back(z);
+    positive.push_back(r.value > 0.5 ? 1 : 0);
+  }
+  if (weight == 0) return m;
+  m.loss = loss / weight;
+  m.correlation = correlation(labels, labels.scores ? predictions : std::span<const double>(probability));
+  if (!labels.scores) m.calibration = calibration_error(labels, probability);
+  if (!decided.empty()) {
+    m.accuracy = accuracy(decided, positive, 0.0);
+    m.auc = auc(decided, positive);
+  }
+  return m;
+}
+
+RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives& group, const RewardTrainingOptions& options) {
+  check(config.kind != RewardKind::exec, "train_reward: a program is not trained here");
+  RewardTrainingResult result;
+  std::string key, there;
+  comm::together(group.host(), "the reward model", [&] {
+    if (group.rank() != 0) return;
+    key = training_key(config, options.seed);
+    there = already_there(config, options.section, key) ? "yes" : "no";
+  });
+  if (comm::from_root(group.host(), there, 0, "the reward model") == "yes") {
+    result.skipped = true;
+    return result;
+  }
+  if (config.kind == RewardKind::ngram) train_ngram(config, group, options, key, result);
+  else train_classifier(config, group, options, key, result);
+  return result;
+}
+
+}  // namespace vbon

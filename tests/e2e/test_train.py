@@ -1,0 +1,145 @@
+"""Training as a whole: any number of ranks, killed and resumed, told to stop, and refused when it must be."""
+import json
+import os
+import random
+import shutil
+import signal
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import metrics_without_time, sha256
+
+FINAL = "checkpoints/step-00000006"
+
+
+def rollouts(run):
+    """Every dataset of every step's rollouts, but for the attempt that drew it."""
+    tables = {}
+    for path in sorted((run / "rollouts").glob("step-????????.h5")):
+        with h5py.File(path) as file:
+            tables[path.name] = {name: file[name][()] for name in file if name != "attempt"}
+    return tables
+
+
+def assert_same_rollouts(a, b):
+    assert a.keys() == b.keys() and a
+    for step in a:
+        assert a[step].keys() == b[step].keys()
+        for name in a[step]:
+            np.testing.assert_array_equal(a[step][name], b[step][name], err_msg=f"{step} {name}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toy):
+    toy.run("train", "-c", "toy.yaml", "-s", "run.dir=whole", "--quiet")
+    return toy.folder / "whole"
+
+
+def test_run_folder_holds_what_the_contract_names(uninterrupted):
+    names = {p.name for p in uninterrupted.iterdir()}
+    assert {"config.yaml", "log", "metrics.jsonl", "metrics.h5", "rollouts", "checkpoints", "eval", "finished"} <= names
+    assert not list((uninterrupted / "rollouts").glob("*chunk*")), "chunks of finished steps are removed"
+    assert len(list((uninterrupted / "rollouts").glob("step-*.h5"))) == 4
+    assert {p.name for p in (uninterrupted / "checkpoints").iterdir()} >= {"step-00000006"}
+    rows = metrics_without_time(uninterrupted / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(6))
+    online = rows[2:]
+    assert all(row["ratio_error"] < 1e-4 for row in online), "sampler and learner are the same forward"
+    assert all(row["kl"] >= 0 for row in online)
+
+
+def test_same_seed_same_bytes(toy, uninterrupted):
+    toy.run("train", "-c", "toy.yaml", "-s", "run.dir=again", "--quiet")
+    again = toy.folder / "again"
+    for part in ("policy/model.safetensors", "state/optimizer.safetensors", "state/counters.json"):
+        assert sha256(again / FINAL / part) == sha256(uninterrupted / FINAL / part)
+    assert metrics_without_time(again / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 6])
+def test_ranks_draw_the_same(toy, uninterrupted, ranks):
+    """One learner: the same bits. Several: the first step's samples are the same, weights agree to rounding."""
+    run = toy.folder / f"ranks{ranks}"
+    toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet", ranks=ranks)
+    mine, whole = rollouts(run), rollouts(uninterrupted)
+    if ranks <= 4:
+        assert_same_rollouts(mine, whole)
+        assert sha256(run / FINAL / "policy/model.safetensors") == sha256(uninterrupted / FINAL / "policy/model.safetensors")
+    else:
+        first = "step-00000002.h5"
+        np.testing.assert_array_equal(mine[first]["tokens"][:8], whole[first]["tokens"][:8])
+
+
+def kill_all(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_killed_at_random_moments_it_ends_the_same(toy, uninterrupted, ranks):
+    run = toy.folder / f"killed{ranks}"
+    moments = random.Random(ranks)
+    kills = 0
+    for _ in range(40):
+        process = toy.start("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet", ranks=ranks)
+        time.sleep(moments.uniform(0.3, 1.2))
+        if process.poll() is not None or kills == 5:
+            process.communicate()
+            break
+        kill_all(process)
+        kills += 1
+    if not (run / "finished").exists():
+        toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet", ranks=ranks)
+    assert kills >= 3, "the run was too quick to be killed"
+    for part in ("policy/model.safetensors", "state/optimizer.safetensors", "state/counters.json"):
+        assert sha256(run / FINAL / part) == sha256(uninterrupted / FINAL / part)
+    assert_same_rollouts(rollouts(run), rollouts(uninterrupted))
+    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
+
+
+def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
+    run = toy.folder / "signalled"
+    process = toy.start("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}")
+    deadline = time.time() + 60
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    out, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the run ended before the signal came")
+    assert process.returncode == 75, err
+    toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet")
+    assert sha256(run / FINAL / "policy/model.safetensors") == sha256(uninterrupted / FINAL / "policy/model.safetensors")
+
+
+def test_finished_foreign_and_changed_folders_are_refused(toy, uninterrupted):
+    before = sha256(uninterrupted / "metrics.jsonl")
+    done = toy.run("train", "-c", "toy.yaml", "-s", "run.dir=whole", expect=2)
+    assert "finished" in done.stderr
+    foreign = toy.folder / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    done = toy.run("train", "-c", "toy.yaml", "-s", "run.dir=foreign", expect=2)
+    assert "foreign" in done.stderr and (foreign / "thesis.tex").read_text() == "years of work"
+    assert [p.name for p in foreign.iterdir()] == ["thesis.tex"]
+    changed = toy.folder / "changed"
+    shutil.copytree(uninterrupted, changed)
+    (changed / "finished").unlink()
+    done = toy.run("train", "-c", "toy.yaml", "-s", "run.dir=changed", "-s", "optimizer.learning_rate=2e-3", expect=2)
+    assert "optimizer.learning_rate" in done.stderr
+    assert sha256(uninterrupted / "metrics.jsonl") == before
+
+
+def test_evaluating_the_reference_as_the_policy_is_the_null(toy):
+    toy.run("eval", "-c", "toy.yaml", "-s", "eval.checkpoint=reference", "-s", "eval.samples=256", "-s", "run.dir=nullcheck", "--quiet")
+    summary = json.loads((toy.folder / "nullcheck/eval/reference/summary.json").read_text())
+    policy = next(row for row in summary["rows"] if row["name"] == "policy")
+    # 4 prompts x 256 samples against 32: the standard error of the win rate is about 0.03.
+    assert abs(policy["win"] - 0.5) < 0.12
+    assert abs(policy["kl"]) < 1e-5
