@@ -15,6 +15,7 @@ from .shown import Shown
 MAX_POINTS = 600  # drawn of a curve; more are averaged in groups
 SMOOTH_FROM = 60  # steps: from here on a moving average is drawn over the faint curve
 Z95 = 1.96
+FRAME = (0.17, 0.21, 0.80, 0.66)  # left, bottom, width, height as shares of a panel
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def _values(one: Shown, metric: str) -> np.ndarray | None:
 
 def _draw(panel: Panel, shown: list[Shown]) -> str:
     with figure(3.3, 2.1) as (made, axes):
+        made.set_layout_engine("none")  # the same frame in every panel
+        axes.set_position(FRAME)
         for one in shown:
             values = _values(one, panel.metric)
             if values is not None and one.run.metrics is not None:
@@ -101,6 +104,8 @@ def _draw(panel: Panel, shown: list[Shown]) -> str:
         _draw_target(axes, panel, shown)
         axes.set_title(panel.title)
         axes.set_xlabel("step")
+        if axes.get_yscale() == "linear":
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         return data_uri(made)
 
@@ -134,9 +139,11 @@ def _grouped(values: np.ndarray) -> np.ndarray:
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred mean over an odd number of values; fewer at the ends."""
-    sums = np.convolve(values, np.ones(width), mode="same")
-    return sums / np.convolve(np.ones(len(values)), np.ones(width), mode="same")
+    """Centred mean over `width` values; over fewer, still centred, near the ends, so that a straight line stays one."""
+    at = np.arange(len(values))
+    half = np.minimum(width // 2, np.minimum(at, at[::-1]))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[at + half + 1] - sums[at - half]) / (2 * half + 1)
 
 
 def _draw_evaluations(axes: Axes, metric: str, one: Shown) -> None:

@@ -16,6 +16,7 @@ from .errors import InputError
 from .h5 import ANY, H5Source, open_h5
 
 SHAS = ("reference", "tokenizer", "reward", "evaluator", "prompts", "pool", "checkpoint", "content")
+CURVE = ("N", "kl", "win", "reward", "se")  # of best-of-N
 MAX_TEXT_BYTES = 64 << 20
 KL_SLACK = 1e-3  # a sum of float32 values that are never negative
 
@@ -117,7 +118,6 @@ def read_evaluation(path: Path) -> Evaluation:
             raise InputError(f"'{path}': a KL is negative or not finite")
         if not ((win >= 0) & (win <= 1)).all():
             raise InputError(f"'{path}': a win rate is not in [0, 1]")
-        points = source.array("bon/N", "float64", (ANY,)) if source.has("bon/N") else np.empty(0)
         summary = source.attribute_names("summary") if source.is_group("summary") else []
         return Evaluation(
             **block,
@@ -131,9 +131,19 @@ def read_evaluation(path: Path) -> Evaluation:
             step=source.integer("checkpoint_step"),
             kl=kl,
             win=win,
-            bon={name: source.array(f"bon/{name}", "float64", points.shape) for name in source.members("bon")},
+            bon=_read_curve(source),
             summary={name: source.number(name, group="summary") for name in summary},
         )
+
+
+def _read_curve(source: H5Source) -> dict[str, np.ndarray]:
+    """{}: the evaluation has none."""
+    if not source.is_group("bon"):
+        return {}
+    n = source.array("bon/N", "float64", (ANY,))
+    if not (n >= 1).all():
+        raise InputError(f"'{source.path}': bon/N holds an N < 1")
+    return {name: source.array(f"bon/{name}", "float64", n.shape) for name in CURVE}
 
 
 def _read_block(source: H5Source, kind: str) -> dict[str, Any]:

@@ -97,10 +97,9 @@ def verdict(one: Shown) -> str | None:
     kl, win, share = policy.figures["kl"], policy.figures["win"], policy.figures.get("efficiency")
     text = f"One sample wins {win.value:.3f} of the comparisons with the reference at a KL of {kl.value:.2f} nats"
     bon = next((row for row in one.rows if row.kind == "bon"), None)
-    if bon is not None and "win" in bon.figures and bon.n is not None:
-        text += (
-            f"; best of {bon.n:.3g} from the pool wins {bon.figures['win'].value:.3f} at {bon.figures['kl'].value:.2f}"
-        )
+    if bon is not None and bon.n is not None and {"kl", "win"} <= set(bon.figures):
+        of_bon = bon.figures
+        text += f"; best of {bon.n:.3g} from the pool wins {of_bon['win'].value:.3f} at {of_bon['kl'].value:.2f}"
     if share is not None:
         text += f". That is {share.value:.0%} of what best-of-N gains at the policy's KL"
     return text + "."

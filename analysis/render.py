@@ -11,7 +11,7 @@ from .samples import Comparison, Sample, compare
 from .shown import Shown
 from .stats import Figure
 from .tables import COLUMNS, Row
-from .timing import draw_times, times_of
+from .timing import MAX_RANKS, draw_times, times_of
 
 HEADINGS = {
     "kl": "KL, nats",
@@ -24,7 +24,7 @@ HEADINGS = {
 }
 DIGITS = {"length": 1, "finished": 2}
 REWARDS = {"main": "the reward that was trained on", "evaluator": "the evaluator, never trained on"}
-PROMPT_SHOWN = 90  # characters of a prompt before each of its samples
+PROMPT_SHOWN = 48  # characters of a prompt before each of its samples
 ABOUT_TABLE = (
     "Means over prompts ± standard error, below them 95% intervals (bootstrap over prompts). Win rate: against the "
     "pool's reference samples, ties half. Efficiency: (win rate − ½) over that of best-of-N at the same KL, where "
@@ -54,6 +54,8 @@ def render(shown: list[Shown], decoders: list[Decoder | None]) -> str:
 def run_key(one: Shown) -> Html:
     """The run's name with its colour, dash and marker."""
     with figure(0.36, 0.14) as (made, axes):
+        made.set_layout_engine("none")
+        axes.set_position((0.02, 0.0, 0.96, 1.0))
         axes.plot([0, 1, 2], [0, 0, 0], color=one.look.colour, linestyle=one.look.dash)
         axes.plot([1], [0], color=one.look.colour, marker=one.look.marker, markersize=6)
         axes.set_axis_off()
@@ -169,9 +171,11 @@ def _times(shown: list[Shown]) -> Html | None:
             continue
         text = f"{metrics.tokens[-1]:,} new tokens in {metrics.episodes[-1]:,} samples, {times.seconds:,.0f} s"
         text += f": {times.tokens_per_s:,.0f} tokens/s with all phases and waits." if times.tokens_per_s else "."
-        if times.tokens_per_s_of_rank is not None:
-            by_rank = ", ".join(f"{speed:,.0f}" if speed == speed else "–" for speed in times.tokens_per_s_of_rank[:8])
-            text += f" Median tokens/s of each rank as it measured them: {by_rank}."
+        if len(times.roles) > MAX_RANKS:
+            text += f" The first {MAX_RANKS} of {len(times.roles)} ranks are drawn."
+        if times.sampling:
+            by_rank = ", ".join(f"rank {rank}: {speed:,.0f}" for rank, speed in list(times.sampling.items())[:8])
+            text += f" Median tokens/s as ranks measured them: {by_rank}."
         name = el("h3", run_key(one)) if len(shown) > 1 else None
         bars = image(draw_times(times), f"Seconds a phase of every rank of {one.run.name}")
         parts.append(el("figure", name, bars, el("figcaption", text), cls="picture"))

@@ -10,6 +10,7 @@ from scipy.special import lambertw
 
 LEVEL = 0.95
 RESAMPLES = 2000
+BRANCH = 1e-12  # KL that is none: here the Lambert function begins, and N is 1
 MIN_KL = 1e-3  # below it a policy is the reference, and "win rate at this KL" has no meaning
 
 
@@ -35,7 +36,8 @@ def bon_win(n: np.ndarray | float) -> np.ndarray | float:
 
 def n_of_kl(kl: np.ndarray | float) -> np.ndarray | float:
     """The real N >= 1 whose BoN has this KL. u = 1/N solves u - log u - 1 = KL, that is -u e^-u = -e^-(1+KL)."""
-    return 1 / -np.real(lambertw(-np.exp(-1 - np.maximum(kl, 0.0))))
+    at_branch = np.asarray(kl) < BRANCH
+    return np.where(at_branch, 1.0, 1 / -np.real(lambertw(-np.exp(-1 - np.where(at_branch, 1.0, kl)))))[()]
 
 
 def win_at_kl(kl: np.ndarray | float) -> np.ndarray | float:
@@ -71,7 +73,7 @@ def resampled_means(per_prompt: np.ndarray, seed: int) -> np.ndarray:
     return _draws(len(per_prompt), seed) @ np.asarray(per_prompt, dtype=np.float64) / len(per_prompt)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)  # 8 bytes a prompt and resample each
 def _draws(num_prompts: int, seed: int) -> np.ndarray:
     """[RESAMPLES, P] how often each prompt is drawn."""
     generator = np.random.default_rng(abs(seed))

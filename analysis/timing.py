@@ -25,7 +25,7 @@ class Times:
     roles: list[str]  # [R] "rollout, scorer"
     seconds: float  # of the longest rank
     tokens_per_s: float | None  # new tokens learned from a second of the run
-    tokens_per_s_of_rank: np.ndarray | None  # [R] median over steps, as the ranks measured it
+    sampling: dict[int, float]  # rank -> median tokens/s over steps, of the ranks that measured any
 
 
 def times_of(metrics: Metrics | None) -> Times | None:
@@ -49,7 +49,7 @@ def times_of(metrics: Metrics | None) -> Times | None:
         roles=[_roles(phases, rank, whole[rank]) for rank in range(len(whole))],
         seconds=float(whole.max(initial=0)),
         tokens_per_s=float(metrics.tokens[-1] / whole.max()) if whole.max(initial=0) > 0 else None,
-        tokens_per_s_of_rank=_medians(speed) if speed is not None else None,
+        sampling={} if speed is None else _medians(speed),
     )
 
 
@@ -58,8 +58,9 @@ def _roles(phases: dict[str, np.ndarray], rank: int, whole: float) -> str:
     return ", ".join(found) or "no role"
 
 
-def _medians(values: np.ndarray) -> np.ndarray:
-    return np.array([np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in values.T])
+def _medians(values: np.ndarray) -> dict[int, float]:
+    measured = {rank: v[np.isfinite(v) & (v > 0)] for rank, v in enumerate(values.T[:MAX_RANKS].astype(np.float64))}
+    return {rank: float(np.median(v)) for rank, v in measured.items() if len(v)}
 
 
 def draw_times(times: Times) -> str:

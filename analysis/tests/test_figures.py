@@ -1,0 +1,58 @@
+"""What figures are drawn from: distributions, averages, labels, times."""
+
+import numpy as np
+import pytest
+
+from analysis.cdf import weighted_cdf
+from analysis.curves import moving_average
+from analysis.io import Metrics
+from analysis.plots import look_of, short, spread
+from analysis.timing import times_of
+
+
+def test_a_weighted_distribution_is_the_share_of_weight_up_to_each_point() -> None:
+    draw = np.random.default_rng(0)
+    values, weights, grid = draw.integers(0, 9, 50).astype(float), draw.random(50), np.linspace(-1, 10, 45)
+    expected = [weights[values <= x].sum() / weights.sum() for x in grid]
+    assert weighted_cdf(values, weights, grid) == pytest.approx(expected)
+    assert weighted_cdf(values, None, grid) == pytest.approx([(values <= x).mean() for x in grid])
+
+
+def test_a_moving_average_leaves_lines_straight_and_takes_noise_off() -> None:
+    line = np.linspace(3, -2, 100)
+    assert moving_average(line, 9) == pytest.approx(line)
+    noise = np.random.default_rng(1).standard_normal(2000)
+    assert moving_average(noise, 25)[100:-100].std() == pytest.approx(0.2, rel=0.2)  # 1 / sqrt(25)
+    assert moving_average(noise, 5)[7] == pytest.approx(noise[5:10].mean())
+
+
+def test_names_are_moved_apart_in_their_order() -> None:
+    places = spread([0.5, 0.51, 0.9, 0.505], 0.1)
+    assert np.argsort(places).tolist() == [0, 3, 1, 2]
+    assert np.diff(np.sort(places)).min() >= 0.1 - 1e-6
+    assert spread([0.1, 0.9], 0.1) == [0.1, 0.9] and spread([], 1) == []
+
+
+def test_runs_differ_without_colour_and_long_names_are_cut() -> None:
+    looks = [look_of(i) for i in range(49)]
+    assert len({(str(look.dash), look.marker) for look in looks}) == 49
+    assert short("x" * 40, 10) == "x" * 9 + "…" and short("name", 10) == "name"
+
+
+def test_times_sum_over_steps_and_name_the_roles() -> None:
+    nan = np.nan
+    time = {
+        "generate": np.array([[2.0, 0, nan], [3, 0, nan]]),
+        "update": np.array([[0, 1.0, 1], [0, 1, 1]]),
+        "idle": np.array([[0.5, 2, nan], [0, 2, 1]]),
+        "total": np.array([[3.0, 3, 1], [3, 3, 2]]),
+        "tokens_per_s": np.array([[100.0, 0, nan], [200, 0, nan]]),
+    }
+    counts = np.array([1, 2])
+    times = times_of(Metrics(counts, counts, 60 * counts, {}, time))
+    assert times is not None and list(times.phases) == ["generate", "update", "other", "idle"]
+    assert times.phases["generate"].tolist() == [5, 0, 0] and times.phases["update"].tolist() == [0, 2, 2]
+    assert times.phases["other"].tolist() == [0.5, 0, 0] and times.phases["idle"].tolist() == [0.5, 4, 1]
+    assert times.roles == ["rollout", "learner", "learner"] and times.sampling == {0: 150.0}
+    assert times.seconds == 6 and times.tokens_per_s == 20
+    assert times_of(Metrics(counts, counts, counts, {}, {})) is None and times_of(None) is None
