@@ -1,5 +1,7 @@
 """The sections of a report as HTML. Values come from the other modules; nothing is computed here."""
 
+import re
+
 from . import overview
 from .cdf import draw_distribution
 from .curves import draw_curves
@@ -24,7 +26,7 @@ HEADINGS = {
 }
 DIGITS = {"length": 1, "finished": 2}
 REWARDS = {"main": "the reward that was trained on", "evaluator": "the evaluator, never trained on"}
-PROMPT_SHOWN = 48  # characters of a prompt before each of its samples
+PROMPT_SHOWN, HEADING_SHOWN = 48, 400  # characters of a prompt before each of its samples, and above all of them
 ABOUT_TABLE = (
     "Means over prompts ± standard error, below them 95% intervals (bootstrap over prompts). Win rate: against the "
     "pool's reference samples, ties half. Efficiency: (win rate − ½) over that of best-of-N at the same KL, where "
@@ -72,8 +74,14 @@ def number_cell(found: Figure | None, digits: int) -> Html:
     return join(_minus(value), el("span", _minus(f"{found.low:.{digits}f} to {found.high:.{digits}f}"), cls="error"))
 
 
+def ending(text: str, length: int) -> str:
+    """The last words of a long text."""
+    return text if len(text) <= length else "… " + text[-length:].partition(" ")[2]
+
+
 def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    """With a minus sign for the hyphens, and none before a zero."""
+    return re.sub(r"-(?=0\.0*(?![0-9]))", "", text).replace("-", "−")
 
 
 def _head(shown: list[Shown]) -> Html:
@@ -149,9 +157,9 @@ def _curves(shown: list[Shown]) -> Html | None:
 def _samples(found: list[Comparison], are_texts: bool) -> Html | None:
     cards = []
     for one in found:
-        start = one.prompt if len(one.prompt) <= PROMPT_SHOWN else "… " + one.prompt[-PROMPT_SHOWN:]
+        start = ending(one.prompt, PROMPT_SHOWN)
         columns = el("div", [_sample(sample, start if are_texts else "") for sample in one.samples], cls="columns")
-        cards.append(el("article", el("h3", one.prompt), columns, cls="prompt"))
+        cards.append(el("article", el("h3", ending(one.prompt, HEADING_SHOWN)), columns, cls="prompt"))
     return section("Samples", el("div", cards, cls="samples"), note=ABOUT_SAMPLES) if cards else None
 
 

@@ -7,6 +7,8 @@ from analysis.cdf import weighted_cdf
 from analysis.curves import moving_average
 from analysis.io import Metrics
 from analysis.plots import look_of, short, spread
+from analysis.render import ending, number_cell
+from analysis.stats import Figure
 from analysis.timing import times_of
 
 
@@ -56,3 +58,17 @@ def test_times_sum_over_steps_and_name_the_roles() -> None:
     assert times.roles == ["rollout", "learner", "learner"] and times.sampling == {0: 150.0}
     assert times.seconds == 6 and times.tokens_per_s == 20
     assert times_of(Metrics(counts, counts, counts, {}, {})) is None and times_of(None) is None
+
+
+def test_cells_have_minus_signs_but_no_negative_zero() -> None:
+    minus = "\N{MINUS SIGN}"
+    assert number_cell(Figure(-1.25, 0.5, -2.0, -0.0004), 3) == (
+        f'{minus}1.250 ± 0.500<span class="error">{minus}2.000 to 0.000</span>'
+    )
+    assert number_cell(Figure(-0.0301), 2) == f"{minus}0.03" and number_cell(Figure(-0.001), 2) == "0.00"
+    assert number_cell(None, 2) == "–"
+
+
+def test_the_end_of_a_long_prompt_begins_with_a_whole_word() -> None:
+    assert ending("short one", 10) == "short one"
+    assert ending("one two three four", 12) == "… three four"
