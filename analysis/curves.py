@@ -12,6 +12,7 @@ from .io import Evaluation
 from .plots import GREY, data_uri, figure
 from .shown import Shown
 
+MAX_OTHERS = 24  # metrics that only their names describe
 MAX_POINTS = 600  # drawn of a curve; more are averaged in groups
 SMOOTH_FROM = 60  # steps: from here on a moving average is drawn over the faint curve
 Z95 = 1.96
@@ -34,6 +35,7 @@ GROUPS = {
         Panel("win", "win rate against the pool", target=lambda n: float(stats.bon_win(n))),
         Panel("kl", "KL to the reference, nats", target=lambda n: float(stats.bon_kl(n))),
         Panel("log_f", "log F", target=lambda n: -1 / n),
+        Panel("kl_sampled", "KL to the reference, sampled estimate"),
         Panel("kl_to_bon", "KL to best-of-N (monitor), nats", target=lambda n: 0.0),
         Panel("objective", "objective"),
         Panel("reward_sd", "standard deviation of the reward"),
@@ -48,10 +50,12 @@ GROUPS = {
     ),
     "Optimisation": (
         Panel("policy_loss", "policy loss"),
+        Panel("direct_loss", "loss of the direct KL gradient"),
         Panel("loss", "loss"),
         Panel("residual", "residual of the regression, nats"),
         Panel("residual_clipped", "share of residuals clipped"),
         Panel("clip_fraction", "clip fraction"),
+        Panel("approx_kl", "approximate KL of the update"),
         Panel("ratio_error", "ratio error, first minibatch", log_scale=True),
         Panel("ratio_mean", "mean ratio"),
         Panel("advantage_sd", "standard deviation of the advantage"),
@@ -77,7 +81,10 @@ HELD_OUT: dict[str, Callable[[Evaluation], np.ndarray]] = {
 def draw_curves(shown: list[Shown]) -> dict[str, list[tuple[str, str]]]:
     """By group: (title, data URI) of each panel of which any run measured something."""
     drawn: dict[str, list[tuple[str, str]]] = {}
-    for group, panels in GROUPS.items():
+    known = {panel.metric for panels in GROUPS.values() for panel in panels}
+    names = {name for one in shown if one.run.metrics is not None for name in one.run.metrics.values}
+    others = {"Other": tuple(Panel(name, name) for name in sorted(names - known)[:MAX_OTHERS])}
+    for group, panels in (GROUPS | others).items():
         measured = [panel for panel in panels if any(_values(one, panel.metric) is not None for one in shown)]
         if measured:
             drawn[group] = [(panel.title, _draw(panel, shown)) for panel in measured]

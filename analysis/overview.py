@@ -24,12 +24,13 @@ def facts(one: Shown) -> list[tuple[str, Any]]:
         ("method", _joined(run.method, lookup(config, "vbon.objective") if run.method == "vbon" else None)),
         ("target", _target(one)),
         ("seeds", _seeds(one)),
-        ("steps", f"{steps[-1]} of {lookup(config, 'train.steps', '?')}" if len(steps) else None),
+        ("steps", f"{len(steps)} of {lookup(config, 'train.steps', '?')}" if len(steps) else None),
         ("sampling", _sampling(config)),
         ("evaluation", _evaluation(one)),
         ("pool", _pool(one)),
         ("null check", null_check(one)),
         ("made by", _versions(run.provenance)),
+        ("written", run.provenance.created_utc),
         ("SHA-256", _shas(one)),
     ]
     return [(name, value) for name, value in found if value]
@@ -158,11 +159,11 @@ def _pool(one: Shown) -> str | None:
 
 
 def _versions(provenance: Provenance) -> str:
-    versions = [f"{name} {version}" for name, version in sorted(provenance.library_versions.items())]
-    threads = f"{provenance.threads_per_rank} threads a rank" if provenance.threads_per_rank else None
+    versions = [f"{name} {version.split(',')[0]}" for name, version in sorted(provenance.library_versions.items())]
+    threads = f"threads a rank: {provenance.threads_per_rank}" if provenance.threads_per_rank else None
     attempts = f"attempt {provenance.attempt}" if provenance.attempt > 1 else None
     vbon = f"vbon {provenance.vbon_version}" if provenance.vbon_version else None
-    return _joined(vbon, *versions, provenance.dtype, provenance.device, threads, attempts, provenance.created_utc)
+    return _joined(vbon, *versions, provenance.dtype, provenance.device, threads, attempts)
 
 
 def _shas(one: Shown) -> Html | None:

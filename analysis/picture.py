@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from . import stats
-from .plots import GREY, INK, data_uri, figure, short, spread
+from .plots import GREY, INK, apart, data_uri, figure, short
 from .shown import Shown
 
 WIDTH, HEIGHT = 7.6, 4.7  # inches
@@ -133,7 +133,8 @@ def _name_runs(axes: Axes, shown: list[Shown]) -> None:
     """Names right of the final points and a little lower, moved apart where they would meet."""
     finals = [(one, one.policy.figures["kl"].value, one.policy.figures["win"].value) for one in shown if one.policy]
     (low, high), right = axes.get_ylim(), axes.get_xlim()[1]
-    places = spread([win - 0.04 * (high - low) for _, _, win in finals], 0.05 * (high - low))
+    places = apart([win - 0.04 * (high - low) for _, _, win in finals], 0.05 * (high - low))
+    axes.set_ylim(min([low, *(place - 0.05 * (high - low) for place in places)]), high)
     for (one, kl, _), place in zip(finals, places):
         name = short(one.run.name, MAX_NAME)
         axes.text(kl + 0.012 * right, place, name, color=one.look.colour, va="center", fontweight="bold", zorder=6)

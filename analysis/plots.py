@@ -7,10 +7,8 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -79,21 +77,14 @@ def data_uri(made: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def spread(positions: list[float], gap: float) -> list[float]:
-    """Positions moved apart so that neighbours are at least `gap` away, keeping their order and middle."""
-    order = np.argsort(positions, kind="stable")
-    moved = np.array(positions, dtype=np.float64)
-    for _ in range(100):
-        pushed = False
-        for low, high in pairwise(order.tolist()):
-            lack = gap - (moved[high] - moved[low])
-            if lack > 1e-9:
-                moved[low] -= lack / 2
-                moved[high] += lack / 2
-                pushed = True
-        if not pushed:
-            break
-    return moved.tolist()
+def apart(positions: list[float], gap: float) -> list[float]:
+    """Positions with neighbours at least `gap` away from each other: in their order, moved downwards only."""
+    moved = list(positions)
+    ceiling = float("inf")
+    for at in sorted(range(len(moved)), key=lambda at: (-moved[at], at)):
+        moved[at] = ceiling = min(moved[at], ceiling)
+        ceiling -= gap
+    return moved
 
 
 def short(name: str, length: int = 28) -> str:

@@ -70,7 +70,7 @@ def read_run(path: Path) -> Run:
     config = read_config(path / "config.yaml")
     _require_plausible(config, path / "config.yaml")
     metrics, provenance = _read_record(path)
-    found = sorted((read_evaluation(file) for file in sorted((path / "eval").rglob("*.h5"))), key=_order)
+    found = sorted((read_evaluation(file) for file in sorted((path / "eval").glob("*.h5"))), key=_order)
     of_policy = [one for one in found if one.method != "reference"]
     if provenance is None and of_policy:
         provenance = of_policy[-1].provenance
@@ -146,11 +146,9 @@ def _read_record(path: Path) -> tuple[Metrics | None, Provenance | None]:
 
 
 def _read_last_summary(folder: Path) -> dict[str, Any]:
-    found = [read_summary(file) for file in sorted(folder.rglob("*summary*.json"))]
-    steps = [one.get("checkpoint_step") for one in found]
-    if found and all(isinstance(step, int) for step in steps):
-        return found[steps.index(max(steps))]
-    return found[-1] if found else {}
+    """Of eval/summary.json and eval/step-*.json that of the highest step; {}: none."""
+    found = [read_summary(file) for file in sorted([*folder.glob("step-*.json"), *folder.glob("summary.json")])]
+    return max(found, key=lambda one: one["step"] if isinstance(one.get("step"), int) else -1, default={})
 
 
 def _find_tokenizer(path: Path) -> Path | None:

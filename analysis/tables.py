@@ -123,14 +123,17 @@ def rows_of(run: Run, view: PoolView | None) -> list[Row]:
             rows.append(bon_row(view, n, seed))
     else:
         told = [_from_summary(row) for row in run.summary.get("rows", [])]
-        rows = [r for r in told if r.kind == "reference"] + rows + [r for r in told if r.kind == "bon"]
+        rows = [r for r in told if r.kind == "reference"] + rows + [r for r in told if r.kind == "bon" and r.n == n]
     return rows + ([analytic_row(n)] if n is not None else [])
 
 
 def disagreements(rows: list[Row], summary: dict[str, Any]) -> list[str]:
     """Figures that summary.json gives otherwise than the files themselves."""
     found = []
-    for told in (_from_summary(row) for row in summary.get("rows", [])):
+    share = {"efficiency": summary.get("efficiency")}
+    for told in (
+        _from_summary(row | (share if row.get("name") == "policy" else {})) for row in summary.get("rows", [])
+    ):
         same = [row for row in rows if row.kind == told.kind and (told.n is None or row.n in (None, told.n))]
         for name, mine in same[0].figures.items() if same else []:
             other = told.figures.get(name)

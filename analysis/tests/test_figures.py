@@ -6,7 +6,7 @@ import pytest
 from analysis.cdf import weighted_cdf
 from analysis.curves import moving_average
 from analysis.io import Metrics
-from analysis.plots import look_of, short, spread
+from analysis.plots import apart, look_of, short
 from analysis.render import ending, number_cell
 from analysis.stats import Figure
 from analysis.timing import times_of
@@ -28,11 +28,10 @@ def test_a_moving_average_leaves_lines_straight_and_takes_noise_off() -> None:
     assert moving_average(noise, 5)[7] == pytest.approx(noise[5:10].mean())
 
 
-def test_names_are_moved_apart_in_their_order() -> None:
-    places = spread([0.5, 0.51, 0.9, 0.505], 0.1)
-    assert np.argsort(places).tolist() == [0, 3, 1, 2]
-    assert np.diff(np.sort(places)).min() >= 0.1 - 1e-6
-    assert spread([0.1, 0.9], 0.1) == [0.1, 0.9] and spread([], 1) == []
+def test_names_are_moved_apart_downwards_in_their_order() -> None:
+    assert apart([0.5, 0.51, 0.9, 0.505], 0.1) == pytest.approx([0.31, 0.51, 0.9, 0.41])
+    assert apart([0.5, 0.5], 0.1) == pytest.approx([0.5, 0.4])
+    assert apart([0.1, 0.9], 0.1) == [0.1, 0.9] and apart([], 1) == []
 
 
 def test_runs_differ_without_colour_and_long_names_are_cut() -> None:

@@ -245,6 +245,29 @@ def test_a_summary_that_disagrees_with_the_files_is_named(copy: Path) -> None:
     assert "policy win: 0.9 in summary.json" in found and "policy kl" not in found
 
 
+def test_the_summary_is_that_of_the_last_step_and_unfinished_chunks_are_passed_over(copy: Path) -> None:
+    for step, win in ((30, 0.91), (20, 0.92)):
+        summary = {
+            "format": "vbon.summary",
+            "step": step,
+            "rows": [{"name": "policy", "win": win}],
+            "efficiency": 0.123,
+        }
+        (copy / "eval" / f"step-{step:08d}.json").write_text(json.dumps(summary))
+    (copy / "eval" / "chunks").mkdir()
+    (copy / "eval" / "chunks" / "chunk-00001.h5").write_text("half a file")
+    (copy / "eval" / ".step-00000040.h5.tmp").write_text("half a file")
+    found = notes(copy)
+    assert "policy win: 0.91 in summary.json" in found and "0.92" not in found
+    assert "policy efficiency: 0.123 in summary.json" in found
+
+
+def test_metrics_without_a_panel_of_their_own_are_drawn_by_name(copy: Path) -> None:
+    fixtures.write_metrics(copy, [row | {"of_tomorrow": 1.5} for row in fixtures.metrics_rows(5)])
+    page = report(copy)
+    assert ("img", "alt", "of_tomorrow over the steps") in page.attributes and "Other" in page.text
+
+
 def test_all_metrics_may_be_missing_or_null(copy: Path) -> None:
     (copy / "metrics.h5").unlink()
     lines = [{"step": s, "episodes": s, "tokens": s, "reward": None, "odd": 1.0, "time": {}} for s in range(3)]
