@@ -6,6 +6,7 @@
 #include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/objective/ppo.hpp"
+#include "vbon/objective/stats.hpp"
 
 namespace vbon {
 
@@ -33,6 +34,12 @@ std::unique_ptr<RolloutState> make_rollout_policy(const CausalLm& reference, con
   state->parameters = FlatParameters(trained_parameters(state->policy));
   tie_again(state->policy.model);
   return state;
+}
+
+RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row) {
+  const auto row_of = [&table_row](std::int64_t row) { return table_row[static_cast<std::size_t>(row)]; };
+  return {.log_f = [&table, row_of](std::int64_t row, float reward) { return table.of(row_of(row), reward); },
+          .win = [&table, row_of](std::int64_t row, float reward) { return win_rate(table.row(row_of(row)), reward); }};
 }
 
 std::int64_t updates_per_step(const Settings& settings) { return settings.ppo.epochs * settings.train.minibatches; }

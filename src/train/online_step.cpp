@@ -18,7 +18,6 @@
 #include "vbon/base/rng.hpp"
 #include "vbon/model/vocab_head.hpp"
 #include "vbon/objective/ppo.hpp"
-#include "vbon/objective/stats.hpp"
 
 namespace vbon {
 namespace {
@@ -30,8 +29,9 @@ struct Scores {
   at::Tensor score;        // [B] float32
   CostWeights costs;
   double mean_log_w = 0;   // E_pi[log w_N], for the monitor KL(pi || pi_bon)
-  double win = 0;          // against the table's samples, ties half
-  bool has_table = false;
+  double log_f = 0, at_floor = 0, at_ceiling = 0;  // means
+  double win = 0;          // against reference samples, ties half
+  bool has_ranks = false;
 };
 
 class OnlineStep {
@@ -89,14 +89,16 @@ class OnlineStep {
   void score_all() {
     const std::int64_t count = batch_.num_sequences();
     std::vector<float> score(idx(count));
-    scores_.has_table = tools_.table != nullptr;
+    scores_.has_ranks = static_cast<bool>(tools_.ranks);
     for (std::int64_t i = 0; i < count; ++i) {
       const float reward = batch_.reward[idx(i)];
       score[idx(i)] = reward;
-      if (!scores_.has_table) continue;
-      const std::int64_t table_row = tools_.table_row[idx(row_of(i))];
-      const LogF log_f = tools_.table->of(table_row, reward);
-      scores_.win += win_rate(tools_.table->row(table_row), reward) / static_cast<double>(count);
+      if (!scores_.has_ranks) continue;
+      const LogF log_f = tools_.ranks.log_f(row_of(i), reward);
+      scores_.win += tools_.ranks.win(row_of(i), reward) / static_cast<double>(count);
+      scores_.log_f += log_f.log_f / static_cast<double>(count);
+      scores_.at_floor += log_f.at_floor / static_cast<double>(count);
+      scores_.at_ceiling += log_f.at_ceiling / static_cast<double>(count);
       if (settings_.train.method == Method::ppo) continue;
       const ObjectiveNats objective = scaled_objective(settings_.vbon, log_f);
       score[idx(i)] = static_cast<float>(objective.reward);
@@ -238,10 +240,10 @@ class OnlineStep {
         {"grad_norm", grad_norm_ / static_cast<double>(updates_)},
         {"learning_rate", rate_},
     };
-    if (scores_.has_table) {
-      m["log_f"] = mean(batch_.log_f);
-      m["floor_share"] = mean(batch_.at_floor);
-      m["ceiling_share"] = mean(batch_.at_ceiling);
+    if (scores_.has_ranks) {
+      m["log_f"] = scores_.log_f;
+      m["floor_share"] = scores_.at_floor;
+      m["ceiling_share"] = scores_.at_ceiling;
       m["win"] = scores_.win;
     }
     if (settings_.train.method == Method::vbon) {

@@ -27,8 +27,8 @@ std::vector<std::int64_t> members_of(const Settings& settings, std::int64_t pool
 
 }  // namespace
 
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, std::int64_t update,
-                        std::int64_t total_updates) {
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const LogFTable& table,
+                        std::int64_t update, std::int64_t total_updates) {
   const Settings& settings = tools.settings;
   const Phases::Scope scope(tools.phases, Phase::update, tools.learners.group().waiter());
   const std::int64_t per_prompt = pool.header.num_samples;
@@ -44,7 +44,7 @@ Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Po
     const std::int64_t row = members[idx(i)] / per_prompt, sample = members[idx(i)] % per_prompt;
     sequences.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
     const float reward = pool.block.rewards.at("main")[idx(members[idx(i)])];
-    target.push_back(log_weight(n, tools.table->of_own(row, reward)));
+    target.push_back(log_weight(n, table.of_own(row, reward)));
     logp_reference.push_back(pool.block.samples.logp_reference[idx(members[idx(i)])]);
     prompt_ids.push_back(pool.block.prompts.id[idx(row)]);
   }

@@ -169,10 +169,7 @@ class TrainingRun {
 
   LearnerTools learner_tools() {
     LearnerTools tools{.settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
-    if (pool_) {
-      tools.table = pool_->table.get();
-      tools.table_row = pool_->row;
-    }
+    if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
     return tools;
   }
 
@@ -208,7 +205,7 @@ class TrainingRun {
     const std::int64_t total =
         settings_.train.method == Method::regression ? settings_.train.steps : settings_.train.warm_start;
     counters_.episodes += settings_.regression.batch;
-    Metrics metrics = regression_step(*learner_, learner_tools(), pool_->pool, step, total);
+    Metrics metrics = regression_step(*learner_, learner_tools(), pool_->pool, *pool_->table, step, total);
     counters_.tokens += static_cast<std::int64_t>(metrics.at("length") * static_cast<double>(settings_.regression.batch) + 0.5);
     return metrics;
   }

@@ -44,14 +44,22 @@ struct RolloutState {
 };
 std::unique_ptr<RolloutState> make_rollout_policy(const CausalLm& reference, const Settings& settings);
 
+// What a reward is worth under the reference, by row of the prompts: from a pool's table, or anything that knows F.
+struct RewardRanks {
+  std::function<LogF(std::int64_t row, float reward)> log_f;
+  std::function<double(std::int64_t row, float reward)> win;  // P(it beats a reference sample), ties half
+  explicit operator bool() const { return static_cast<bool>(log_f); }
+};
+// `table_row`: of each prompt in the table; both are kept by reference.
+RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row);
+
 // What a step needs beside the state.
 struct LearnerTools {
   const Settings& settings;
   comm::Collectives& learners;
   Phases& phases;
   const PromptRows& prompts;                 // of prompts.train, tokenised
-  const LogFTable* table = nullptr;          // vbon, regression; for ppo it serves the metrics, where there is a pool
-  std::vector<std::int64_t> table_row;       // of each row of `prompts`
+  RewardRanks ranks;                         // of prompts.train; method ppo has them for its metrics, where there is a pool
 };
 
 // One online step on a scored batch, whose learned columns are filled (logp_reference, kl, entropy, value, advantage,
@@ -60,9 +68,10 @@ struct LearnerTools {
 Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
                     std::int64_t step, std::int64_t first_update, std::int64_t total_updates);
 
-// One update on `regression.batch` of the pool's samples, in keyed order: (log pi/pi_ref - log w_N)^2.
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, std::int64_t update,
-                        std::int64_t total_updates);
+// One update on `regression.batch` of the pool's samples, in keyed order: (log pi/pi_ref - log w_N)^2. `table`: the
+// pool's, in its own rows.
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const LogFTable& table,
+                        std::int64_t update, std::int64_t total_updates);
 
 // Updates of one online step.
 std::int64_t updates_per_step(const Settings& settings);

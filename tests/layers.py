@@ -1,0 +1,54 @@
+"""Folders are layers: a file includes its own layer and strictly lower ones, and each third party has its fence.
+
+Run as a script it prints what is wrong; tests/test_layers.py runs it.
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RANK = {"base": 0, "comm": 1, "store": 1, "text": 1, "objective": 1, "model": 2, "generate": 3, "reward": 3, "train": 4,
+        "cli": 5, "main": 6}
+# Third party -> the files that may include it, as patterns below include/vbon or src.
+FENCES = {
+    r"mpi\.h$": r"comm/",
+    r"nccl\.h$": r"comm/",
+    r"hdf5\.h$": r"store/hdf5\.cpp$",
+    r"yaml-cpp/": r"cli/yaml_node\.cpp$",
+    r"CLI/": r"cli/",
+    r"spdlog/": r"base/log\.cpp$",
+    r"(ATen|torch|c10)/": r"(objective|model|generate|reward|train)/",
+    r"torch/torch\.h$": r"nowhere",  # 18 s a file: include the narrowest header that serves
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
+
+
+def layer_of(include):
+    parts = include.split("/")
+    if parts[0] == "vbon" and len(parts) > 2:
+        return parts[1]
+    return parts[0] if parts[0] in RANK and len(parts) > 1 else None
+
+
+def violations():
+    found = []
+    for base in (ROOT / "include/vbon", ROOT / "src"):
+        for path in sorted(base.rglob("*")):
+            if path.suffix not in {".hpp", ".cpp", ".cu", ".cuh"}:
+                continue
+            name = path.relative_to(base).as_posix()
+            own = name.split("/")[0]
+            for include in INCLUDE.findall(path.read_text()):
+                other = layer_of(include)
+                if other is not None and other != own and RANK[other] >= RANK[own]:
+                    found.append(f"{name} ({own}) includes {include} ({other})")
+                for third_party, allowed in FENCES.items():
+                    if re.match(third_party, include) and not re.match(allowed, name):
+                        found.append(f"{name} includes {include}: only {allowed} may")
+    return found
+
+
+if __name__ == "__main__":
+    problems = violations()
+    print("\n".join(problems) or "layers: fine")
+    sys.exit(1 if problems else 0)
