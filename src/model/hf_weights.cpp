@@ -94,6 +94,23 @@ void warn_of_unused(const SafeTensors& file, const std::set<std::string>& used, 
 
 }  // namespace
 
+std::vector<std::string> weight_problems(const LmSpec& spec, const SafeTensors& file) {
+  std::vector<std::string> missing, problems;
+  for (const WeightEntry& entry : weight_table(spec)) {
+    const TensorView* const found = file.find(name_in_file(file, entry.name));
+    if (found == nullptr) {
+      missing.push_back(entry.name);
+    } else if (found->shape != file_shape(entry)) {
+      problems.push_back(fmt::format("tensor '{}' has shape [{}], but config.json asks for [{}]", found->name,
+                                     fmt::join(found->shape, ", "), fmt::join(file_shape(entry), ", ")));
+    }
+  }
+  if (!missing.empty())
+    problems.insert(problems.begin(), fmt::format("{} tensors that config.json ({}) needs are missing, the first: {}",
+                                                  missing.size(), spec.model_type, missing.front()));
+  return problems;
+}
+
 CausalLm load_causal_lm(const fs::path& folder, at::Device device, at::ScalarType dtype) {
   const LmSpec spec = read_lm_spec(folder);
   const SafeTensors file = SafeTensors::open_folder(folder);

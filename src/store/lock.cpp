@@ -123,6 +123,16 @@ FileLock& FileLock::operator=(FileLock&&) noexcept = default;
 FileLock::~FileLock() = default;
 const fs::path& FileLock::path() const { return held_->path; }
 
+std::optional<LockHolder> lock_holder(const fs::path& path) {
+  Descriptor file(path, O_RDWR);
+  if (file.fd() < 0) file = Descriptor(path, O_RDONLY);
+  if (file.fd() < 0) return std::nullopt;
+  const Flock flock = try_flock(file.fd(), path);  // given back when the file is closed
+  LockHolder holder = read_holder(path);
+  if (flock == Flock::taken || (flock == Flock::unsupported && is_dead(holder))) return std::nullopt;
+  return holder;
+}
+
 std::string host_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : "unknown";

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "vbon/model/causal_lm.hpp"
+#include "vbon/store/safetensors.hpp"
 
 namespace vbon {
 
@@ -32,6 +33,9 @@ struct WeightEntry {
 };
 
 std::vector<WeightEntry> weight_table(const LmSpec& spec);
+
+// What load_causal_lm would refuse in the names and shapes of a file's header; empty: nothing. Reads no weights.
+std::vector<std::string> weight_problems(const LmSpec& spec, const SafeTensors& file);
 
 // Loads every tensor, converted to `dtype` on `device`. UserError names tensors that are missing or have another shape;
 // tensors of the file that the model does not use are logged.

@@ -198,5 +198,7 @@ class H5File : public H5Group {
 
 inline constexpr std::int64_t kH5FreeBytes = 512;  // the user block at the beginning of every file that we create
 std::string hdf5_version();                        // of the library in use, "1.10.8"
+bool hdf5_is_thread_safe();                        // the library in use
+bool hdf5_is_parallel();                           // the flavour that this was compiled with (the serial one is meant)
 
 }  // namespace vbon

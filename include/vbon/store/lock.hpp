@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace vbon {
@@ -34,6 +35,9 @@ class FileLock {
   struct Held;
   std::unique_ptr<Held> held_;
 };
+
+// Who holds the lock at `path` now, without taking it; nullopt: nobody (a holder that died does not count).
+std::optional<LockHolder> lock_holder(const fs::path& path);
 
 std::string host_name();
 
