@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
@@ -20,27 +21,32 @@
 namespace vbon {
 namespace {
 
-// Calls of `work` a second, for about `seconds` after one call to warm up.
+// Calls of `work` a second at its fastest within about `seconds`: what this machine can do, whoever else is at work on
+// it now.
 template <class Work>
 double rate_of(double seconds, const Work& work) {
   using Clock = std::chrono::steady_clock;
   work();
   const auto start = Clock::now();
-  double calls = 0, passed = 0;
+  double fastest = std::numeric_limits<double>::infinity(), passed = 0;
   do {
+    const auto before = Clock::now();
     work();
-    ++calls;
-    passed = std::chrono::duration<double>(Clock::now() - start).count();
+    const auto after = Clock::now();
+    fastest = std::min(fastest, std::chrono::duration<double>(after - before).count());
+    passed = std::chrono::duration<double>(after - start).count();
   } while (passed < seconds);
-  return calls / passed;
+  return 1 / std::max(fastest, 1e-9);
 }
 
-// Flops a second of [rows, inner] x [inner, columns].
+// Flops a second of [rows, inner] by the transpose of [columns, inner], as layers are kept.
 double product_rate(std::int64_t rows, std::int64_t inner, std::int64_t columns, double seconds) {
-  // One product stays short whatever the model: that of a part of the columns runs at the same rate.
-  constexpr std::int64_t kMostProducts = 500'000'000;
-  columns = std::clamp<std::int64_t>(kMostProducts / std::max<std::int64_t>(1, rows * inner), 64, columns);
-  const at::Tensor a = at::full({rows, inner}, 0.5, at::kFloat), b = at::full({inner, columns}, 0.25, at::kFloat);
+  // One product stays short whatever the model, and long enough to be timed: a part of the columns runs at the same rate.
+  constexpr std::int64_t kLeastProducts = 4'000'000, kMostProducts = 500'000'000;
+  const std::int64_t products_a_column = std::max<std::int64_t>(1, rows * inner);
+  columns = std::min(columns, std::max<std::int64_t>(64, kMostProducts / products_a_column));
+  columns = std::max(columns, kLeastProducts / products_a_column);
+  const at::Tensor a = at::full({rows, inner}, 0.5, at::kFloat), b = at::full({columns, inner}, 0.25, at::kFloat).t();
   at::Tensor result = at::empty({rows, columns}, at::kFloat);
   const double products = static_cast<double>(rows) * static_cast<double>(inner) * static_cast<double>(columns);
   return 2 * products * rate_of(seconds, [&] { at::mm_out(result, a, b); });
@@ -53,13 +59,25 @@ ComputeRates measure_rates(const LmSpec& model, std::int64_t decode_rows, std::i
   constexpr std::int64_t kMostRows = 2048;
   const c10::InferenceMode guard;
   const int before = at::get_num_threads();
-  at::set_num_threads(threads);
   const std::int64_t columns = std::max<std::int64_t>(64, model.gated_mlp ? 2 * model.intermediate_size : model.intermediate_size);
-  ComputeRates rates;
-  rates.decode_flops = product_rate(std::clamp<std::int64_t>(decode_rows, 1, kMostRows), model.hidden_size, columns, seconds / 3);
-  rates.learn_flops = product_rate(std::clamp<std::int64_t>(learn_rows, 1, kMostRows), model.hidden_size, columns, seconds / 3);
-  const at::Tensor large = at::full({std::int64_t{16} << 20}, 1.0, at::kFloat);  // 64 MiB: no cache holds it
-  rates.bytes = static_cast<double>(large.nbytes()) * rate_of(seconds / 3, [&] { large.sum(); });
+  const auto measured_with = [&](int count, double time) {
+    at::set_num_threads(count);
+    ComputeRates rates;
+    rates.decode_flops = product_rate(std::clamp<std::int64_t>(decode_rows, 1, kMostRows), model.hidden_size, columns, time / 3);
+    rates.learn_flops = product_rate(std::clamp<std::int64_t>(learn_rows, 1, kMostRows), model.hidden_size, columns, time / 3);
+    const at::Tensor large = at::full({std::int64_t{16} << 20}, 1.0, at::kFloat);  // 64 MiB: no cache holds it
+    rates.bytes = static_cast<double>(large.nbytes()) * rate_of(time / 3, [&] { large.sum(); });
+    return rates;
+  };
+  ComputeRates rates = measured_with(threads, threads > 1 ? seconds / 2 : seconds);
+  if (threads > 1) {
+    // On a busy machine threads wait for each other: one alone shows what a core can do.
+    const ComputeRates alone = measured_with(1, seconds / 2);
+    rates.busy = rates.learn_flops < alone.learn_flops;
+    rates.decode_flops = std::max(rates.decode_flops, alone.decode_flops);
+    rates.learn_flops = std::max(rates.learn_flops, alone.learn_flops);
+    rates.bytes = std::max(rates.bytes, alone.bytes);
+  }
   at::set_num_threads(before);
   return rates;
 }

@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t kFloat = 4;
 constexpr std::int64_t kFileOverhead = 16 * 1024;  // of an HDF5 file: its attributes (the configuration) and object headers
-constexpr std::int64_t kCheckpointOverhead = 32 * 1024;  // headers of safetensors, JSON files
+constexpr std::int64_t kCheckpointOverhead = 8 * 1024;  // headers of safetensors, JSON files
 constexpr std::int64_t kMetricsLine = 2 * 1024;
 
 // Bytes of a sequence in a rollout file of a stage, by the columns that the stage has.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vbon/base/error.hpp"
+#include "vbon/model/encoder_weights.hpp"
 
 namespace vbon {
 
@@ -51,12 +52,14 @@ std::int64_t working_numbers(const LmSpec& s) {
   return 3 * s.hidden_size + std::max(attention, mlp);
 }
 
-std::int64_t encoder_parameters(const EncoderSpec& s) {
-  const std::int64_t d = s.hidden_size, f = s.intermediate_size;
-  const std::int64_t block = 4 * d * (d + 1) + f * (d + 1) + d * (f + 1) + 4 * d;  // matrices with biases, two norms
-  std::int64_t total = (s.vocab_size + s.max_positions + s.num_token_types) * d + 2 * d + s.num_layers * block;
-  if (s.pooling == Pooling::first) total += d * (d + 1);
-  return total + s.num_labels() * (d + 1);
+std::int64_t encoder_parameters(const EncoderSpec& spec) {
+  std::int64_t total = 0;
+  for (const EncoderEntry& entry : weight_table(spec)) {
+    std::int64_t size = 1;
+    for (const std::int64_t n : entry.shape) size *= n;
+    total += size;
+  }
+  return total;
 }
 
 std::int64_t padded_tokens(const RewardConfig& config, const EncoderSpec& spec, std::int64_t tokens) {

@@ -7,8 +7,8 @@
 
 namespace vbon {
 
-// Measured here for about `seconds` in all: float32 products of the model's own shapes (rows of a decoding step, rows of
-// a micro-batch) and reading of memory, with `threads` threads. On CPUs.
+// Measured here for about `seconds` in all, each at its fastest: float32 products of the model's own shapes (rows of a
+// decoding step, rows of a micro-batch) and reading of memory, with `threads` threads. On CPUs.
 ComputeRates measure_rates(const LmSpec& model, std::int64_t decode_rows, std::int64_t learn_rows, int threads,
                            double seconds = 0.3);
 

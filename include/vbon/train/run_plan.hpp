@@ -93,6 +93,7 @@ struct ComputeRates {
   double decode_flops = 0;  // a second, in products as narrow as a decoding step's
   double learn_flops = 0;   // a second, in products as wide as a micro-batch's
   double bytes = 0;         // read a second: weights in decoding, the optimiser's state
+  bool busy = false;        // measured while others were at work: one thread was faster than all, and stands for them
 };
 
 // The work of the busiest rank in one phase.
