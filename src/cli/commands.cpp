@@ -79,6 +79,7 @@ const std::vector<Command>& commands() {
       {"score", "score texts with the configured reward", run_score_command, nullptr, {}},
       {"run", "all stages of a recipe, skipping what is done", run_recipe_command, nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train", "pool.path"}},
+      {"plan", "placement, batch algebra, memory, files and time of a configuration", nullptr, run_plan_command, {}},
       {"help", "help config [SECTION]: every key; help COMMAND", nullptr, run_help_command, {}},
       {"version", "versions of this program and its libraries", nullptr, run_version_command, {}},
   };

@@ -1,0 +1,70 @@
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
+
+#include "cli/host.hpp"
+#include "cli/plan_inputs.hpp"
+#include "cli/plan_text.hpp"
+#include "cli/stage.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/comm/doctor.hpp"
+#include "vbon/train/machine.hpp"
+
+namespace vbon::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kMostRanks = 1'000'000;
+
+// Free bytes where a folder is or will be; 0: not known.
+std::int64_t free_bytes_at(const fs::path& folder) {
+  std::error_code error;
+  fs::path there = fs::absolute(folder, error);
+  while (!there.empty() && there != there.root_path() && !fs::exists(there, error)) there = there.parent_path();
+  const fs::space_info space = fs::space(there, error);
+  return error ? 0 : static_cast<std::int64_t>(space.available);
+}
+
+std::int64_t smallest_device() {
+  std::int64_t smallest = 0;
+  for (const comm::CudaDevice& device : comm::cuda_facts().devices)
+    smallest = smallest == 0 ? static_cast<std::int64_t>(device.bytes) : std::min(smallest, static_cast<std::int64_t>(device.bytes));
+  return smallest;
+}
+
+}  // namespace
+
+ExitCode run_plan_command(const CommandLine& line) {
+  require(line.ranks >= 1 && line.ranks <= kMostRanks, "vbon plan needs the number of ranks: --ranks N (1 to {})", kMostRanks);
+  const Loaded loaded = load_settings(line, {"model.reference"});
+  const Settings& settings = loaded.settings();
+  std::vector<std::string> found = problems(settings);
+  for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
+  if (settings.evaluator.configured())
+    for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
+  refuse(found);
+
+  ReadPlanInputs read = read_plan_inputs(settings, line.ranks);
+  RunPlan plan = plan_run(settings, read.inputs, std::nullopt);
+  PlanContext context{.node_memory = host_memory().total};
+  const bool on_devices = read.inputs.topology.devices_per_node > 0;
+  if (on_devices) {
+    context.device_memory = smallest_device();
+  } else {
+    const BatchPlan& batch = plan.batch;
+    const auto learned = static_cast<std::int64_t>(read.inputs.prompt_tokens) + settings.sampling.max_new_tokens;
+    context.rates = measure_rates(read.inputs.model, std::min(settings.sampling.slots, std::max<std::int64_t>(1, batch.chunk_sequences)),
+                                  batch.micro_batch_sequences * learned, std::min(plan.threads, host_cores().allowed));
+    plan = plan_run(settings, read.inputs, context.rates);
+  }
+  if (!settings.run.dir.empty()) context.free_disk = free_bytes_at(settings.run.dir);
+  plan.notes.insert(plan.notes.begin(), std::make_move_iterator(read.notes.begin()), std::make_move_iterator(read.notes.end()));
+  fmt::print("{}{}", line.json ? plan_json(plan, context) : plan_text(plan, settings, context), line.json ? "\n" : "");
+  std::fflush(stdout);
+  for (const std::string& warning : plan_warnings(plan, context)) log::warn("{}", warning);
+  return ExitCode::ok;
+}
+
+}  // namespace vbon::cli
