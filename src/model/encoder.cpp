@@ -36,7 +36,8 @@ at::Tensor embed(const Encoder& encoder, const at::Tensor& tokens) {
   return normalise(x, encoder.embedding_norm, NormKind::layer, encoder.spec.norm_eps);
 }
 
-at::Tensor run_blocks(const Encoder& encoder, at::Tensor x, const at::Tensor& mask, std::int64_t first, std::int64_t last) {
+at::Tensor run_blocks(const Encoder& encoder, at::Tensor x, const at::Tensor& mask, std::int64_t first,
+                      std::int64_t last) {
   check(0 <= first && first <= last && last <= encoder.num_layers(), "run_blocks: layers out of range");
   const EncoderSpec& s = encoder.spec;
   for (std::int64_t layer = first; layer < last; ++layer) {

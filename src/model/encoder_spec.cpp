@@ -63,7 +63,8 @@ void read_head(EncoderSpec& spec, const JsonObject& config) {
     const Json& names = config.value()["architectures"];
     require(names.is_array(), "'{}': 'architectures' must be a list", config.where());
     for (const Json& name : names)
-      if (name.is_string() && name.get<std::string>().ends_with("ForSequenceClassification")) spec.pooling = Pooling::first;
+      if (name.is_string() && name.get<std::string>().ends_with("ForSequenceClassification"))
+        spec.pooling = Pooling::first;
   }
   if (spec.pooling == Pooling::none) return;
   spec.label_names = label_names(config);
@@ -76,16 +77,20 @@ EncoderSpec parse_encoder_spec(const std::string& config_text, const std::string
   const JsonObject config(parse_json(config_text, where), where);
   const std::string type = config.text("model_type", "");
   EncoderSpec spec;
-  if (type == "bert") spec = parse_bert(config);
-  else if (type == "distilbert") spec = parse_distilbert(config);
+  if (type == "bert")
+    spec = parse_bert(config);
+  else if (type == "distilbert")
+    spec = parse_distilbert(config);
   else
     throw UserError("'{}': model_type '{}' is not supported as an encoder (supported: bert, distilbert)", where, type);
-  require(!config.has("quantization_config"), "'{}': quantised weights are not supported; give f32, bf16 or f16", where);
+  require(!config.has("quantization_config"), "'{}': quantised weights are not supported; give f32, bf16 or f16",
+          where);
   spec.model_type = type;
   spec.vocab_size = config.size("vocab_size");
   spec.max_positions = config.size("max_position_embeddings", 512);
   spec.config_text = config_text;
-  require(spec.num_layers <= kMaxLayers, "'{}': {} layers; at most {} are supported", where, spec.num_layers, kMaxLayers);
+  require(spec.num_layers <= kMaxLayers, "'{}': {} layers; at most {} are supported", where, spec.num_layers,
+          kMaxLayers);
   require(spec.hidden_size % spec.num_heads == 0, "'{}': hidden size {} is not divisible by {} heads", where,
           spec.hidden_size, spec.num_heads);
   require(spec.norm_eps > 0, "'{}': the norm's epsilon must be positive", where);

@@ -3,7 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,10 +10,10 @@
 #include <set>
 
 #include "model/json.hpp"
-#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/base/words.hpp"
+#include "vbon/model/tensor_io.hpp"
 
 namespace vbon {
 namespace {
@@ -39,13 +38,14 @@ auto block_part(std::int64_t layer, Part EncoderBlock::*part, at::Tensor Part::*
 }
 
 // NAME.weight [out, in] and NAME.bias [out] at `row` of a fused layer of block `layer`.
-void add_linear(Entries& table, const std::string& name, std::int64_t layer, Linear EncoderBlock::*part, std::int64_t out,
-                std::int64_t in, std::int64_t row = 0) {
+void add_linear(Entries& table, const std::string& name, std::int64_t layer, Linear EncoderBlock::*part,
+                std::int64_t out, std::int64_t in, std::int64_t row = 0) {
   table.push_back({name + ".weight", block_part(layer, part, &Linear::weight), Shape{out, in}, row});
   table.push_back({name + ".bias", block_part(layer, part, &Linear::bias), Shape{out}, row});
 }
 
-void add_norm(Entries& table, const std::string& name, std::int64_t layer, Norm EncoderBlock::*part, std::int64_t size) {
+void add_norm(Entries& table, const std::string& name, std::int64_t layer, Norm EncoderBlock::*part,
+              std::int64_t size) {
   table.push_back({name + ".weight", block_part(layer, part, &Norm::weight), Shape{size}});
   table.push_back({name + ".bias", block_part(layer, part, &Norm::bias), Shape{size}});
 }
@@ -60,10 +60,11 @@ void add_embeddings(Entries& table, const EncoderSpec& s, const std::string& pre
   const std::string at = prefix + "embeddings.";
   const std::int64_t d = s.hidden_size;
   table.push_back({at + "word_embeddings.weight", encoder_tensor(&Encoder::token_embedding), Shape{s.vocab_size, d}});
-  table.push_back({at + "position_embeddings.weight", encoder_tensor(&Encoder::position_embedding), Shape{s.max_positions, d}});
+  table.push_back(
+      {at + "position_embeddings.weight", encoder_tensor(&Encoder::position_embedding), Shape{s.max_positions, d}});
   if (s.num_token_types > 0)
-    table.push_back({at + "token_type_embeddings.weight", encoder_tensor(&Encoder::type_embedding),
-                     Shape{s.num_token_types, d}});
+    table.push_back(
+        {at + "token_type_embeddings.weight", encoder_tensor(&Encoder::type_embedding), Shape{s.num_token_types, d}});
   table.push_back({at + "LayerNorm.weight", encoder_part(&Encoder::embedding_norm, &Norm::weight), Shape{d}});
   table.push_back({at + "LayerNorm.bias", encoder_part(&Encoder::embedding_norm, &Norm::bias), Shape{d}});
 }
@@ -165,10 +166,14 @@ Entries weight_table(const EncoderSpec& spec) {
   const std::int64_t d = spec.hidden_size;
   Entries table;
   add_embeddings(table, spec, prefix);
-  if (bert) add_bert_blocks(table, spec, prefix);
-  else add_distilbert_blocks(table, spec, prefix);
-  if (bert) add_dense(table, prefix + "pooler.dense", &Encoder::pooler, d, d, spec.pooling != Pooling::first);
-  else if (spec.pooling == Pooling::first) add_dense(table, "pre_classifier", &Encoder::pooler, d, d);
+  if (bert)
+    add_bert_blocks(table, spec, prefix);
+  else
+    add_distilbert_blocks(table, spec, prefix);
+  if (bert)
+    add_dense(table, prefix + "pooler.dense", &Encoder::pooler, d, d, spec.pooling != Pooling::first);
+  else if (spec.pooling == Pooling::first)
+    add_dense(table, "pre_classifier", &Encoder::pooler, d, d);
   if (spec.pooling != Pooling::none) add_dense(table, "classifier", &Encoder::classifier, spec.num_labels(), d);
   return table;
 }
@@ -198,7 +203,9 @@ Encoder load_encoder(const fs::path& folder, at::Device device, at::ScalarType d
           missing.size(), encoder.spec.model_type, missing.empty() ? "" : missing.front());
   allocate(encoder, table, at::TensorOptions(dtype).device(device));
   for (std::size_t i = 0; i < table.size(); ++i)
-    table[i].target(encoder).narrow(0, table[i].first_row, table[i].shape[0])
+    table[i]
+        .target(encoder)
+        .narrow(0, table[i].first_row, table[i].shape[0])
         .copy_(load_tensor(file, found[i], table[i].shape, dtype));
   warn_of_unused(file, used);
   return encoder;

@@ -14,7 +14,7 @@
 namespace vbon {
 namespace {
 
-constexpr std::int64_t kLengthStep = 16;
+constexpr std::int64_t kLengthStep = 8;
 
 std::string ascii_lower(std::string_view text) {
   std::string lower(text);
@@ -28,8 +28,8 @@ std::string ascii_lower(std::string_view text) {
 TextRows::TextRows(Tokenizer tokenizer, const EncoderSpec& spec, std::int64_t max_length)
     : tokenizer_(std::move(tokenizer)), max_length_(std::min(max_length, spec.max_positions)) {
   require(tokenizer_.vocab_size() <= spec.vocab_size,
-          "the tokenizer has {} tokens, the encoder's embedding {}: they do not belong together", tokenizer_.vocab_size(),
-          spec.vocab_size);
+          "the tokenizer has {} tokens, the encoder's embedding {}: they do not belong together",
+          tokenizer_.vocab_size(), spec.vocab_size);
   const TokenRow bare = tokenizer_.encode("a", {.add_special_tokens = false});
   const TokenRow whole = tokenizer_.encode("a");
   const auto found = std::search(whole.begin(), whole.end(), bare.begin(), bare.end());
@@ -37,7 +37,8 @@ TextRows::TextRows(Tokenizer tokenizer, const EncoderSpec& spec, std::int64_t ma
           "the tokenizer puts no special tokens around a text; an encoder's own tokenizer is needed");
   before_ = found - whole.begin();
   after_ = static_cast<std::int64_t>(whole.size() - bare.size()) - before_;
-  require(max_length_ > before_ + after_, "max_length is {}, but special tokens alone are {}", max_length_, before_ + after_);
+  require(max_length_ > before_ + after_, "max_length is {}, but special tokens alone are {}", max_length_,
+          before_ + after_);
 }
 
 TokenRow TextRows::encode(std::string_view text) const {
@@ -76,7 +77,8 @@ std::vector<std::vector<std::size_t>> groups_by_length(std::span<const TokenRow>
   for (const auto& [length, places] : by_length)
     for (std::size_t begin = 0; begin < places.size(); begin += static_cast<std::size_t>(most)) {
       const std::size_t end = std::min(places.size(), begin + static_cast<std::size_t>(most));
-      groups.emplace_back(places.begin() + static_cast<std::ptrdiff_t>(begin), places.begin() + static_cast<std::ptrdiff_t>(end));
+      groups.emplace_back(places.begin() + static_cast<std::ptrdiff_t>(begin),
+                          places.begin() + static_cast<std::ptrdiff_t>(end));
     }
   return groups;
 }

@@ -20,10 +20,20 @@ constexpr const char* kModelType = "vbon_ngram";
 
 bool in_word(utf8proc_int32_t code) {
   switch (utf8proc_category(code)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_NO: return true;
-    default: return false;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -44,7 +54,8 @@ std::size_t code_points_end(const std::string& word, std::int64_t count) {
 
 nlohmann::json read_json(const fs::path& path) {
   require(fs::exists(path), "'{}' is missing: no n-gram model written by `vbon reward`", path.string());
-  nlohmann::json json = nlohmann::json::parse(read_file(path, kMaxVocabularyBytes), nullptr, /*allow_exceptions=*/false);
+  nlohmann::json json =
+      nlohmann::json::parse(read_file(path, kMaxVocabularyBytes), nullptr, /*allow_exceptions=*/false);
   require(json.is_object(), "'{}' is damaged: it holds no JSON object", path.string());
   return json;
 }
@@ -52,7 +63,8 @@ nlohmann::json read_json(const fs::path& path) {
 std::vector<double> read_doubles(const SafeTensors& file, const char* name, std::size_t size) {
   const TensorView& view = file.at(name);
   require(view.dtype == DType::f64 && view.shape == std::vector<std::int64_t>{static_cast<std::int64_t>(size)},
-          "'{}': tensor '{}' must be F64 [{}], one number for each n-gram of vocab.json", file.path().string(), name, size);
+          "'{}': tensor '{}' must be F64 [{}], one number for each n-gram of vocab.json", file.path().string(), name,
+          size);
   std::vector<double> values(size);
   if (size > 0) std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
   for (const double v : values)
@@ -102,7 +114,8 @@ std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order, st
   for (std::size_t begin = 0; begin < words.size(); ++begin) {
     const std::size_t start = prefix > 0 ? code_points_end(words[begin], prefix) : words[begin].size();
     if (start < words[begin].size())
-      if (std::string mark = "^" + words[begin].substr(0, start); seen.insert(mark).second) ngrams.push_back(std::move(mark));
+      if (std::string mark = "^" + words[begin].substr(0, start); seen.insert(mark).second)
+        ngrams.push_back(std::move(mark));
     std::string ngram;
     for (std::size_t end = begin; end < words.size() && end - begin < static_cast<std::size_t>(order); ++end) {
       if (end > begin) ngram += ' ';
@@ -116,7 +129,8 @@ std::vector<std::string> ngrams_of(std::string_view text, std::int64_t order, st
 double log_odds(const NgramModel& model, std::string_view text) {
   double sum = model.bias;
   for (const std::string& ngram : ngrams_of(text, model.order, model.prefix))
-    if (const auto found = model.vocabulary.find(ngram); found != model.vocabulary.end()) sum += model.weights[found->second];
+    if (const auto found = model.vocabulary.find(ngram); found != model.vocabulary.end())
+      sum += model.weights[found->second];
   return sum;
 }
 

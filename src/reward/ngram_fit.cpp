@@ -37,12 +37,13 @@ Presence read_presence(std::span<const LabelRecord> texts, const NgramConfig& co
   }
   for (const auto& [ngram, count] : counts)
     if (count >= config.min_count) model.vocabulary.emplace(ngram, model.vocabulary.size());
-  require(!model.vocabulary.empty(), "no word n-gram occurs in {} texts or more; lower ngram.min_count or give more text",
-          config.min_count);
+  require(!model.vocabulary.empty(),
+          "no word n-gram occurs in {} texts or more; lower ngram.min_count or give more text", config.min_count);
   Presence data;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     for (const std::string& ngram : rows[i])
-      if (const auto found = model.vocabulary.find(ngram); found != model.vocabulary.end()) data.places.push_back(found->second);
+      if (const auto found = model.vocabulary.find(ngram); found != model.vocabulary.end())
+        data.places.push_back(found->second);
     data.offset.push_back(data.places.size());
     data.label.push_back(texts[i].value);
     data.weight.push_back(texts[i].weight);
@@ -66,8 +67,7 @@ void fit_naive_bayes(NgramModel& model, const Presence& data, double smoothing) 
   const double all_good = std::accumulate(good.begin(), good.end(), 0.0);
   const double all_bad = std::accumulate(bad.begin(), bad.end(), 0.0);
   model.weights.resize(size);
-  for (std::size_t k = 0; k < size; ++k)
-    model.weights[k] = std::log(good[k] / all_good) - std::log(bad[k] / all_bad);
+  for (std::size_t k = 0; k < size; ++k) model.weights[k] = std::log(good[k] / all_good) - std::log(bad[k] / all_bad);
   model.bias = std::log(texts_good) - std::log(texts_bad);
 }
 
@@ -183,15 +183,18 @@ void fit_logistic(NgramModel& model, const Presence& data, double l2) {
 NgramModel fit_ngram(std::span<const LabelRecord> texts, const NgramConfig& config) {
   double good = 0, bad = 0;
   for (const LabelRecord& record : texts) {
-    require(record.value >= 0 && record.value <= 1, "n-gram models learn labels in [0, 1], and one is {}", record.value);
+    require(record.value >= 0 && record.value <= 1, "n-gram models learn labels in [0, 1], and one is {}",
+            record.value);
     good += record.weight * record.value;
     bad += record.weight * (1.0 - record.value);
   }
   require(good > 0 && bad > 0, "all labelled texts are of one class; n-gram models need texts of both");
   NgramModel model{.order = config.order, .prefix = config.prefix};
   const Presence data = read_presence(texts, config, model);
-  if (config.model == NgramKind::naive_bayes) fit_naive_bayes(model, data, config.smoothing);
-  else fit_logistic(model, data, config.l2);
+  if (config.model == NgramKind::naive_bayes)
+    fit_naive_bayes(model, data, config.smoothing);
+  else
+    fit_logistic(model, data, config.l2);
   return model;
 }
 

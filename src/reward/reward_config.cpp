@@ -67,7 +67,9 @@ RewardLayers RewardLayers::parse(std::string_view text) {
   throw UserError("'{}' is no choice of layers; write `head`, `last K` with K >= 1, or `all`", text);
 }
 
-std::string RewardLayers::text() const { return last == kAll ? "all" : last == 0 ? "head" : fmt::format("last {}", last); }
+std::string RewardLayers::text() const {
+  return last == kAll ? "all" : last == 0 ? "head" : fmt::format("last {}", last);
+}
 
 std::vector<std::string> problems(const RewardConfig& c, std::string_view section) {
   Problems p(section);

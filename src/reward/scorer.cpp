@@ -42,7 +42,8 @@ RawScorer classifier_scorer(const RewardConfig& config, at::Device device) {
   };
   Encoder encoder = load_encoder(config.path, device);
   require(encoder.spec.pooling != Pooling::none,
-          "'{}' is an encoder without a classification head; train one with `vbon reward` (reward.train.base)", config.path);
+          "'{}' is an encoder without a classification head; train one with `vbon reward` (reward.train.base)",
+          config.path);
   TextRows text(Tokenizer::load(config.path), encoder.spec, config.max_length);
   const std::size_t label = label_index(encoder.spec, config.label);
   auto state = std::make_shared<const State>(State{std::move(encoder), std::move(text), label});
@@ -81,8 +82,10 @@ RawScorer ngram_scorer(const RewardConfig& config) {
 RawScorer exec_scorer(const RewardConfig& config, std::shared_ptr<ExecProgram> program) {
   if (!program) program = std::make_shared<ExecProgram>(exec_options(config));
   if (!program->probe())
-    log::warn("the reward program '{}' gives one text two different rewards: it draws at random, and scores will differ "
-              "between ranks and restarts", config.command.front());
+    log::warn(
+        "the reward program '{}' gives one text two different rewards: it draws at random, and scores will differ "
+        "between ranks and restarts",
+        config.command.front());
   return [program, batch = static_cast<std::size_t>(config.batch)](std::span<const PromptResponse> pairs) {
     std::vector<double> rewards;
     for (std::size_t begin = 0; begin < pairs.size(); begin += batch) {
@@ -158,9 +161,12 @@ ExecOptions exec_options(const RewardConfig& config) {
 
 RewardModel make_reward(const RewardConfig& config, at::Device device, std::shared_ptr<ExecProgram> program) {
   switch (config.kind) {
-    case RewardKind::classifier: return {"'" + config.path + "'", config.round, classifier_scorer(config, device)};
-    case RewardKind::ngram: return {"'" + config.path + "'", config.round, ngram_scorer(config)};
-    case RewardKind::exec: return {"'" + config.id + "'", config.round, exec_scorer(config, std::move(program))};
+    case RewardKind::classifier:
+      return {"'" + config.path + "'", config.round, classifier_scorer(config, device)};
+    case RewardKind::ngram:
+      return {"'" + config.path + "'", config.round, ngram_scorer(config)};
+    case RewardKind::exec:
+      return {"'" + config.id + "'", config.round, exec_scorer(config, std::move(program))};
   }
   throw InternalError("unknown kind of reward");
 }

@@ -5,6 +5,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "vbon/comm/collectives.hpp"
@@ -17,12 +20,9 @@
 
 namespace vbon {
 
-// Texts as the classifier reads them, with what the frozen blocks make of them.
 struct ClassifierTexts {
   LabelSet labels;
   std::vector<TokenRow> rows;
-  std::vector<std::int64_t> offset;  // of each row's tokens in `trunk`
-  at::Tensor trunk;                  // [sum of tokens, D] below the first trained block; undefined: not kept
 };
 
 class ClassifierTraining {
@@ -33,7 +33,8 @@ class ClassifierTraining {
   ClassifierTraining& operator=(const ClassifierTraining&) = delete;
 
   // The rest is collective.
-  void prepare();  // runs the frozen blocks once over all texts, shared by the ranks, where that fits in memory
+  void
+  prepare();  // runs the frozen blocks once over all training texts, shared by the ranks, where that fits in memory
   std::int64_t updates() const { return updates_per_epoch() * config_.train.epochs; }
   std::int64_t updates_per_epoch() const;
   double update(std::int64_t number);  // from 0; returns the batch's loss
@@ -44,13 +45,13 @@ class ClassifierTraining {
   const Encoder& encoder() const { return encoder_; }
 
  private:
-  ClassifierTexts read(const std::string& path) const;
-  void run_trunk(ClassifierTexts& texts) const;
-  // Logits [places.size(), C]; the rows are padded to `length`, the batch to `rows` rows.
-  at::Tensor logits(const ClassifierTexts& texts, std::span<const std::size_t> places, std::int64_t rows,
-                    std::int64_t length) const;
-  at::Tensor loss_sum(const at::Tensor& logits, std::span<const std::size_t> places) const;
-  std::vector<std::size_t> batch_of(std::int64_t number);
+  ClassifierTexts encode(LabelSet labels, const std::string& path) const;
+  void run_trunk();
+  // What the trained layers read of those texts, padded to `length`: [places.size(), length, D].
+  at::Tensor trunk_of(std::span<const std::size_t> places, const PaddedRows& padded, const at::Tensor& mask) const;
+  at::Tensor loss_sum(std::span<const std::size_t> places) const;
+  const std::vector<std::size_t>& batch_of(std::int64_t number);
+  void order_epoch(std::int64_t epoch);
 
   const RewardConfig& config_;
   const RewardTrainingOptions& options_;
@@ -63,6 +64,8 @@ class ClassifierTraining {
   OptimizerConfig optimizer_config_;
   FlatParameters parameters_;
   AdamW optimizer_;
+  at::Tensor trunk_;                  // [tokens of all texts, D] below the first trained block; undefined: not kept
+  std::vector<std::int64_t> offset_;  // of each text's tokens in trunk_
   std::int64_t ordered_epoch_ = -1;
   std::vector<std::vector<std::size_t>> batches_;  // of ordered_epoch_
 };

@@ -28,8 +28,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr const char* kRecord = "training.json";
-constexpr std::array kFiles = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-                               "special_tokens_map.json", "vocab.txt", "vocab.json", kRecord};
+constexpr std::array kFiles = {
+    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.txt",   "vocab.json",        kRecord};
 
 double sigmoid(double z) { return z >= 0 ? 1.0 / (1.0 + std::exp(-z)) : std::exp(z) / (1.0 + std::exp(z)); }
 double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
@@ -90,8 +91,11 @@ void remove_leftover(const fs::path& folder) {
 Json json_of(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 Json json_of(const LabelMetrics& m) {
-  return {{"texts", m.texts},          {"loss", json_of(m.loss)},           {"accuracy", json_of(m.accuracy)},
-          {"auc", json_of(m.auc)},     {"calibration", json_of(m.calibration)},
+  return {{"texts", m.texts},
+          {"loss", json_of(m.loss)},
+          {"accuracy", json_of(m.accuracy)},
+          {"auc", json_of(m.auc)},
+          {"calibration", json_of(m.calibration)},
           {"correlation", json_of(m.correlation)}};
 }
 
@@ -113,18 +117,23 @@ std::string training_key(const RewardConfig& c, std::uint64_t seed) {
   hash.update(fmt::format("{} labels {} heldout {}", enum_name(c.kind), sha256_file(t.labels),
                           t.heldout.empty() ? "" : sha256_file(t.heldout)));
   if (c.kind == RewardKind::ngram)
-    return hash.update(fmt::format(" {} {} {} {} {} {}", enum_name(t.ngram.model), t.ngram.order, t.ngram.prefix,
-                                   t.ngram.min_count, t.ngram.smoothing, t.ngram.l2)).hex();
+    return hash
+        .update(fmt::format(" {} {} {} {} {} {}", enum_name(t.ngram.model), t.ngram.order, t.ngram.prefix,
+                            t.ngram.min_count, t.ngram.smoothing, t.ngram.l2))
+        .hex();
   const std::vector<std::string> also = {"tokenizer.json"};
-  return hash.update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
-                                 t.batch, t.learning_rate, t.weight_decay, t.warmup, t.clip_norm, c.max_length, seed)).hex();
+  return hash
+      .update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
+                          t.batch, t.learning_rate, t.weight_decay, t.warmup, t.clip_norm, c.max_length, seed))
+      .hex();
 }
 
 // True where the same training has written the folder; UserError where anything else is there.
 bool already_there(const RewardConfig& config, std::string_view section, const std::string& key) {
   const fs::path folder = model_folder(config), record = folder / kRecord;
   if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
-  require(fs::exists(record), "'{}' exists and was not written by `vbon reward`; give another {}.path", config.path, section);
+  require(fs::exists(record), "'{}' exists and was not written by `vbon reward`; give another {}.path", config.path,
+          section);
   const Json made = Json::parse(read_file(record), nullptr, /*allow_exceptions=*/false);
   require(made.is_object() && made.value("key", Json()) == Json(key),
           "'{}' was made from other labels, another base or another configuration; remove it or give another {}.path",
@@ -133,11 +142,12 @@ bool already_there(const RewardConfig& config, std::string_view section, const s
 }
 
 Json record_of(const RewardTrainingResult& result, const RewardTrainingOptions& options, const std::string& key) {
-  Json record = {{"format", "vbon.reward"},     {"key", key},
-                 {"updates", result.updates},   {"seconds", result.seconds},
+  Json record = {{"format", "vbon.reward"},
+                 {"key", key},
+                 {"updates", result.updates},
+                 {"seconds", result.seconds},
                  {"config", options.resolved_config}};
   if (result.heldout.texts > 0) record["heldout"] = json_of(result.heldout);
-  for (const LabelMetrics& m : result.heldout_by_epoch) record["heldout_by_epoch"].push_back(json_of(m));
   return record;
 }
 
@@ -146,7 +156,6 @@ void train_classifier(const RewardConfig& config, comm::Collectives& group, cons
   std::optional<ClassifierTraining> training;
   comm::together(group.host(), "loading", [&] { training.emplace(config, options, group); });
   const auto start = Clock::now();
-  double measuring = 0;
   training->prepare();
   const std::int64_t total = training->updates();
   for (std::int64_t i = 0; i < total; ++i) {
@@ -154,19 +163,17 @@ void train_classifier(const RewardConfig& config, comm::Collectives& group, cons
     if (options.observer && group.rank() == 0) options.observer({i + 1, total, loss, training->rate(i)});
     if (comm::any_rank(group.host(), stop::requested(), "stop requested")) {
       if (group.rank() == 0)
-        log::warn("stopped by a signal at update {} of {}; `vbon reward` keeps no checkpoints: the same command begins again",
-                  i + 1, total);
+        log::warn(
+            "stopped by a signal at update {} of {}; `vbon reward` keeps no checkpoints: the same command begins again",
+            i + 1, total);
       result.code = ExitCode::requeue;
       return;
     }
-    if (!training->has_heldout() || (i + 1) % training->updates_per_epoch() != 0) continue;
-    const auto before = Clock::now();
-    result.heldout_by_epoch.push_back(label_metrics(training->heldout_labels(), training->heldout_predictions()));
-    measuring += std::chrono::duration<double>(Clock::now() - before).count();
   }
-  result.seconds = std::chrono::duration<double>(Clock::now() - start).count() - measuring;
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   result.updates = total;
-  if (!result.heldout_by_epoch.empty()) result.heldout = result.heldout_by_epoch.back();
+  if (training->has_heldout())
+    result.heldout = label_metrics(training->heldout_labels(), training->heldout_predictions());
   comm::together(group.host(), "writing the reward model", [&] {
     if (group.rank() == 0)
       write_folder(config, record_of(result, options, key),
@@ -186,7 +193,8 @@ void train_ngram(const RewardConfig& config, comm::Collectives& group, const Rew
     result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     if (!config.train.heldout.empty()) {
       const LabelSet heldout = read_labels(config.train.heldout);
-      require(!heldout.scores, "'{}' has scores; an n-gram model is measured on labels in [0, 1]", config.train.heldout);
+      require(!heldout.scores, "'{}' has scores; an n-gram model is measured on labels in [0, 1]",
+              config.train.heldout);
       std::vector<double> predictions;
       for (const LabelRecord& record : heldout.records) predictions.push_back(log_odds(model, record.text));
       result.heldout = label_metrics(heldout, predictions);
@@ -194,8 +202,8 @@ void train_ngram(const RewardConfig& config, comm::Collectives& group, const Rew
     write_folder(config, record_of(result, options, key), [&](const fs::path& folder) { save_ngram(model, folder); });
   });
   LabelMetrics& m = result.heldout;
-  std::array<double, 7> shared = {static_cast<double>(m.texts), m.loss, m.accuracy, m.auc, m.calibration, m.correlation,
-                                  result.seconds};
+  std::array<double, 7> shared = {
+      static_cast<double>(m.texts), m.loss, m.accuracy, m.auc, m.calibration, m.correlation, result.seconds};
   group.host().broadcast(std::span<double>(shared), 0, "metrics");
   m = {static_cast<std::int64_t>(shared[0]), shared[1], shared[2], shared[3], shared[4], shared[5]};
   result.seconds = shared[6];
@@ -205,7 +213,11 @@ void train_ngram(const RewardConfig& config, comm::Collectives& group, const Rew
 
 LabelMetrics label_metrics(const LabelSet& labels, std::span<const double> predictions) {
   check(labels.records.size() == predictions.size(), "a prediction for every text");
-  LabelMetrics m{.texts = std::ssize(predictions), .loss = kNaN, .accuracy = kNaN, .auc = kNaN, .calibration = kNaN,
+  LabelMetrics m{.texts = std::ssize(predictions),
+                 .loss = kNaN,
+                 .accuracy = kNaN,
+                 .auc = kNaN,
+                 .calibration = kNaN,
                  .correlation = kNaN};
   double weight = 0, loss = 0;
   std::vector<double> probability, decided;
@@ -232,7 +244,8 @@ LabelMetrics label_metrics(const LabelSet& labels, std::span<const double> predi
   return m;
 }
 
-RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives& group, const RewardTrainingOptions& options) {
+RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives& group,
+                                  const RewardTrainingOptions& options) {
   check(config.kind != RewardKind::exec, "train_reward: a program is not trained here");
   RewardTrainingResult result;
   std::string key, there;
@@ -245,8 +258,10 @@ RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives&
     result.skipped = true;
     return result;
   }
-  if (config.kind == RewardKind::ngram) train_ngram(config, group, options, key, result);
-  else train_classifier(config, group, options, key, result);
+  if (config.kind == RewardKind::ngram)
+    train_ngram(config, group, options, key, result);
+  else
+    train_classifier(config, group, options, key, result);
   return result;
 }
 

@@ -1,5 +1,5 @@
-// BERT-like encoders (BERT, DistilBERT) with a classification head, as a record of tensors and straight functions: reward
-// models, evaluators and critics. Padding never changes a row: padded keys get no attention at all.
+// BERT-like encoders (BERT, DistilBERT) with a classification head, as a record of tensors and straight functions:
+// reward models, evaluators and critics. Padding never changes a row: padded keys get no attention at all.
 //
 // Shapes: B rows, T tokens a row (right-padded), D hidden size, H heads, F intermediate size, C labels.
 #pragma once
@@ -30,9 +30,9 @@ struct EncoderSpec {
   double norm_eps = 1e-12;
   Activation activation = Activation::gelu;
   Pooling pooling = Pooling::none;
-  bool independent_labels = false;        // problem_type multi_label_classification: a sigmoid a label
-  std::vector<std::string> label_names;   // [C] by id2label; empty without head
-  std::string config_text;                // the file itself, for export
+  bool independent_labels = false;       // problem_type multi_label_classification: a sigmoid a label
+  std::vector<std::string> label_names;  // [C] by id2label; empty without head
+  std::string config_text;               // the file itself, for export
 
   std::int64_t num_labels() const { return static_cast<std::int64_t>(label_names.size()); }
   std::int64_t head_dim() const { return hidden_size / num_heads; }
@@ -72,8 +72,9 @@ at::Tensor token_mask(const at::Tensor& lengths, std::int64_t length);
 
 // tokens int64 [B, T] -> [B, T, D]
 at::Tensor embed(const Encoder& encoder, const at::Tensor& tokens);
-// Blocks [first, last) on x [B, T, D]. The mask is used also where it hides nothing, so that one shape is one computation.
-at::Tensor run_blocks(const Encoder& encoder, at::Tensor x, const at::Tensor& mask, std::int64_t first, std::int64_t last);
+// Blocks [first, last) on x [B, T, D]. A mask that hides nothing is used too: one shape is one computation.
+at::Tensor run_blocks(const Encoder& encoder, at::Tensor x, const at::Tensor& mask, std::int64_t first,
+                      std::int64_t last);
 at::Tensor mean_over_tokens(const at::Tensor& hidden, const at::Tensor& mask);  // [B, T, D] -> [B, D]
 // Pooling and head: last hidden states [B, T, D] -> [B, C]
 at::Tensor classify(const Encoder& encoder, const at::Tensor& hidden, const at::Tensor& mask);

@@ -1,8 +1,8 @@
 // A sequence classifier over text: tokens of a text within a length limit, batches of one fixed shape, logits.
 //
-// Batches always have the same number of rows, and a row is padded to a length that its own number of tokens decides. So
-// the computation that a row goes through does not depend on what it is scored together with, and neither does a bit of
-// its logits.
+// Batches always have the same number of rows, and a row is padded to a length that its own number of tokens decides.
+// So the computation that a row goes through does not depend on what it is scored together with, and neither does a bit
+// of its logits.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,13 +24,13 @@ using TokenRow = std::vector<std::int32_t>;
 // inside a text is text. Of a text that is too long the end is kept: that is where the response stands.
 class TextRows {
  public:
-  // Rows of at most `max_length` tokens (or as many as the encoder has positions). UserError where the tokenizer and the
-  // encoder do not belong together.
+  // Rows of at most `max_length` tokens (or as many as the encoder has positions). UserError where the tokenizer and
+  // the encoder do not belong together.
   TextRows(Tokenizer tokenizer, const EncoderSpec& spec, std::int64_t max_length);
 
   TokenRow encode(std::string_view text) const;  // at least one token
   std::int64_t max_length() const { return max_length_; }
-  // What a row of `tokens` tokens is padded to: the next multiple of 16 within max_length.
+  // What a row of `tokens` tokens is padded to: the next multiple of 8 within max_length.
   std::int64_t padded_length(std::int64_t tokens) const;
 
  private:
@@ -47,8 +47,9 @@ struct PaddedRows {
 PaddedRows pad_rows(std::span<const TokenRow> all, std::span<const std::size_t> picked, std::int64_t rows,
                     std::int64_t length, at::Device device);
 
-// Places of rows that are run together: equal padded length, at most `most` a group; short rows first, in order of place.
-std::vector<std::vector<std::size_t>> groups_by_length(std::span<const TokenRow> all, const TextRows& text, std::int64_t most);
+// Places of rows that are run together: of one padded length, at most `most` a group; short rows first.
+std::vector<std::vector<std::size_t>> groups_by_length(std::span<const TokenRow> all, const TextRows& text,
+                                                       std::int64_t most);
 
 // Logits of every row, float32 [rows.size(), C] on the CPU, from batches of exactly `batch` rows.
 at::Tensor classifier_logits(const Encoder& encoder, std::span<const TokenRow> rows, const TextRows& text,

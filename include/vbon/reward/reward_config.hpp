@@ -39,12 +39,18 @@ struct NgramConfig {
   double l2 = 1.0;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.model, {.name = "model", .help = "naive_bayes (multinomial, on presence) or logistic (regression on presence)"});
+    v(c.model,
+      {.name = "model", .help = "naive_bayes (multinomial, on presence) or logistic (regression on presence)"});
     v(c.order, {.name = "order", .help = "1: single words; 2: pairs of neighbours too; up to 5", .unit = "words"});
-    v(c.prefix, {.name = "prefix", .help = "longer words count by this many first letters too (plain stemming; 5 is good in English); 0: not", .unit = "letters"});
+    v(c.prefix,
+      {.name = "prefix",
+       .help = "longer words count by this many first letters too (plain stemming; 5 is good in English); 0: not",
+       .unit = "letters"});
     v(c.min_count, {.name = "min_count", .help = "n-grams of fewer training texts are left out", .unit = "texts"});
-    v(c.smoothing, {.name = "smoothing", .help = "naive_bayes: added to the count of every n-gram in either class, > 0"});
-    v(c.l2, {.name = "l2", .help = "logistic: half this much times the squared weights is added to the summed loss, > 0"});
+    v(c.smoothing,
+      {.name = "smoothing", .help = "naive_bayes: added to the count of every n-gram in either class, > 0"});
+    v(c.l2,
+      {.name = "l2", .help = "logistic: half this much times the squared weights is added to the summed loss, > 0"});
   }
 };
 
@@ -61,13 +67,16 @@ struct RewardTrainConfig {
   NgramConfig ngram;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.labels, {.name = "labels", .help = "labelled texts to learn from: JSON Lines {text, label in [0, 1] or score, weight?}"});
+    v(c.labels,
+      {.name = "labels", .help = "labelled texts to learn from: JSON Lines {text, label in [0, 1] or score, weight?}"});
     v(c.heldout, {.name = "heldout", .help = "labelled texts for accuracy, AUC and calibration; none: not measured"});
     v(c.base, {.name = "base", .help = "classifier: Hugging Face folder of the encoder to start from"});
     v(c.layers, {.name = "layers", .help = "classifier: what is trained; frozen layers run once"});
     v(c.epochs, {.name = "epochs", .help = "classifier: passes over the texts"});
     v(c.batch, {.name = "batch", .help = "classifier: texts an update", .unit = "texts"});
-    v(c.micro_batch, {.name = "micro_batch", .help = "classifier: texts that a rank runs at once; changes memory, not results", .unit = "texts"});
+    v(c.micro_batch, {.name = "micro_batch",
+                      .help = "classifier: texts that a rank runs at once; changes memory, not results",
+                      .unit = "texts"});
     v(c.learning_rate, {.name = "learning_rate", .help = "classifier: AdamW's highest rate; falls linearly to 0"});
     v(c.weight_decay, {.name = "weight_decay", .help = "classifier: decoupled weight decay, >= 0"});
     v(c.warmup, {.name = "warmup", .help = "classifier: updates over which the rate rises from 0", .unit = "updates"});
@@ -82,7 +91,7 @@ struct RewardConfig {
   RewardOutput output = RewardOutput::log_prob;
   std::string label;
   double round = 1e-5;
-  std::int64_t batch = 32;
+  std::int64_t batch = 16;
   std::int64_t max_length = 256;
   std::vector<std::string> command;
   std::string id;
@@ -94,14 +103,22 @@ struct RewardConfig {
 
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.kind, {.name = "kind", .help = "classifier (Hugging Face encoder with a head), ngram, or exec (a program of yours)"});
+    v(c.kind,
+      {.name = "kind", .help = "classifier (Hugging Face encoder with a head), ngram, or exec (a program of yours)"});
     v(c.path, {.name = "path", .help = "folder of the model: written by `vbon reward`, read by the others"});
-    v(c.output, {.name = "output", .help = "log_prob or prob of the label, or logit: against the other label where there are two"});
+    v(c.output, {.name = "output",
+                 .help = "log_prob or prob of the label, or logit: against the other label where there are two"});
     v(c.label, {.name = "label", .help = "name or number of the label that is good; default: the last one"});
-    v(c.round, {.name = "round", .help = "scores are rounded to multiples of this, so that noise of the last bits makes no order; 0: not"});
-    v(c.batch, {.name = "batch", .help = "rows scored at once; a classifier always runs as many, timeout_s of exec is for as many", .unit = "texts"});
+    v(c.round,
+      {.name = "round",
+       .help = "scores are rounded to multiples of this, so that noise of the last bits makes no order; 0: not"});
+    v(c.batch, {.name = "batch",
+                .help = "rows scored at once; a classifier always runs as many, timeout_s of exec is for as many",
+                .unit = "texts"});
     v(c.max_length, {.name = "max_length", .help = "classifier: of longer texts the end is read", .unit = "tokens"});
-    v(c.command, {.name = "command", .help = "exec: program and arguments (no shell); reads {prompt, response}, answers {reward}, a line each"});
+    v(c.command,
+      {.name = "command",
+       .help = "exec: program and arguments (no shell); reads {prompt, response}, answers {reward}, a line each"});
     v(c.id, {.name = "id", .help = "exec: names this version of the program; change it when its rewards change"});
     v(c.timeout_s, {.name = "timeout_s", .help = "exec: for the answers to one batch", .unit = "s"});
     v(c.startup_s, {.name = "startup_s", .help = "exec: more, until the first answer", .unit = "s"});

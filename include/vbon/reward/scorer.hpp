@@ -1,5 +1,5 @@
-// Rewards of (prompt, response), whatever gives them: a classifier, an n-gram model, a user's program. A model's text is
-// the prompt followed by the response.
+// Rewards of (prompt, response), whatever gives them: a classifier, an n-gram model, a user's program. A model's text
+// is the prompt followed by the response.
 //
 // Each distinct pair has one score: scorers compute in batches of one fixed shape, so that a row does not feel its
 // neighbours; the score is rounded (`round`); and what was scored is remembered.
@@ -61,9 +61,9 @@ RewardModel make_reward(const RewardConfig& config, at::Device device, std::shar
 // command and id), label and max_length.
 std::string reward_sha256(const RewardConfig& config);
 
-// One number from a classifier's logits for label `label`. With one label, or labels that are independent of each other:
-// logit is the label's own, prob its sigmoid. Else prob is the softmax; logit is the difference to the other label where
-// there are two (the log odds), the label's own where there are more.
+// One number from a classifier's logits for label `label`. With one label, or labels that are independent of each
+// other: logit is the label's own, prob its sigmoid. Else prob is the softmax; logit is the difference to the other
+// label where there are two (the log odds), the label's own where there are more.
 double reward_of_logits(std::span<const float> logits, std::size_t label, bool independent, RewardOutput output);
 
 }  // namespace vbon

@@ -1,5 +1,5 @@
-// `vbon reward`: a reward model or evaluator from labelled texts. kind classifier fine-tunes an encoder with a head (all
-// of it, its last blocks, or the head alone), kind ngram fits a linear model on words. Labels may be soft.
+// `vbon reward`: a reward model or evaluator from labelled texts. kind classifier fine-tunes an encoder with a head
+// (all of it, its last blocks, or the head alone), kind ngram fits a linear model on words. Labels may be soft.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +9,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "vbon/base/error.hpp"
 #include "vbon/comm/collectives.hpp"
@@ -21,8 +20,8 @@ namespace vbon {
 // Of predictions on labelled texts, each weighted by its text. NaN: cannot be told (no text, one class only, scores).
 struct LabelMetrics {
   std::int64_t texts = 0;
-  double loss = 0;         // cross-entropy in nats; of scores: mean squared error
-  double accuracy = 0;     // of (P > 1/2) against (label > 1/2); texts of label 1/2 are left out, here and in the AUC
+  double loss = 0;      // cross-entropy in nats; of scores: mean squared error
+  double accuracy = 0;  // of (P > 1/2) against (label > 1/2); texts of label 1/2 are left out, here and in the AUC
   double auc = 0;
   double calibration = 0;  // expected calibration error of P over ten equal bins: mean |mean label - mean P|
   double correlation = 0;  // Pearson's, of P (or predicted score) and label (or score)
@@ -40,7 +39,6 @@ struct RewardTrainingResult {
   ExitCode code = ExitCode::ok;  // or requeue: stopped by a signal, nothing written
   bool skipped = false;          // the model was there, made by the same configuration
   LabelMetrics heldout;          // texts 0: not measured
-  std::vector<LabelMetrics> heldout_by_epoch;  // classifier: after each epoch
   std::int64_t updates = 0;
   double seconds = 0;  // training without loading and measuring
 };
@@ -49,14 +47,15 @@ struct RewardTrainingOptions {
   std::string_view section = "reward";  // its keys are named in messages
   std::uint64_t seed = 0;
   at::Device device = at::kCPU;
-  std::string resolved_config;  // recorded in training.json
+  std::string resolved_config;                                  // recorded in training.json
   std::function<void(const RewardTrainingProgress&)> observer;  // called on the root after each update
 };
 
 // Writes config.path: the model's folder with `training.json` (configuration, metrics), which appears whole or not at
 // all. Collective: each rank takes a share of every batch, gradients are summed and normalised by the weights of the
-// whole batch. The same configuration and number of ranks give the same bits. UserError if the folder exists and was made
-// differently, for labels of a wrong kind, and where training diverges.
-RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives& group, const RewardTrainingOptions& options);
+// whole batch. The same configuration and number of ranks give the same bits. UserError if the folder exists and was
+// made differently, for labels of a wrong kind, and where training diverges.
+RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives& group,
+                                  const RewardTrainingOptions& options);
 
 }  // namespace vbon

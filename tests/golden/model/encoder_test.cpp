@@ -1,4 +1,5 @@
-// Encoders against what `transformers` computed (make_models.py): output, loss, named gradients, padding, layouts, export.
+// Encoders against what `transformers` computed (make_models.py): output, loss, named gradients, padding, layouts,
+// export.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/linspace.h>
@@ -9,10 +10,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/model/encoder_weights.hpp"
+#include "vbon/model/tensor_io.hpp"
 #include "vbon/store/safetensors.hpp"
 
 namespace vbon {
@@ -136,7 +137,8 @@ TEST_P(GoldenEncoder, export_writes_the_same_tensors_back) {
     const TensorView* other = written.find(view.name);
     ASSERT_NE(other, nullptr) << view.name;
     EXPECT_EQ(view.shape, other->shape) << view.name;
-    EXPECT_TRUE(std::equal(view.bytes.begin(), view.bytes.end(), other->bytes.begin(), other->bytes.end())) << view.name;
+    EXPECT_TRUE(std::equal(view.bytes.begin(), view.bytes.end(), other->bytes.begin(), other->bytes.end()))
+        << view.name;
   }
   EXPECT_EQ(original.tensors().size(), written.tensors().size());
   const Encoder again = load_encoder(out, at::kCPU);
@@ -144,15 +146,18 @@ TEST_P(GoldenEncoder, export_writes_the_same_tensors_back) {
   EXPECT_EQ(max_difference(output(again, tokens_, lengths_), output(encoder_, tokens_, lengths_)), 0.0);
 }
 
-// Names without the architecture's prefix (or with it, where the file has none), norms' tensors as gamma and beta, bf16.
+// Names without the architecture's prefix (or with it, where the file has none), norms' tensors as gamma and beta,
+// bf16.
 TEST_P(GoldenEncoder, other_layouts_of_the_same_weights_load) {
   const std::string prefix = encoder_.spec.model_type + ".";
   NamedTensors renamed, rounded;
   for (auto [name, tensor] : named_tensors(encoder_)) {
     rounded.emplace_back(name, tensor.to(at::kBFloat16));
     const bool head = name.find("classifier") != std::string::npos;
-    if (name.starts_with(prefix)) name = name.substr(prefix.size());
-    else if (!head) name = prefix + name;
+    if (name.starts_with(prefix))
+      name = name.substr(prefix.size());
+    else if (!head)
+      name = prefix + name;
     if (name.ends_with("LayerNorm.weight")) name.replace(name.size() - 6, 6, "gamma");
     if (name.ends_with("LayerNorm.bias")) name.replace(name.size() - 4, 4, "beta");
     renamed.emplace_back(name, tensor);
@@ -209,7 +214,8 @@ std::string refusal(const std::string& config) {
 
 std::string bert_with(const std::string& more) {
   return R"({"model_type":"bert","vocab_size":61,"hidden_size":24,"num_hidden_layers":2,"num_attention_heads":3,
-             "intermediate_size":40,"architectures":["BertForSequenceClassification"])" + more + "}";
+             "intermediate_size":40,"architectures":["BertForSequenceClassification"])" +
+         more + "}";
 }
 
 TEST(EncoderSpec, refuses_by_name_what_is_not_implemented) {
@@ -246,7 +252,8 @@ TEST(EncoderWeights, name_what_is_missing_or_has_another_shape) {
   const std::string config = read_file(golden() / "bert_classifier/config.json");
   NamedTensors tensors = named_tensors(load_encoder(golden() / "bert_classifier", at::kCPU));
   write_file_atomically(out / "config.json", config);
-  const auto pooler = std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.first == "bert.pooler.dense.bias"; });
+  const auto pooler =
+      std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.first == "bert.pooler.dense.bias"; });
   ASSERT_NE(pooler, tensors.end());
   tensors.erase(pooler);
   write_tensors(out / "model.safetensors", tensors);

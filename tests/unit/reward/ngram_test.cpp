@@ -49,7 +49,9 @@ TEST(NgramWords, are_those_of_python) {
 }
 
 TEST(NgramWords, take_bytes_that_are_no_text_as_separators) {
-  EXPECT_THAT(words_of("good\xff\xfe" "film\xc3"), testing::ElementsAre("good", "film"));
+  EXPECT_THAT(words_of("good\xff\xfe"
+                       "film\xc3"),
+              testing::ElementsAre("good", "film"));
 }
 
 TEST(NgramFit, gives_numpys_naive_bayes_and_scipys_logistic_regression) {
@@ -62,7 +64,8 @@ TEST(NgramFit, gives_numpys_naive_bayes_and_scipys_logistic_regression) {
     // Naive Bayes is a few roundings away; the regressions stop where their gradients are about 1e-9.
     const double tolerance = logistic ? 1e-6 : 1e-12;
     for (const auto& [ngram, place] : fit.at("vocabulary").items())
-      EXPECT_NEAR(model.weights.at(model.vocabulary.at(ngram)), fit.at("weights").at(place.get<std::size_t>()), tolerance)
+      EXPECT_NEAR(model.weights.at(model.vocabulary.at(ngram)), fit.at("weights").at(place.get<std::size_t>()),
+                  tolerance)
           << ngram;
     EXPECT_NEAR(model.bias, fit.at("bias"), tolerance);
     for (std::size_t i = 0; i < all.at("other").size(); ++i)
@@ -74,7 +77,8 @@ TEST(NgramFit, is_the_same_to_the_bit_each_time_and_after_files) {
   const json all = golden();
   const test::Scratch folder;
   for (const json& fit : all.at("fits")) {
-    const NgramModel one = fit_ngram(training_texts(all), config_of(fit)), two = fit_ngram(training_texts(all), config_of(fit));
+    const NgramModel one = fit_ngram(training_texts(all), config_of(fit)),
+                     two = fit_ngram(training_texts(all), config_of(fit));
     save_ngram(one, folder / "model");
     const NgramModel read = load_ngram(folder / "model");
     EXPECT_EQ(one.weights, two.weights);

@@ -54,11 +54,17 @@ TEST(Classifier, rewards_are_those_of_transformers) {
     for (const char* label : {"negative", "POSITIVE", "", "0", "1"}) {
       const std::string name(label);
       const std::size_t index = name == "negative" || name == "0" ? 0 : 1;
-      RewardModel reward = make_reward({.path = golden(), .output = output, .label = name, .round = 0, .batch = 3,
-                                        .max_length = want.at("max_length")}, at::kCPU);
+      RewardModel reward = make_reward({.path = golden(),
+                                        .output = output,
+                                        .label = name,
+                                        .round = 0,
+                                        .batch = 3,
+                                        .max_length = want.at("max_length")},
+                                       at::kCPU);
       const std::vector<float> got = reward.score(views(pairs));
       for (std::size_t i = 0; i < got.size(); ++i)
-        EXPECT_NEAR(got[i], want.at("rows")[i].at(std::string(enum_name(output)))[index], 5e-6)  // float32 logits of size 3
+        EXPECT_NEAR(got[i], want.at("rows")[i].at(std::string(enum_name(output)))[index],
+                    5e-6)  // float32 logits of size 3
             << i << " " << enum_name(output) << " " << label;
     }
 }
@@ -72,11 +78,11 @@ TEST(Classifier, tokens_are_the_end_of_a_long_text) {
 }
 
 TEST(Classifier, pads_a_row_by_its_own_length_alone) {
-  const TextRows text(Tokenizer::load(golden()), read_encoder_spec(golden()), 40);
-  EXPECT_EQ(text.padded_length(1), 16);
+  const TextRows text(Tokenizer::load(golden()), read_encoder_spec(golden()), 36);
+  EXPECT_EQ(text.padded_length(1), 8);
   EXPECT_EQ(text.padded_length(16), 16);
-  EXPECT_EQ(text.padded_length(17), 32);
-  EXPECT_EQ(text.padded_length(33), 40);  // no further than the limit
+  EXPECT_EQ(text.padded_length(17), 24);
+  EXPECT_EQ(text.padded_length(34), 36);  // no further than the limit
 }
 
 // A classifier of the width of real ones, so that products are cut into blocks as theirs are; N(0, .05) weights.
@@ -97,7 +103,8 @@ Encoder wide_classifier() {
       target = at::empty(shape, at::kFloat);
       float* const values = target.mutable_data_ptr<float>();
       const double mean = entry.name.ends_with("LayerNorm.weight") ? 1.0 : 0.0;
-      for (std::int64_t i = 0; i < target.numel(); ++i) values[i] = static_cast<float>(mean + 0.05 * stream.normal(i, index));
+      for (std::int64_t i = 0; i < target.numel(); ++i)
+        values[i] = static_cast<float>(mean + 0.05 * stream.normal(i, index));
     }
     ++index;
   }
@@ -105,7 +112,8 @@ Encoder wide_classifier() {
 }
 
 std::vector<Pair> many_pairs(std::size_t count) {
-  const std::vector<std::string> words = {"the", "film", "is", "dull", "great", "fun", "plot", "and", "never", "ends", "!"};
+  const std::vector<std::string> words = {"the",  "film", "is",    "dull", "great", "fun",
+                                          "plot", "and",  "never", "ends", "!"};
   std::mt19937 engine(3);
   std::vector<Pair> pairs;
   for (std::size_t i = 0; i < count; ++i) {
@@ -187,7 +195,8 @@ TEST(RewardModel, rounds_to_multiples) {
 }
 
 TEST(RewardModel, refuses_scores_that_are_not_finite_and_names_the_pair) {
-  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), 1e300}) {
+  for (const double bad :
+       {std::nan(""), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), 1e300}) {
     RewardModel reward("'the reward'", 1e-5, [=](auto pairs) {
       std::vector<double> values(pairs.size(), 0.5);
       values.back() = bad;
@@ -195,7 +204,8 @@ TEST(RewardModel, refuses_scores_that_are_not_finite_and_names_the_pair) {
     });
     const std::vector<PromptResponse> pairs = {{"fine", "this"}, {"the prompt\xff", "the \"response\""}};
     EXPECT_THAT(test::refusal([&] { reward.score(pairs); }),
-                AllOf(HasSubstr("'the reward'"), HasSubstr("the prompt"), HasSubstr("the \\\"response\\\""), HasSubstr("finite")));
+                AllOf(HasSubstr("'the reward'"), HasSubstr("the prompt"), HasSubstr("the \\\"response\\\""),
+                      HasSubstr("finite")));
     EXPECT_EQ(reward.score(std::span(pairs).first(1)).size(), 1u);
   }
 }
@@ -228,7 +238,8 @@ TEST(NgramReward, scores_prompt_and_response_together) {
   EXPECT_EQ(logits[0], logits[2]);
   EXPECT_GT(logits[0], logits[1]);
   config.output = RewardOutput::prob;
-  EXPECT_NEAR(make_reward(config, at::kCPU).score(pairs)[0], 1 / (1 + std::exp(-log_odds(model, "a great film"))), 1e-7);
+  EXPECT_NEAR(make_reward(config, at::kCPU).score(pairs)[0], 1 / (1 + std::exp(-log_odds(model, "a great film"))),
+              1e-7);
   config.label = "0";
   config.output = RewardOutput::logit;
   EXPECT_EQ(make_reward(config, at::kCPU).score(pairs)[0], -logits[0]);
@@ -237,7 +248,8 @@ TEST(NgramReward, scores_prompt_and_response_together) {
 }
 
 TEST(ExecReward, scores_by_a_program_and_in_batches) {
-  RewardConfig config{.kind = RewardKind::exec, .batch = 2,
+  RewardConfig config{.kind = RewardKind::exec,
+                      .batch = 2,
                       .command = {"python3", "-c",
                                   "import json,sys\nfor l in sys.stdin:\n r=json.loads(l)\n"
                                   " print(json.dumps({'reward':len(r['prompt'])+len(r['response'])/10}),flush=True)"},
@@ -291,9 +303,11 @@ TEST(RewardConfig, problems_name_their_keys) {
                                                  HasSubstr("evaluator.batch"), HasSubstr("evaluator.max_length")));
   EXPECT_THAT(problems(RewardConfig{.kind = RewardKind::exec}, "reward"),
               testing::UnorderedElementsAre(HasSubstr("reward.command"), HasSubstr("reward.id")));
-  EXPECT_THAT(problems(RewardConfig{.path = "m", .command = {"x"}}, "reward"), testing::ElementsAre(HasSubstr("kind: exec")));
-  EXPECT_THAT(training_problems(RewardConfig{}, "reward"),
-              testing::UnorderedElementsAre(HasSubstr("reward.path"), HasSubstr("train.labels"), HasSubstr("train.base")));
+  EXPECT_THAT(problems(RewardConfig{.path = "m", .command = {"x"}}, "reward"),
+              testing::ElementsAre(HasSubstr("kind: exec")));
+  EXPECT_THAT(
+      training_problems(RewardConfig{}, "reward"),
+      testing::UnorderedElementsAre(HasSubstr("reward.path"), HasSubstr("train.labels"), HasSubstr("train.base")));
 }
 
 TEST(RewardLayers, are_read_as_written) {
