@@ -8,5 +8,5 @@ cd "$root"
 begin=$SECONDS
 "$root/jobs/setup.sh" --with-data
 setup_end=$SECONDS
-"$root/build/current/src/main/vbon" run -c configs/quickstart.yaml "$@"
+"$root/build/current/bin/vbon" run -c configs/quickstart.yaml "$@"
 say "set-up $((setup_end - begin)) s, pipeline $((SECONDS - setup_end)) s; results are in $root/runs/quickstart"

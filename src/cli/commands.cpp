@@ -70,6 +70,7 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> kCommands = {
       {"sft", "supervised fine-tuning: model.base + text -> model.reference", run_sft_command, nullptr,
        {"run.seed", "model.base", "model.reference", "sft.text"}},
+      {"reward", "train the reward model and the evaluator on labelled text", run_reward_command, nullptr, {"run.seed"}},
       {"pool", "scored reference samples: the log F tables", run_pool_command, nullptr, {"run.seed", "model.reference"}},
       {"train", "train a policy: vbon, ppo or regression", run_train_command, nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train"}},

@@ -1,6 +1,5 @@
 #include "vbon/train/run_inputs.hpp"
 
-#include <ATen/Context.h>
 #include <torch/csrc/api/include/torch/version.h>
 
 #include "vbon/base/error.hpp"
@@ -16,7 +15,13 @@ namespace vbon {
 at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat; }
 
 std::string torch_version() { return TORCH_VERSION; }
-bool has_cuda_build() { return at::hasCUDA(); }
+bool has_cuda_build() {
+#ifdef VBON_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
 
 std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device device,
                                          const std::shared_ptr<ExecProgram>& program) {

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <map>
 
-#include "model/tensor_io.hpp"
+#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/model/causal_lm.hpp"

@@ -1,0 +1,75 @@
+#include <cmath>
+#include <memory>
+
+#include "cli/stage.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/cli/progress.hpp"
+#include "vbon/train/rank_context.hpp"
+#include "vbon/train/reward_training.hpp"
+
+namespace vbon::cli {
+namespace {
+
+std::string metrics_text(const LabelMetrics& m) {
+  if (m.texts == 0) return "";
+  std::string text = fmt::format("held out ({} texts):", m.texts);
+  const auto add = [&](const char* name, double value) {
+    if (std::isfinite(value)) text += fmt::format(" {} {:.3f}", name, value);
+  };
+  add("loss", m.loss);
+  add("accuracy", m.accuracy);
+  add("AUC", m.auc);
+  add("calibration error", m.calibration);
+  return text;
+}
+
+ExitCode make_reward_model(RankContext& context, const CommandLine& line, const Prepared& prepared, const char* section,
+                           const RewardConfig& config) {
+  const Settings& settings = prepared.loaded.settings();
+  std::unique_ptr<Progress> progress;
+  const RewardTrainingResult result = train_reward(
+      config, *context.learners,
+      {.section = section,
+       .seed = static_cast<std::uint64_t>(*settings.run.seed),
+       .device = context.device,
+       .resolved_config = prepared.loaded.text.resolved_yaml,
+       .observer = [&](const RewardTrainingProgress& p) {
+         if (!progress)
+           progress = std::make_unique<Progress>(
+               ProgressOptions{.what = section, .unit = "updates", .total = p.total, .line_every_s = settings.log.every_s},
+               ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+         progress->update(p.update, fmt::format("loss {:.3f}", p.loss));
+       }});
+  if (result.code != ExitCode::ok) return result.code;
+  if (progress) progress->finish();
+  if (result.skipped) log::info("'{}' is there and was made so: nothing to do", config.path);
+  else log::info("{}: {}  {}", section, config.path, metrics_text(result.heldout));
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared) {
+  const Settings& settings = prepared.loaded.settings();
+  struct Wanted {
+    const char* section;
+    const RewardConfig& config;
+  };
+  std::vector<Wanted> wanted;
+  for (const Wanted& w : {Wanted{"reward", settings.reward}, Wanted{"evaluator", settings.evaluator}})
+    if (line.section == w.section || (line.section == "both" && !w.config.train.labels.empty())) wanted.push_back(w);
+  require(!wanted.empty(), "nothing to train: neither reward.train.labels nor evaluator.train.labels is set");
+  std::vector<std::string> found;
+  for (const Wanted& w : wanted)
+    for (std::string& text : training_problems(w.config, w.section)) found.push_back(std::move(text));
+  refuse(found);
+  if (announce(line, prepared.loaded)) return ExitCode::ok;
+  comm::ClusterConfig cluster = settings.cluster;
+  cluster.roles = {.kind = comm::Roles::Kind::all};  // every rank takes its share of each batch
+  RankContext context = make_rank_context(world, cluster, 0);
+  for (const Wanted& w : wanted)
+    if (const ExitCode code = make_reward_model(context, line, prepared, w.section, w.config); code != ExitCode::ok) return code;
+  return ExitCode::ok;
+}
+
+}  // namespace vbon::cli
