@@ -81,6 +81,7 @@ const std::vector<Command>& commands() {
       {"run", "all stages of a recipe, skipping what is done", run_recipe_command, nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train", "pool.path"}},
       {"plan", "placement, batch algebra, memory, files and time of a configuration", nullptr, run_plan_command, {}},
+      {"doctor", "what this machine and a configuration's files offer, and what to mend", nullptr, run_doctor_command, {}},
       {"help", "help config [SECTION]: every key; help COMMAND", nullptr, run_help_command, {}},
       {"version", "versions of this program and its libraries", nullptr, run_version_command, {}},
   };

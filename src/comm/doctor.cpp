@@ -25,7 +25,8 @@ std::vector<std::string> pmix_libraries() {
     const std::size_t slash = line.rfind('/');
     if (slash == std::string::npos) continue;
     std::string name = line.substr(slash + 1);
-    if (name.find("pmix") != std::string::npos && std::find(names.begin(), names.end(), name) == names.end())
+    const bool library = name.find("pmix") != std::string::npos && name.find(".so") != std::string::npos;
+    if (library && std::find(names.begin(), names.end(), name) == names.end())
       names.push_back(std::move(name));
   }
   return names;
