@@ -60,7 +60,7 @@ struct RewardTrainConfig {
   std::int64_t epochs = 2;
   std::int64_t batch = 32;
   std::int64_t micro_batch = 32;
-  double learning_rate = 2e-4;
+  double learning_rate = 3e-4;
   double weight_decay = 0.01;
   std::int64_t warmup = 10;
   double clip_norm = 1.0;
