@@ -15,11 +15,11 @@
 namespace vbon::cli {
 
 struct ChildResult {
-  bool ended = false;     // by itself in time, with status 0
+  bool ended = false;  // by itself in time, with status 0
   bool timed_out = false;
-  int status = 0;         // exit status; -1: a signal
-  std::string output;     // what `work` returned, or the program wrote to standard output
-  std::string errors;     // the end of standard error, or what `work` threw
+  int status = 0;      // exit status; -1: a signal
+  std::string output;  // what `work` returned, or the program wrote to standard output
+  std::string errors;  // the end of standard error, or what `work` threw
 };
 // Runs `work` in a forked copy of this process, which never returns here. To be called before this process has threads.
 ChildResult run_in_child(double timeout_s, const std::function<std::string()>& work);

@@ -26,7 +26,8 @@ void bounded(Findings& findings, const std::string& area, double timeout_s, bool
   });
   if (found) return findings.add(*found);
   hung = true;
-  findings.bad(area, fmt::format("no answer within {:.0f} s", timeout_s), "a file system that hangs? See whether `ls` answers there");
+  findings.bad(area, fmt::format("no answer within {:.0f} s", timeout_s),
+               "a file system that hangs? See whether `ls` answers there");
 }
 
 std::optional<Loaded> load(const CommandLine& line, Findings& findings) {
@@ -53,7 +54,8 @@ std::string_view name_of(Verdict verdict) {
 }
 
 std::size_t Findings::count(Verdict verdict) const {
-  return static_cast<std::size_t>(std::count_if(all_.begin(), all_.end(), [&](const Finding& f) { return f.verdict == verdict; }));
+  return static_cast<std::size_t>(
+      std::count_if(all_.begin(), all_.end(), [&](const Finding& f) { return f.verdict == verdict; }));
 }
 
 std::string findings_text(const Findings& findings) {
@@ -64,8 +66,8 @@ std::string findings_text(const Findings& findings) {
     text += fmt::format("{:<4}  {:<{}}  {}\n", name_of(f.verdict), f.area, width, f.what);
     if (!f.remedy.empty()) text += fmt::format("{:<{}}-> {}\n", "", width + 8, f.remedy);
   }
-  return text + fmt::format("{} ok, {} to look at, {} to mend\n", findings.count(Verdict::ok), findings.count(Verdict::warn),
-                            findings.count(Verdict::bad));
+  return text + fmt::format("{} ok, {} to look at, {} to mend\n", findings.count(Verdict::ok),
+                            findings.count(Verdict::warn), findings.count(Verdict::bad));
 }
 
 std::string findings_json(const Findings& findings) {
@@ -91,13 +93,16 @@ ExitCode run_doctor_command(const CommandLine& line) {
   check_hdf5(libraries);
   findings.add(libraries);
   bool hung = false;
-  const fs::path run = loaded && !loaded->settings().run.dir.empty() ? fs::path(loaded->settings().run.dir) : fs::path(".");
+  const fs::path run =
+      loaded && !loaded->settings().run.dir.empty() ? fs::path(loaded->settings().run.dir) : fs::path(".");
   for (const auto& [area, folder] : {std::pair<std::string, fs::path>{"scratch", scratch_folder()}, {"disk", run}})
-    bounded(findings, area, kDiskTimeout, hung, [area = area, folder = folder](Findings& own) { check_disk(own, area, folder); });
+    bounded(findings, area, kDiskTimeout, hung,
+            [area = area, folder = folder](Findings& own) { check_disk(own, area, folder); });
   check_limits(findings);
   check_environment(findings);
   if (loaded)
-    bounded(findings, "configuration", kConfigurationTimeout, hung, [&loaded](Findings& own) { check_configuration(own, *loaded); });
+    bounded(findings, "configuration", kConfigurationTimeout, hung,
+            [&loaded](Findings& own) { check_configuration(own, *loaded); });
   fmt::print("{}{}", line.json ? findings_json(findings) : findings_text(findings), line.json ? "\n" : "");
   std::fflush(stdout);
   const ExitCode code = findings.count(Verdict::bad) > 0 ? ExitCode::user : ExitCode::ok;

@@ -70,11 +70,14 @@ class ConfigurationCheck {
 
   void faults() {
     std::vector<std::string> found = problems(s_);
-    const auto take = [&](std::vector<std::string> more) { std::move(more.begin(), more.end(), std::back_inserter(found)); };
+    const auto take = [&](std::vector<std::string> more) {
+      std::move(more.begin(), more.end(), std::back_inserter(found));
+    };
     if (!s_.sft.text.empty()) take(problems(s_.sft));
     if (s_.reward.configured()) take(problems(s_.reward, "reward"));
     if (s_.evaluator.configured()) take(problems(s_.evaluator, "evaluator"));
-    for (std::string& text : found) f_.bad("configuration", std::move(text), "`vbon help config` says what each key may be");
+    for (std::string& text : found)
+      f_.bad("configuration", std::move(text), "`vbon help config` says what each key may be");
     if (found.empty()) f_.ok("configuration", "the values of all keys can be used");
   }
 
@@ -83,52 +86,69 @@ class ConfigurationCheck {
     std::error_code error;
     if (!fs::exists(path, error)) {
       const std::string text = fmt::format("{}: {} is not there", key, in_quotes(path));
-      if (needed) f_.bad(area, text, "mend the path, or put it there (relative paths start at the folder you are in)");
-      else f_.warn(area, text, "what it was for is done: nothing to do");
+      if (needed)
+        f_.bad(area, text, "mend the path, or put it there (relative paths start at the folder you are in)");
+      else
+        f_.warn(area, text, "what it was for is done: nothing to do");
       return false;
     }
     if (folder ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) return true;
-    f_.bad(area, fmt::format("{}: {} is no {}", key, in_quotes(path), folder ? "folder" : "plain file"), "mend the path");
+    f_.bad(area, fmt::format("{}: {} is no {}", key, in_quotes(path), folder ? "folder" : "plain file"),
+           "mend the path");
     return false;
   }
 
   // ---- language models
 
-  bool language_model(const std::string& key, const fs::path& folder, std::optional<LmSpec>& spec, std::optional<Tokenizer>& tokenizer) {
+  bool language_model(const std::string& key, const fs::path& folder, std::optional<LmSpec>& spec,
+                      std::optional<Tokenizer>& tokenizer) {
     const std::string area = "model", remedy = "fetch the folder again, or name another";
     if (!guarded(area, remedy, [&] { spec = read_lm_spec(folder); })) return false;
-    bool good = guarded(area, remedy, [&] { tokenizer = Tokenizer::load(folder); });
-    if (good && tokenizer->vocab_size() > spec->vocab_size) {
-      f_.bad(area, fmt::format("{}: the tokenizer has {} tokens, the model's embedding {}", in_quotes(folder), tokenizer->vocab_size(), spec->vocab_size),
-             "they do not belong together: " + remedy);
-      good = false;
-    }
-    good &= guarded(area, remedy, [&] {
-      const std::vector<std::string> faults = weight_problems(*spec, SafeTensors::open_folder(folder));
-      require(faults.empty(), "{}: {}", in_quotes(folder), joined(faults, "; "));
+    bool good = guarded(area, remedy, [&] {
+      tokenizer = Tokenizer::load(folder);
+      require(tokenizer->vocab_size() <= spec->vocab_size,
+              "{}: the tokenizer has {} tokens, the model's embedding {}: they do not belong together",
+              in_quotes(folder), tokenizer->vocab_size(), spec->vocab_size);
     });
-    if (spec->eos_ids.empty())
-      f_.warn(area, fmt::format("{}: no eos_token_id: responses end only at sampling.max_new_tokens", in_quotes(folder)), "name it in config.json");
-    if (s_.model.start_token && (*s_.model.start_token < 0 || *s_.model.start_token >= spec->vocab_size)) {
-      f_.bad(area, fmt::format("model.start_token is {}, outside the vocabulary of {}", *s_.model.start_token, spec->vocab_size), "name a token of the model");
-      good = false;
-    }
-    if (spec->max_positions <= s_.sampling.max_new_tokens) {
-      f_.bad(area, fmt::format("{}: {} positions, and sampling.max_new_tokens is {}", in_quotes(folder), spec->max_positions, s_.sampling.max_new_tokens),
-             "lower sampling.max_new_tokens");
-      good = false;
-    }
+    good &= guarded(area, remedy, [&] {
+      std::vector<std::string> faults = weight_problems(*spec, SafeTensors::open_folder(folder));
+      const std::size_t count = faults.size();
+      faults.resize(std::min<std::size_t>(count, 3));
+      require(count == 0, "{}: {}{}", in_quotes(folder), joined(faults, "; "), count > 3 ? "; …" : "");
+    });
+    good &= model_fits(folder, *spec);
     if (good)
-      f_.ok(area, "{} {}: {}, {:.1f} M parameters, tokenizer of {} tokens, all tensors in place", key, in_quotes(folder), spec->model_type,
-            static_cast<double>(count_parameters(*spec)) / 1e6, tokenizer->vocab_size());
+      f_.ok(area, "{} {}: {}, {:.1f} M parameters, tokenizer of {} tokens, all tensors in place", key,
+            in_quotes(folder), spec->model_type, static_cast<double>(count_parameters(*spec)) / 1e6,
+            tokenizer->vocab_size());
     return good;
+  }
+
+  // Whether the model has the tokens and positions that the configuration uses.
+  bool model_fits(const fs::path& folder, const LmSpec& spec) {
+    if (spec.eos_ids.empty())
+      f_.warn("model",
+              fmt::format("{}: no eos_token_id: responses end only at sampling.max_new_tokens", in_quotes(folder)),
+              "name it in config.json");
+    const std::int64_t start = s_.model.start_token.value_or(0), longest = s_.sampling.max_new_tokens;
+    const bool has_start = start >= 0 && start<spec.vocab_size, has_room = spec.max_positions> longest;
+    if (!has_start)
+      f_.bad("model", fmt::format("model.start_token is {}, outside the vocabulary of {}", start, spec.vocab_size),
+             "name a token of the model");
+    if (!has_room)
+      f_.bad("model",
+             fmt::format("{}: {} positions, and sampling.max_new_tokens is {}", in_quotes(folder), spec.max_positions,
+                         longest),
+             "lower sampling.max_new_tokens");
+    return has_start && has_room;
   }
 
   void base() {
     if (s_.model.base.empty()) return;
     std::optional<LmSpec> spec;
     std::optional<Tokenizer> tokenizer;
-    if (is_there("model", "model.base", s_.model.base, true, !fs::exists(s_.model.reference))) language_model("model.base", s_.model.base, spec, tokenizer);
+    if (is_there("model", "model.base", s_.model.base, true, !fs::exists(s_.model.reference)))
+      language_model("model.base", s_.model.base, spec, tokenizer);
   }
 
   void reference() {
@@ -136,18 +156,24 @@ class ConfigurationCheck {
     if (path.empty()) return f_.warn("model", "model.reference is not set", "every command but `vbon help` needs it");
     reference_found_ = fs::exists(path);
     if (reference_found_) {
-      if (is_there("model", "model.reference", path, true, true)) reference_good_ = language_model("model.reference", path, spec_, tokenizer_);
+      if (is_there("model", "model.reference", path, true, true))
+        reference_good_ = language_model("model.reference", path, spec_, tokenizer_);
       return;
     }
-    to_be_made("model", "model.reference", path, !s_.model.base.empty() && !s_.sft.text.empty(), "vbon sft", "give model.base and sft.text, or the folder of a model");
+    to_be_made("model", "model.reference", path, !s_.model.base.empty() && !s_.sft.text.empty(), "vbon sft",
+               "give model.base and sft.text, or the folder of a model");
   }
 
   // An output of an earlier stage that is not there yet.
-  void to_be_made(const std::string& area, const std::string& key, const fs::path& path, bool makeable, const char* command, const std::string& otherwise) {
+  void to_be_made(const std::string& area, const std::string& key, const fs::path& path, bool makeable,
+                  const char* command, const std::string& otherwise) {
     const std::string text = fmt::format("{}: {} is not there yet", key, in_quotes(path));
-    if (!makeable) f_.bad(area, text, otherwise);
-    else if (!can_be_made(path)) f_.bad(area, text + ", and cannot be made there", "name a folder that you may write to");
-    else f_.warn(area, text, fmt::format("`{}` makes it", command));
+    if (!makeable)
+      f_.bad(area, text, otherwise);
+    else if (!can_be_made(path))
+      f_.bad(area, text + ", and cannot be made there", "name a folder that you may write to");
+    else
+      f_.warn(area, text, fmt::format("`{}` makes it", command));
   }
 
   // ---- rewards
@@ -163,15 +189,18 @@ class ConfigurationCheck {
     labels(section, section + ".train.labels", train.labels, found);
     labels(section, section + ".train.heldout", train.heldout, found);
     if (!found) {
-      if (!train.base.empty() && is_there(section, section + ".train.base", train.base, true, true)) encoder_base(section, train.base);
-      to_be_made(section, section + ".path", config.path, !train.labels.empty(), "vbon reward", fmt::format("give {}.train.labels, or the folder of a model", section));
+      if (!train.base.empty() && is_there(section, section + ".train.base", train.base, true, true))
+        encoder_base(section, train.base);
+      to_be_made(section, section + ".path", config.path, !train.labels.empty(), "vbon reward",
+                 fmt::format("give {}.train.labels, or the folder of a model", section));
       return false;
     }
     if (!is_there(section, section + ".path", config.path, true, true)) return false;
     return guarded(section, "fetch or make the folder again (`vbon reward`), or name another", [&] {
       RewardModel model = make_reward(config, at::kCPU);
       const std::vector<PromptResponse> pair = {{"The film was", " good."}};
-      f_.ok(section, "{}.path {}: a {} that loads; it gives {:.3f} to \"The film was good.\"", section, in_quotes(config.path), enum_name(config.kind), model.score(pair).front());
+      f_.ok(section, "{}.path {}: a {} that loads; it gives {:.3f} to \"The film was good.\"", section,
+            in_quotes(config.path), enum_name(config.kind), model.score(pair).front());
     });
   }
 
@@ -180,7 +209,8 @@ class ConfigurationCheck {
       const EncoderSpec spec = read_encoder_spec(folder);
       const Tokenizer tokenizer = Tokenizer::load(folder);
       const SafeTensors weights = SafeTensors::open_folder(folder);
-      f_.ok(section, "{}.train.base {}: {}, {} tensors, tokenizer of {} tokens", section, in_quotes(folder), spec.model_type, weights.tensors().size(), tokenizer.vocab_size());
+      f_.ok(section, "{}.train.base {}: {}, {} tensors, tokenizer of {} tokens", section, in_quotes(folder),
+            spec.model_type, weights.tensors().size(), tokenizer.vocab_size());
     });
   }
 
@@ -188,7 +218,8 @@ class ConfigurationCheck {
     const std::string area = section;
     if (config.command.empty()) return false;
     if (find_program(config.command.front()).empty()) {
-      f_.bad(area, fmt::format("{}.command: '{}' is no program here", section, config.command.front()), "give its path, or put it into PATH");
+      f_.bad(area, fmt::format("{}.command: '{}' is no program here", section, config.command.front()),
+             "give its path, or put it into PATH");
       return false;
     }
     ExecOptions options = exec_options(config);
@@ -196,14 +227,19 @@ class ConfigurationCheck {
     options.startup_s = std::min(options.startup_s, kMostProgramSeconds);
     try {
       ExecProgram started(options);
-      if (started.probe()) f_.ok(area, "{}.command: '{}' answers", section, config.command.front());
-      else f_.warn(area, fmt::format("{}.command: '{}' gives one text two different rewards", section, config.command.front()),
-                   "scores will differ between ranks and restarts: make it deterministic");
+      if (started.probe())
+        f_.ok(area, "{}.command: '{}' answers", section, config.command.front());
+      else
+        f_.warn(area,
+                fmt::format("{}.command: '{}' gives one text two different rewards", section, config.command.front()),
+                "scores will differ between ranks and restarts: make it deterministic");
       return true;
     } catch (const std::exception& e) {
       const bool slow = config.startup_s > kMostProgramSeconds;
       f_.bad(area, fmt::format("{}.command: {}", section, e.what()),
-             slow ? fmt::format("it was given {:.0f} s here ({}.startup_s allows {:.0f}); run it by hand with one line of JSON", kMostProgramSeconds, section, config.startup_s)
+             slow ? fmt::format(
+                        "it was given {:.0f} s here ({}.startup_s allows {:.0f}); run it by hand with one line of JSON",
+                        kMostProgramSeconds, section, config.startup_s)
                   : "run it by hand with one line of JSON");
       return false;
     }
@@ -213,11 +249,13 @@ class ConfigurationCheck {
 
   void texts(const std::string& area, const std::string& key, const std::string& path, bool done) {
     if (path.empty() || !is_there(area, key, path, false, !done)) return;
-    guarded(area, "mend these lines", [&] { f_.ok(area, "{} {}: {} texts", key, in_quotes(path), read_texts(path).size()); });
+    guarded(area, "mend these lines",
+            [&] { f_.ok(area, "{} {}: {} texts", key, in_quotes(path), read_texts(path).size()); });
   }
   void labels(const std::string& area, const std::string& key, const std::string& path, bool done) {
     if (path.empty() || !is_there(area, key, path, false, !done)) return;
-    guarded(area, "mend these lines", [&] { f_.ok(area, "{} {}: {} labelled texts", key, in_quotes(path), read_labels(path).records.size()); });
+    guarded(area, "mend these lines",
+            [&] { f_.ok(area, "{} {}: {} labelled texts", key, in_quotes(path), read_labels(path).records.size()); });
   }
 
   void prompts(const std::string& key, const std::string& path, std::optional<Prompts>& found) {
@@ -228,23 +266,34 @@ class ConfigurationCheck {
     if (!is_there("prompts", key, path, false, true)) return;
     guarded("prompts", "mend these lines", [&] {
       if (!reference_good_) {
-        f_.ok("prompts", "{} {}: {} prompts (their length is checked when there is a model)", key, in_quotes(path), read_prompts(path).size());
+        f_.ok("prompts", "{} {}: {} prompts (their length is checked when there is a model)", key, in_quotes(path),
+              read_prompts(path).size());
         return;
       }
       found = load_prompts(path, s_, *tokenizer_, *spec_);
       std::int64_t longest = 0;
-      for (std::int64_t row = 0; row < found->rows.num_prompts(); ++row) longest = std::max(longest, static_cast<std::int64_t>(found->rows.tokens_of(row).size()));
-      f_.ok("prompts", "{} {}: {} prompts, the longest of {} tokens", key, in_quotes(path), found->rows.num_prompts(), longest);
+      for (std::int64_t row = 0; row < found->rows.num_prompts(); ++row)
+        longest = std::max(longest, static_cast<std::int64_t>(found->rows.tokens_of(row).size()));
+      f_.ok("prompts", "{} {}: {} prompts, the longest of {} tokens", key, in_quotes(path), found->rows.num_prompts(),
+            longest);
     });
-    if (found && key == "prompts.train" && s_.train.method != Method::regression && s_.train.prompts_per_step > found->rows.num_prompts())
-      f_.bad("prompts", fmt::format("train.prompts_per_step is {}, but there are {} prompts", s_.train.prompts_per_step, found->rows.num_prompts()), "lower it, or give more prompts");
+    if (found && key == "prompts.train" && s_.train.method != Method::regression &&
+        s_.train.prompts_per_step > found->rows.num_prompts())
+      f_.bad("prompts",
+             fmt::format("train.prompts_per_step is {}, but there are {} prompts", s_.train.prompts_per_step,
+                         found->rows.num_prompts()),
+             "lower it, or give more prompts");
   }
 
   void overlap() {
     if (!train_ || !eval_) return;
     const std::set<std::string> trained(train_->rows.text_sha256.begin(), train_->rows.text_sha256.end());
-    const auto shared = std::count_if(eval_->rows.text_sha256.begin(), eval_->rows.text_sha256.end(), [&](const auto& hash) { return trained.contains(hash); });
-    if (shared > 0) f_.warn("prompts", fmt::format("{} of {} evaluation prompts are training prompts, too", shared, eval_->rows.num_prompts()), "evaluate on others: figures would flatter");
+    const auto shared = std::count_if(eval_->rows.text_sha256.begin(), eval_->rows.text_sha256.end(),
+                                      [&](const auto& hash) { return trained.contains(hash); });
+    if (shared > 0)
+      f_.warn("prompts",
+              fmt::format("{} of {} evaluation prompts are training prompts, too", shared, eval_->rows.num_prompts()),
+              "evaluate on others: figures would flatter");
   }
 
   // ---- pools
@@ -266,20 +315,24 @@ class ConfigurationCheck {
     if (!fs::exists(path)) return to_be_made("pool", key, path, true, "vbon pool", "");
     if (!is_there("pool", key, path, false, true)) return;
     std::int64_t samples = 0;
-    const bool good = guarded("pool", "make it again with this configuration (`vbon pool` with another path), or undo the change", [&] {
-      std::string forced;
-      if (identities_ && prompts) {
-        const UsedPool used = load_pool(path, s_, *prompts, *identities_, false, forced);
-        samples = used.pool.header.num_samples;
-        f_.ok("pool", "{} {}: {} prompts x {} samples, made with these models and prompts", key, in_quotes(path), used.pool.block.num_prompts(), samples);
-      } else {
-        const Pool whole = read_pool(path);
-        samples = whole.header.num_samples;
-        f_.ok("pool", "{} {}: {} prompts x {} samples (not compared with models and prompts)", key, in_quotes(path), whole.block.num_prompts(), samples);
-      }
-    });
+    const bool good = guarded(
+        "pool", "make it again with this configuration (`vbon pool` with another path), or undo the change", [&] {
+          std::string forced;
+          if (identities_ && prompts) {
+            const UsedPool used = load_pool(path, s_, *prompts, *identities_, false, forced);
+            samples = used.pool.header.num_samples;
+            f_.ok("pool", "{} {}: {} prompts x {} samples, made with these models and prompts", key, in_quotes(path),
+                  used.pool.block.num_prompts(), samples);
+          } else {
+            const Pool whole = read_pool(path);
+            samples = whole.header.num_samples;
+            f_.ok("pool", "{} {}: {} prompts x {} samples (not compared with models and prompts)", key, in_quotes(path),
+                  whole.block.num_prompts(), samples);
+          }
+        });
     if (good && key == "pool.path" && s_.train.method != Method::ppo && problems(s_.vbon).empty())
-      for (std::string& warning : warnings(s_.vbon, samples)) f_.warn("pool", std::move(warning), "more samples (pool.samples), or a smaller N");
+      for (std::string& warning : warnings(s_.vbon, samples))
+        f_.warn("pool", std::move(warning), "more samples (pool.samples), or a smaller N");
   }
 
   // ---- the run
@@ -288,23 +341,35 @@ class ConfigurationCheck {
     const fs::path dir = s_.run.dir;
     if (dir.empty()) return f_.warn("run", "run.dir is not set", "`vbon train` needs a folder to write to");
     if (!fs::exists(dir)) {
-      if (can_be_made(dir)) f_.ok("run", "run.dir {}: not there yet; a new run starts in it", in_quotes(dir));
-      else f_.bad("run", fmt::format("run.dir {} cannot be made", in_quotes(dir)), "name a folder that you may write to");
+      if (can_be_made(dir))
+        f_.ok("run", "run.dir {}: not there yet; a new run starts in it", in_quotes(dir));
+      else
+        f_.bad("run", fmt::format("run.dir {} cannot be made", in_quotes(dir)), "name a folder that you may write to");
       return;
     }
     if (fs::is_directory(dir) && is_finished_run(dir))
-      return f_.warn("run", fmt::format("run.dir {} holds a finished run: `vbon train` refuses it, `vbon eval` reads it", in_quotes(dir)), "name another folder for a new run");
+      return f_.warn(
+          "run",
+          fmt::format("run.dir {} holds a finished run: `vbon train` refuses it, `vbon eval` reads it", in_quotes(dir)),
+          "name another folder for a new run");
     if (const std::optional<LockHolder> holder = lock_holder(dir / "lock"))
-      return f_.warn("run", fmt::format("run.dir {} is in use: process {} on {}{} since {}", in_quotes(dir), holder->pid, holder->host,
-                                        holder->job.empty() ? "" : fmt::format(" (job {})", holder->job), holder->started),
-                     "wait for it, or stop it");
-    const RunFolderOptions options{.config = loaded_.text.resolved_yaml, .job = loaded_.text.job, .changed_keys = loaded_.text.changed_keys};
-    if (!guarded("run", "name another folder, or undo the change", [&] { RunFolder::require_usable(dir, options); })) return;
+      return f_.warn(
+          "run",
+          fmt::format("run.dir {} is in use: process {} on {}{} since {}", in_quotes(dir), holder->pid, holder->host,
+                      holder->job.empty() ? "" : fmt::format(" (job {})", holder->job), holder->started),
+          "wait for it, or stop it");
+    const RunFolderOptions options{
+        .config = loaded_.text.resolved_yaml, .job = loaded_.text.job, .changed_keys = loaded_.text.changed_keys};
+    if (!guarded("run", "name another folder, or undo the change", [&] { RunFolder::require_usable(dir, options); }))
+      return;
     std::vector<std::string> skipped;
     const std::optional<Checkpoint> latest = CheckpointFiles(dir / "checkpoints").latest(skipped);
     for (std::string& line : skipped) f_.warn("run", std::move(line), "an older checkpoint is used instead");
-    if (latest) f_.ok("run", "run.dir {}: resumes at step {} of {} (last written by {} ranks)", in_quotes(dir), latest->manifest.step, s_.train.steps, latest->manifest.world_size);
-    else f_.ok("run", "run.dir {}: no checkpoint yet; the run starts at step 0", in_quotes(dir));
+    if (latest)
+      f_.ok("run", "run.dir {}: resumes at step {} of {} (last written by {} ranks)", in_quotes(dir),
+            latest->manifest.step, s_.train.steps, latest->manifest.world_size);
+    else
+      f_.ok("run", "run.dir {}: no checkpoint yet; the run starts at step 0", in_quotes(dir));
   }
 
   Findings& f_;

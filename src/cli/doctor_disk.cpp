@@ -35,25 +35,38 @@ FileSystem file_system(const fs::path& folder) {
   struct statfs info = {};
   if (::statfs(folder.c_str(), &info) != 0) return {};
   switch (static_cast<unsigned long>(info.f_type) & 0xffffffffUL) {
-    case 0x01021994: return {"tmpfs", true, false};
-    case 0x6969: return {"NFS", false, true};
-    case 0x0bd00bd0: return {"Lustre", false, true};
-    case 0x47504653: return {"GPFS", false, true};
-    case 0x19830326: return {"BeeGFS", false, true};
-    case 0xff534d42: return {"CIFS", false, true};
-    case 0x00c36400: return {"Ceph", false, true};
-    case 0xef53: return {"ext4", false, false};
-    case 0x58465342: return {"XFS", false, false};
-    case 0x9123683e: return {"Btrfs", false, false};
-    case 0x794c7630: return {"overlay", false, false};
-    default: return {};
+    case 0x01021994:
+      return {"tmpfs", true, false};
+    case 0x6969:
+      return {"NFS", false, true};
+    case 0x0bd00bd0:
+      return {"Lustre", false, true};
+    case 0x47504653:
+      return {"GPFS", false, true};
+    case 0x19830326:
+      return {"BeeGFS", false, true};
+    case 0xff534d42:
+      return {"CIFS", false, true};
+    case 0x00c36400:
+      return {"Ceph", false, true};
+    case 0xef53:
+      return {"ext4", false, false};
+    case 0x58465342:
+      return {"XFS", false, false};
+    case 0x9123683e:
+      return {"Btrfs", false, false};
+    case 0x794c7630:
+      return {"overlay", false, false};
+    default:
+      return {};
   }
 }
 
 // A file of our own in a folder; it goes with this record, whatever happens.
 class ProbeFile {
  public:
-  explicit ProbeFile(const fs::path& folder) : path_(folder / fmt::format(".vbon-doctor-{}.tmp", ::getpid())), second_(path_) {
+  explicit ProbeFile(const fs::path& folder)
+      : path_(folder / fmt::format(".vbon-doctor-{}.tmp", ::getpid())), second_(path_) {
     second_.replace_extension(".done");
     fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd_ < 0) throw_output_error(errno, "create", path_.string());
@@ -133,9 +146,12 @@ fs::path nearest_folder(const fs::path& folder) {
 
 void check_room(Findings& f, const std::string& area, const std::string& where, std::int64_t free) {
   const std::string text = fmt::format("{}: {} free", where, human_bytes(static_cast<std::uint64_t>(free)));
-  if (free < 256 * kMiB) f.bad(area, text, "make room: checkpoints alone need more (`vbon plan` says how much)");
-  else if (free < 4096 * kMiB) f.warn(area, text, "see with `vbon plan` whether checkpoints and rollouts fit");
-  else f.ok(area, "{}", text);
+  if (free < 256 * kMiB)
+    f.bad(area, text, "make room: checkpoints alone need more (`vbon plan` says how much)");
+  else if (free < 4096 * kMiB)
+    f.warn(area, text, "see with `vbon plan` whether checkpoints and rollouts fit");
+  else
+    f.ok(area, "{}", text);
 }
 
 }  // namespace
@@ -144,23 +160,34 @@ void check_disk(Findings& f, const std::string& area, const fs::path& folder) {
   try {
     const fs::path there = nearest_folder(folder);
     const FileSystem system = file_system(there);
-    const std::string where = there.lexically_normal() == fs::absolute(folder).lexically_normal()
-                                  ? fmt::format("'{}' on {}", there.string(), system.name)
-                                  : fmt::format("'{}' on {} (where '{}' will be)", there.string(), system.name, folder.string());
+    const std::string where =
+        there.lexically_normal() == fs::absolute(folder).lexically_normal()
+            ? fmt::format("'{}' on {}", there.string(), system.name)
+            : fmt::format("'{}' on {} (where '{}' will be)", there.string(), system.name, folder.string());
     const auto free = static_cast<std::int64_t>(fs::space(there).available);
     check_room(f, area, where, free);
     ProbeFile probe(there);
     const double speed = probe.write_speed(std::clamp(free / 8, kMiB, kWhole)), latency = probe.sync_latency();
-    const std::string text = fmt::format("writes {:.0f} MB/s with sync, a small sync takes {:.2g} ms", speed / 1e6, latency * 1e3);
+    const std::string text =
+        fmt::format("writes {:.0f} MB/s with sync, a small sync takes {:.2g} ms", speed / 1e6, latency * 1e3);
     if (speed < 20e6 || latency > 0.1)
-      f.warn(area, text, "slow: every chunk and every step is synced; use a local disk, or larger chunks (train.chunk_prompts)");
+      f.warn(area, text,
+             "slow: every chunk and every step is synced; use a local disk, or larger chunks (train.chunk_prompts)");
     else
       f.ok(area, "{}", text);
-    if (system.in_memory) f.warn(area, "this is memory, not a disk: what is written is gone after a restart of the machine", "fine for tests; else choose a disk");
+    if (system.in_memory)
+      f.warn(area, "this is memory, not a disk: what is written is gone after a restart of the machine",
+             "fine for tests; else choose a disk");
     if (!probe.can_be_locked())
-      f.warn(area, "files cannot be locked here (flock): a run that was killed on another node leaves a lock that you remove by hand", "mount with flock, or use another folder");
-    if (probe.rename_is_visible()) f.ok(area, "a renamed file is seen at once{}", system.network ? " on this node (other nodes may see it later)" : "");
-    else f.bad(area, "a renamed file is not seen at once", "mount without attribute caching, or use another folder");
+      f.warn(area,
+             "files cannot be locked here (flock): a run that was killed on another node leaves a lock that you remove "
+             "by hand",
+             "mount with flock, or use another folder");
+    if (probe.rename_is_visible())
+      f.ok(area, "a renamed file is seen at once{}",
+           system.network ? " on this node (other nodes may see it later)" : "");
+    else
+      f.bad(area, "a renamed file is not seen at once", "mount without attribute caching, or use another folder");
   } catch (const std::exception& e) {
     f.bad(area, e.what(), "choose a folder that can be written, or mend its permissions or quota");
   }

@@ -29,12 +29,14 @@ std::int64_t number_in(const char* path) {
 }  // namespace
 
 HostMemory host_memory() {
-  HostMemory memory{.total = kilobytes("/proc/meminfo", "MemTotal:"), .available = kilobytes("/proc/meminfo", "MemAvailable:")};
+  HostMemory memory{.total = kilobytes("/proc/meminfo", "MemTotal:"),
+                    .available = kilobytes("/proc/meminfo", "MemAvailable:")};
   struct Group {
     const char *limit, *used;
   };
-  for (const Group& group : {Group{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-                             Group{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
+  for (const Group& group :
+       {Group{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+        Group{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
     const std::int64_t limit = number_in(group.limit);
     if (limit <= 0 || limit >= memory.total) continue;
     memory.total = limit;

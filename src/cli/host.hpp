@@ -15,9 +15,9 @@ struct HostMemory {
 HostMemory host_memory();
 
 struct HostCores {
-  int hardware = 1;    // threads of the machine
-  int allowed = 1;     // that this process may run on
-  double quota = 0;    // cores' worth of time that the container gives; 0: no limit
+  int hardware = 1;  // threads of the machine
+  int allowed = 1;   // that this process may run on
+  double quota = 0;  // cores' worth of time that the container gives; 0: no limit
 };
 HostCores host_cores();
 

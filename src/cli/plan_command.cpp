@@ -30,14 +30,16 @@ std::int64_t free_bytes_at(const fs::path& folder) {
 std::int64_t smallest_device() {
   std::int64_t smallest = 0;
   for (const comm::CudaDevice& device : comm::cuda_facts().devices)
-    smallest = smallest == 0 ? static_cast<std::int64_t>(device.bytes) : std::min(smallest, static_cast<std::int64_t>(device.bytes));
+    smallest = smallest == 0 ? static_cast<std::int64_t>(device.bytes)
+                             : std::min(smallest, static_cast<std::int64_t>(device.bytes));
   return smallest;
 }
 
 }  // namespace
 
 ExitCode run_plan_command(const CommandLine& line) {
-  require(line.ranks >= 1 && line.ranks <= kMostRanks, "vbon plan needs the number of ranks: --ranks N (1 to {})", kMostRanks);
+  require(line.ranks >= 1 && line.ranks <= kMostRanks, "vbon plan needs the number of ranks: --ranks N (1 to {})",
+          kMostRanks);
   const Loaded loaded = load_settings(line, {"model.reference"});
   const Settings& settings = loaded.settings();
   std::vector<std::string> found = problems(settings);
@@ -55,12 +57,14 @@ ExitCode run_plan_command(const CommandLine& line) {
   } else {
     const BatchPlan& batch = plan.batch;
     const auto learned = static_cast<std::int64_t>(read.inputs.prompt_tokens) + settings.sampling.max_new_tokens;
-    context.rates = measure_rates(read.inputs.model, std::min(settings.sampling.slots, std::max<std::int64_t>(1, batch.chunk_sequences)),
+    context.rates = measure_rates(read.inputs.model,
+                                  std::min(settings.sampling.slots, std::max<std::int64_t>(1, batch.chunk_sequences)),
                                   batch.micro_batch_sequences * learned, std::min(plan.threads, host_cores().allowed));
     plan = plan_run(settings, read.inputs, context.rates);
   }
   if (!settings.run.dir.empty()) context.free_disk = free_bytes_at(settings.run.dir);
-  plan.notes.insert(plan.notes.begin(), std::make_move_iterator(read.notes.begin()), std::make_move_iterator(read.notes.end()));
+  plan.notes.insert(plan.notes.begin(), std::make_move_iterator(read.notes.begin()),
+                    std::make_move_iterator(read.notes.end()));
   fmt::print("{}{}", line.json ? plan_json(plan, context) : plan_text(plan, settings, context), line.json ? "\n" : "");
   std::fflush(stdout);
   for (const std::string& warning : plan_warnings(plan, context)) log::warn("{}", warning);

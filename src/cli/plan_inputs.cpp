@@ -24,25 +24,30 @@ constexpr std::size_t kTokenised = 1000;     // prompts at most: long files are 
 fs::path model_folder(const Settings& settings, std::vector<std::string>& notes) {
   const fs::path reference = settings.model.reference, base = settings.model.base;
   if (fs::exists(reference)) return reference;
-  require(!base.empty() && fs::exists(base),
-          "'{}' is not there yet{}: a plan needs at least the model's config.json (give model.base, or copy that one file)",
-          reference.string(), base.empty() ? "" : fmt::format(", nor is '{}'", base.string()));
-  notes.push_back(fmt::format("'{}' is not there yet: planned with config.json of '{}'", reference.string(), base.string()));
+  require(
+      !base.empty() && fs::exists(base),
+      "'{}' is not there yet{}: a plan needs at least the model's config.json (give model.base, or copy that one file)",
+      reference.string(), base.empty() ? "" : fmt::format(", nor is '{}'", base.string()));
+  notes.push_back(
+      fmt::format("'{}' is not there yet: planned with config.json of '{}'", reference.string(), base.string()));
   return base;
 }
 
 void read_tokenizer_files(const fs::path& folder, PlanInputs& inputs) {
   const std::vector<std::string> names = tokenizer_files(folder);
   inputs.tokenizer_files = static_cast<std::int64_t>(names.size());
-  for (const std::string& name : names) inputs.tokenizer_bytes += static_cast<std::int64_t>(fs::file_size(folder / name));
+  for (const std::string& name : names)
+    inputs.tokenizer_bytes += static_cast<std::int64_t>(fs::file_size(folder / name));
 }
 
 // Mean and longest of the prompts, by the tokenizer where there is one.
 void measure_prompts(const PromptSet& set, const fs::path& folder, const Settings& settings, PlanInputs& inputs,
                      std::vector<std::string>& notes) {
   std::optional<Tokenizer> tokenizer;
-  if (fs::exists(folder / "tokenizer.json")) tokenizer = Tokenizer::load(folder);
-  else notes.push_back(fmt::format("'{}' has no tokenizer.json: a token is taken to be four bytes", folder.string()));
+  if (fs::exists(folder / "tokenizer.json"))
+    tokenizer = Tokenizer::load(folder);
+  else
+    notes.push_back(fmt::format("'{}' has no tokenizer.json: a token is taken to be four bytes", folder.string()));
   const auto tokens_of = [&](const std::string& text) {
     if (tokenizer) return static_cast<std::int64_t>(encode_text(*tokenizer, settings.model.start_token, text).size());
     return static_cast<std::int64_t>(text.size() + 3) / 4 + (settings.model.start_token ? 1 : 0);
@@ -62,7 +67,8 @@ void measure_prompts(const PromptSet& set, const fs::path& folder, const Setting
   inputs.prompt_tokens = sum / count;
 }
 
-void read_prompt_files(const Settings& settings, const fs::path& folder, PlanInputs& inputs, std::vector<std::string>& notes) {
+void read_prompt_files(const Settings& settings, const fs::path& folder, PlanInputs& inputs,
+                       std::vector<std::string>& notes) {
   const std::string& train = settings.prompts.train;
   if (!train.empty() && fs::exists(train)) {
     const PromptSet set = read_prompts(train);
@@ -71,8 +77,9 @@ void read_prompt_files(const Settings& settings, const fs::path& folder, PlanInp
   } else {
     inputs.longest_prompt = kAssumedPrompt;
     inputs.prompt_tokens = static_cast<double>(kAssumedPrompt);
-    notes.push_back(train.empty() ? fmt::format("prompts.train is not set: prompts of {} tokens are assumed", kAssumedPrompt)
-                                  : fmt::format("'{}' is not there yet: prompts of {} tokens are assumed", train, kAssumedPrompt));
+    notes.push_back(
+        train.empty() ? fmt::format("prompts.train is not set: prompts of {} tokens are assumed", kAssumedPrompt)
+                      : fmt::format("'{}' is not there yet: prompts of {} tokens are assumed", train, kAssumedPrompt));
   }
   if (settings.eval.every == 0) return;
   if (!settings.prompts.eval.empty() && fs::exists(settings.prompts.eval))

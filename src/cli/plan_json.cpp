@@ -11,8 +11,12 @@ using Json = nlohmann::ordered_json;
 Json placement_json(const RunPlan& plan) {
   Json ranges = Json::array();
   for (const RankRange& r : rank_ranges(plan.placement))
-    ranges.push_back({{"first", r.first}, {"last", r.last}, {"roles", r.roles.text()}, {"first_node", r.first_node},
-                      {"last_node", r.last_node}, {"devices", r.devices}});
+    ranges.push_back({{"first", r.first},
+                      {"last", r.last},
+                      {"roles", r.roles.text()},
+                      {"first_node", r.first_node},
+                      {"last_node", r.last_node},
+                      {"devices", r.devices}});
   Json ranks = Json::array();
   for (const comm::Assignment& rank : plan.placement.ranks)
     ranks.push_back({{"roles", rank.roles.text()}, {"node", rank.node}, {"device", rank.device}});
@@ -53,8 +57,12 @@ Json memory_json(const RunPlan& plan, const PlanContext& context) {
   for (const RoleMemory& role : plan.memory.roles) {
     Json items = Json::array();
     for (const MemoryItem& item : role.items)
-      items.push_back({{"name", item.name}, {"bytes", item.bytes}, {"held", name_of(item.held)}, {"on_device", item.on_device}});
-    roles.push_back({{"roles", role.roles.text()}, {"ranks", role.num_ranks}, {"host", role.host}, {"device", role.device},
+      items.push_back(
+          {{"name", item.name}, {"bytes", item.bytes}, {"held", name_of(item.held)}, {"on_device", item.on_device}});
+    roles.push_back({{"roles", role.roles.text()},
+                     {"ranks", role.num_ranks},
+                     {"host", role.host},
+                     {"device", role.device},
                      {"items", items}});
   }
   return {{"parameters", plan.parameters},
@@ -110,12 +118,9 @@ Json time_json(const TimePlan& t, const PlanContext& context) {
 }  // namespace
 
 std::string plan_json(const RunPlan& plan, const PlanContext& context) {
-  return Json{{"placement", placement_json(plan)},
-              {"batch", batch_json(plan.batch)},
-              {"memory", memory_json(plan, context)},
-              {"files", files_json(plan.files, context)},
-              {"time", time_json(plan.time, context)},
-              {"notes", plan.notes},
+  return Json{{"placement", placement_json(plan)},       {"batch", batch_json(plan.batch)},
+              {"memory", memory_json(plan, context)},    {"files", files_json(plan.files, context)},
+              {"time", time_json(plan.time, context)},   {"notes", plan.notes},
               {"warnings", plan_warnings(plan, context)}}
       .dump();
 }

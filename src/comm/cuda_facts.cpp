@@ -7,7 +7,9 @@
 namespace vbon::comm {
 namespace {
 
-std::string cuda_version(int number) { return number == 0 ? "" : fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
+std::string cuda_version(int number) {
+  return number == 0 ? "" : fmt::format("{}.{}", number / 1000, number % 1000 / 10);
+}
 
 }  // namespace
 

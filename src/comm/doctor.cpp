@@ -10,10 +10,14 @@ namespace {
 
 std::string thread_level_name(int level) {
   switch (level) {
-    case MPI_THREAD_SINGLE: return "single";
-    case MPI_THREAD_FUNNELED: return "funneled";
-    case MPI_THREAD_SERIALIZED: return "serialized";
-    default: return "multiple";
+    case MPI_THREAD_SINGLE:
+      return "single";
+    case MPI_THREAD_FUNNELED:
+      return "funneled";
+    case MPI_THREAD_SERIALIZED:
+      return "serialized";
+    default:
+      return "multiple";
   }
 }
 
@@ -26,8 +30,7 @@ std::vector<std::string> pmix_libraries() {
     if (slash == std::string::npos) continue;
     std::string name = line.substr(slash + 1);
     const bool library = name.find("pmix") != std::string::npos && name.find(".so") != std::string::npos;
-    if (library && std::find(names.begin(), names.end(), name) == names.end())
-      names.push_back(std::move(name));
+    if (library && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
   }
   return names;
 }
@@ -42,8 +45,11 @@ MpiFacts probe_mpi(double timeout_s) {
   MpiRuntime mpi(argc, argv, {.timeout_s = timeout_s});
   int level = MPI_THREAD_SINGLE;
   VBON_MPI(MPI_Query_thread, &level);
-  return {.rank = mpi.world().rank(), .size = mpi.world().size(), .num_nodes = mpi.world().num_nodes(),
-          .thread_level = thread_level_name(level), .libraries = pmix_libraries()};
+  return {.rank = mpi.world().rank(),
+          .size = mpi.world().size(),
+          .num_nodes = mpi.world().num_nodes(),
+          .thread_level = thread_level_name(level),
+          .libraries = pmix_libraries()};
 }
 
 }  // namespace vbon::comm

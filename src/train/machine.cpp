@@ -2,13 +2,13 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -41,7 +41,8 @@ double rate_of(double seconds, const Work& work) {
 
 // Flops a second of [rows, inner] by the transpose of [columns, inner], as layers are kept.
 double product_rate(std::int64_t rows, std::int64_t inner, std::int64_t columns, double seconds) {
-  // One product stays short whatever the model, and long enough to be timed: a part of the columns runs at the same rate.
+  // One product stays short whatever the model, and long enough to be timed: a part of the columns runs at the same
+  // rate.
   constexpr std::int64_t kLeastProducts = 4'000'000, kMostProducts = 500'000'000;
   const std::int64_t products_a_column = std::max<std::int64_t>(1, rows * inner);
   columns = std::min(columns, std::max<std::int64_t>(64, kMostProducts / products_a_column));
@@ -59,12 +60,15 @@ ComputeRates measure_rates(const LmSpec& model, std::int64_t decode_rows, std::i
   constexpr std::int64_t kMostRows = 2048;
   const c10::InferenceMode guard;
   const int before = at::get_num_threads();
-  const std::int64_t columns = std::max<std::int64_t>(64, model.gated_mlp ? 2 * model.intermediate_size : model.intermediate_size);
+  const std::int64_t columns =
+      std::max<std::int64_t>(64, model.gated_mlp ? 2 * model.intermediate_size : model.intermediate_size);
   const auto measured_with = [&](int count, double time) {
     at::set_num_threads(count);
     ComputeRates rates;
-    rates.decode_flops = product_rate(std::clamp<std::int64_t>(decode_rows, 1, kMostRows), model.hidden_size, columns, time / 3);
-    rates.learn_flops = product_rate(std::clamp<std::int64_t>(learn_rows, 1, kMostRows), model.hidden_size, columns, time / 3);
+    rates.decode_flops =
+        product_rate(std::clamp<std::int64_t>(decode_rows, 1, kMostRows), model.hidden_size, columns, time / 3);
+    rates.learn_flops =
+        product_rate(std::clamp<std::int64_t>(learn_rows, 1, kMostRows), model.hidden_size, columns, time / 3);
     const at::Tensor large = at::full({std::int64_t{16} << 20}, 1.0, at::kFloat);  // 64 MiB: no cache holds it
     rates.bytes = static_cast<double>(large.nbytes()) * rate_of(time / 3, [&] { large.sum(); });
     return rates;

@@ -7,7 +7,8 @@ namespace vbon {
 namespace {
 
 constexpr std::int64_t kFloat = 4;
-constexpr std::int64_t kFileOverhead = 16 * 1024;  // of an HDF5 file: its attributes (the configuration) and object headers
+constexpr std::int64_t kFileOverhead =
+    16 * 1024;  // of an HDF5 file: its attributes (the configuration) and object headers
 constexpr std::int64_t kCheckpointOverhead = 8 * 1024;  // headers of safetensors, JSON files
 constexpr std::int64_t kMetricsLine = 2 * 1024;
 
@@ -15,7 +16,8 @@ constexpr std::int64_t kMetricsLine = 2 * 1024;
 std::int64_t rollout_row(RolloutStage stage, std::int64_t width, bool with_log_f, bool with_evaluator) {
   std::int64_t bytes = 0;
   const auto add = [&](std::string_view name, const auto& values, RolloutStage since, Per per) {
-    const bool measured = (name != "evaluator" || with_evaluator) && (with_log_f || !(name == "log_f" || name.starts_with("at_")));
+    const bool measured =
+        (name != "evaluator" || with_evaluator) && (with_log_f || !(name == "log_f" || name.starts_with("at_")));
     if (since <= stage && (measured || stage == RolloutStage::learned))
       bytes += static_cast<std::int64_t>(sizeof(values[0])) * (per == Per::token ? width : 1);
   };
@@ -51,8 +53,8 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
   const std::int64_t flat = sizes.trained + sizes.critic;
   const std::int64_t frozen = sizes.parameters - sizes.trained;
   f.checkpoint_files = 7 + in.tokenizer_files + (sizes.critic > 0 ? 1 : 0);
-  f.checkpoint_bytes = sizes.trained * kFloat + frozen * sizes.element_bytes + 2 * flat * kFloat + sizes.critic * kFloat +
-                       in.tokenizer_bytes + kCheckpointOverhead;
+  f.checkpoint_bytes = sizes.trained * kFloat + frozen * sizes.element_bytes + 2 * flat * kFloat +
+                       sizes.critic * kFloat + in.tokenizer_bytes + kCheckpointOverhead;
   const std::int64_t every = s.checkpoint.every;
   f.checkpoints_written = 1 + (every > 0 ? (b.steps - 1) / every : 0);
   const std::int64_t best = evaluates(s) ? 1 : 0;
@@ -66,9 +68,10 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
   }
   if (needs_pool(s) && in.num_prompts > 0) f.pool_bytes = sample_block_bytes(s, in, in.num_prompts, s.pool.samples, 2);
   const std::int64_t metrics = 2 * b.steps * kMetricsLine;
-  const std::int64_t at_once = std::min(f.checkpoints_written, f.checkpoints_kept + 1);  // a new one before an old one goes
-  f.run_bytes = f.steps_kept * f.step_bytes + f.chunk_bytes + at_once * f.checkpoint_bytes + f.evaluations * f.evaluation_bytes +
-                metrics;
+  const std::int64_t at_once =
+      std::min(f.checkpoints_written, f.checkpoints_kept + 1);  // a new one before an old one goes
+  f.run_bytes = f.steps_kept * f.step_bytes + f.chunk_bytes + at_once * f.checkpoint_bytes +
+                f.evaluations * f.evaluation_bytes + metrics;
   f.total_bytes = f.run_bytes + f.pool_bytes + f.eval_pool_bytes;
   f.written_bytes = b.online_steps * (f.chunk_bytes + f.step_bytes) + f.checkpoints_written * f.checkpoint_bytes +
                     f.evaluations * f.evaluation_bytes + metrics;

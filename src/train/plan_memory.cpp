@@ -71,8 +71,8 @@ class MemoryOf {
     add("critic", sizes_.critic * kFloat, Held::always);
     add("gradients", (sizes_.trained + sizes_.critic) * kFloat, Held::always);
     add("AdamW moments", 2 * (sizes_.trained + sizes_.critic) * kFloat, Held::always);
-    add("checkpoint while resuming", sizes_.parameters * kFloat + 2 * (sizes_.trained + sizes_.critic) * kFloat, Held::start,
-        false);
+    add("checkpoint while resuming", sizes_.parameters * kFloat + 2 * (sizes_.trained + sizes_.critic) * kFloat,
+        Held::start, false);
   }
 
   void reward(const std::string& name, const RewardConfig& config, const PlannedReward& planned) {
@@ -94,7 +94,8 @@ class MemoryOf {
   void sampler() {
     std::vector<Chunk> chunks;
     if (batch_.chunks > 0) chunks.push_back({batch_.chunk_prompts, s_.train.samples_per_prompt});
-    if (evaluates(s_)) chunks.push_back({std::max<std::int64_t>(1, 2 * s_.sampling.slots / s_.eval.samples), s_.eval.samples});
+    if (evaluates(s_))
+      chunks.push_back({std::max<std::int64_t>(1, 2 * s_.sampling.slots / s_.eval.samples), s_.eval.samples});
     std::int64_t cache = 0, prefix = 0, logits = 0, rows = 0;
     for (const Chunk& chunk : chunks) {
       const std::int64_t slots = std::min(s_.sampling.slots, chunk.prompts * chunk.samples);
@@ -123,14 +124,17 @@ class MemoryOf {
       add("reference logits (train.reference_cache_mib)",
           std::min(static_cast<std::int64_t>(s_.train.reference_cache_mib * 1048576.0), sequences * t * v * kFloat),
           Held::learn);
-    const std::int64_t micro = batch_.micro_batch_sequences, models = s_.ppo.baseline == Baseline::critic_model && online ? 2 : 1;
+    const std::int64_t micro = batch_.micro_batch_sequences,
+                       models = s_.ppo.baseline == Baseline::critic_model && online ? 2 : 1;
     add("activations for the gradient",
-        micro * inputs * (models * sizes_.trained_blocks * saved_numbers(in_.model) + working_numbers(in_.model)) * kFloat,
+        micro * inputs * (models * sizes_.trained_blocks * saved_numbers(in_.model) + working_numbers(in_.model)) *
+            kFloat,
         Held::learn);
     // On CPUs the policy's, which become their gradient, and the reference's; by tensor operations several of each.
     const std::int64_t copies = device_ || sizes_.element_bytes != kFloat ? 8 : 2;
     add("logits of a micro-batch", copies * micro * t * v * kFloat, Held::learn);
-    if (sizes_.head_trained) add("gradient of the head, before it is added", v * in_.model.hidden_size * kFloat, Held::learn);
+    if (sizes_.head_trained)
+      add("gradient of the head, before it is added", v * in_.model.hidden_size * kFloat, Held::learn);
   }
 
   const Settings& s_;
@@ -145,11 +149,16 @@ class MemoryOf {
 
 std::string_view name_of(Held held) {
   switch (held) {
-    case Held::always: return "always";
-    case Held::start: return "at start";
-    case Held::generate: return "sampling";
-    case Held::score: return "scoring";
-    case Held::learn: return "learning";
+    case Held::always:
+      return "always";
+    case Held::start:
+      return "at start";
+    case Held::generate:
+      return "sampling";
+    case Held::score:
+      return "scoring";
+    case Held::learn:
+      return "learning";
   }
   return "?";
 }
@@ -161,7 +170,8 @@ MemoryPlan plan_memory(const Settings& settings, const PlanInputs& inputs, const
   std::map<int, std::int64_t> nodes;
   std::map<std::pair<int, int>, std::int64_t> devices;
   for (const comm::Assignment& rank : placement.ranks) {
-    auto role = std::find_if(plan.roles.begin(), plan.roles.end(), [&](const auto& r) { return r.roles == rank.roles; });
+    auto role =
+        std::find_if(plan.roles.begin(), plan.roles.end(), [&](const auto& r) { return r.roles == rank.roles; });
     if (role == plan.roles.end()) {
       plan.roles.push_back(memory.of(rank.roles));
       role = std::prev(plan.roles.end());

@@ -8,10 +8,10 @@
 namespace vbon {
 
 struct ModelSizes {
-  std::int64_t parameters = 0;    // tied ones once
-  std::int64_t block = 0;         // parameters of one block
-  std::int64_t trained = 0;       // of the trained copy
-  std::int64_t critic = 0;        // of the critic, its own trained copy included
+  std::int64_t parameters = 0;  // tied ones once
+  std::int64_t block = 0;       // parameters of one block
+  std::int64_t trained = 0;     // of the trained copy
+  std::int64_t critic = 0;      // of the critic, its own trained copy included
   std::int64_t trained_blocks = 0, frozen_blocks = 0;
   bool head_trained = false;
   std::int64_t block_products = 0;  // multiply-adds of one block's matrices, a row

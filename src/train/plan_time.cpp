@@ -1,5 +1,5 @@
-// Work and time of the busiest rank in each phase: multiply-adds counted twice by the matrices' shapes, attention by its
-// context, memory that must pass where it is the limit. Communication and files are left out.
+// Work and time of the busiest rank in each phase: multiply-adds counted twice by the matrices' shapes, attention by
+// its context, memory that must pass where it is the limit. Communication and files are left out.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -15,8 +15,13 @@ class TimeOf {
  public:
   TimeOf(const Settings& settings, const PlanInputs& inputs, const comm::Placement& placement, const BatchPlan& batch,
          const std::optional<ComputeRates>& rates)
-      : s_(settings), in_(inputs), placement_(placement), batch_(batch), rates_(rates),
-        sizes_(model_sizes(settings, inputs.model)), prompt_(inputs.prompt_tokens),
+      : s_(settings),
+        in_(inputs),
+        placement_(placement),
+        batch_(batch),
+        rates_(rates),
+        sizes_(model_sizes(settings, inputs.model)),
+        prompt_(inputs.prompt_tokens),
         response_(real(settings.sampling.max_new_tokens)) {}
 
   TimePlan plan() {
@@ -39,9 +44,11 @@ class TimeOf {
                                                  time.score.seconds / std::max(1.0, real(batch_.scorer_chunks))
                                            : time.generate.seconds + time.score.seconds;
     time.step_seconds = collect + time.prepare.seconds + time.update.seconds;
-    time.run_seconds = real(batch_.online_steps) * time.step_seconds + real(batch_.regression_updates) * time.regression.seconds;
+    time.run_seconds =
+        real(batch_.online_steps) * time.step_seconds + real(batch_.regression_updates) * time.regression.seconds;
     if (evaluates(s_))
-      time.run_seconds += real(batch_.steps / s_.eval.every + 1 + (batch_.steps % s_.eval.every != 0)) * time.evaluation.seconds;
+      time.run_seconds +=
+          real(batch_.steps / s_.eval.every + 1 + (batch_.steps % s_.eval.every != 0)) * time.evaluation.seconds;
     return time;
   }
 
@@ -84,7 +91,8 @@ class TimeOf {
     const auto tokens = padded_tokens(config, e, static_cast<std::int64_t>(std::ceil(prompt_ + response_)) + 2);
     const double d = real(e.hidden_size), rows = real(tokens);
     const double matrices = 2 * d * (4 * d + 2 * real(e.intermediate_size)) * rows;
-    return real(ceil_div(sequences, config.batch) * config.batch) * real(e.num_layers) * (matrices + 4 * d * rows * rows);
+    return real(ceil_div(sequences, config.batch) * config.batch) * real(e.num_layers) *
+           (matrices + 4 * d * rows * rows);
   }
   Work score(std::int64_t chunks, std::int64_t sequences, bool with_evaluator) const {
     double flops = encoder_flops(s_.reward, in_.reward, sequences);
@@ -124,12 +132,14 @@ class TimeOf {
     const Work scored = score(most(placement_.scorers.size()), prompts * s_.eval.samples, true);
     const double own = real(ceil_div(in_.num_eval_prompts * s_.eval.samples, learners));
     const Work measured = learn(own * (trunk() + 2 * top() + 2 * head(response_)), 0);
-    return {drawn.flops + scored.flops + measured.flops, drawn.bytes, drawn.seconds + scored.seconds + measured.seconds};
+    return {drawn.flops + scored.flops + measured.flops, drawn.bytes,
+            drawn.seconds + scored.seconds + measured.seconds};
   }
 
   Work pool() const {
     const std::int64_t per_chunk = std::min(pool_chunk_prompts(s_), in_.num_prompts);
-    const std::int64_t chunks = ceil_div(ceil_div(in_.num_prompts, per_chunk), static_cast<std::int64_t>(placement_.ranks.size()));
+    const std::int64_t chunks =
+        ceil_div(ceil_div(in_.num_prompts, per_chunk), static_cast<std::int64_t>(placement_.ranks.size()));
     const Work drawn = generate(chunks, per_chunk, per_chunk * s_.pool.samples);
     const Work scored = score(chunks, per_chunk * s_.pool.samples, s_.evaluator.configured());
     return {drawn.flops + scored.flops, drawn.bytes, drawn.seconds + scored.seconds};
@@ -144,7 +154,8 @@ class TimeOf {
       if (samples && scores) return false;
       if (samples || scores) ++busy[rank.node];
     }
-    const int threads = s_.cluster.threads > 0 ? s_.cluster.threads : comm::threads_per_rank(placement_, in_.cores_per_node);
+    const int threads =
+        s_.cluster.threads > 0 ? s_.cluster.threads : comm::threads_per_rank(placement_, in_.cores_per_node);
     const int devices = in_.topology.devices_per_node;
     return std::all_of(busy.begin(), busy.end(), [&](const auto& node) {
       return devices > 0 ? node.second <= devices : node.second * threads <= in_.cores_per_node;

@@ -15,12 +15,14 @@ void check_inputs(const Settings& settings, const PlanInputs& inputs) {
   check(!inputs.topology.node_of_rank.empty() && inputs.model.num_layers > 0, "plan_run: ranks and a model");
   const std::int64_t needed = inputs.longest_prompt + settings.sampling.max_new_tokens;
   require(needed <= inputs.model.max_positions,
-          "the longest prompt has {} tokens: with {} new ones it does not fit the model's {} positions; shorten it or lower "
+          "the longest prompt has {} tokens: with {} new ones it does not fit the model's {} positions; shorten it or "
+          "lower "
           "sampling.max_new_tokens",
           inputs.longest_prompt, settings.sampling.max_new_tokens, inputs.model.max_positions);
   if (settings.train.method == Method::regression || inputs.num_prompts == 0) return;
-  require(settings.train.prompts_per_step <= inputs.num_prompts, "train.prompts_per_step is {}, but '{}' holds {} prompts",
-          settings.train.prompts_per_step, settings.prompts.train, inputs.num_prompts);
+  require(settings.train.prompts_per_step <= inputs.num_prompts,
+          "train.prompts_per_step is {}, but '{}' holds {} prompts", settings.train.prompts_per_step,
+          settings.prompts.train, inputs.num_prompts);
 }
 
 std::vector<std::string> notes_of(const Settings& settings, const PlanInputs& inputs, const RunPlan& plan) {
@@ -75,7 +77,8 @@ BatchPlan plan_batch(const Settings& s, const PlanInputs&, const comm::Placement
   }
   if (b.regression_updates > 0)
     b.learner_sequences = std::max(b.learner_sequences, ceil_div(s.regression.batch, learners));
-  b.micro_batch_sequences = std::min(s.train.micro_batch, std::max(b.learner_sequences, ceil_div(b.sequences, learners)));
+  b.micro_batch_sequences =
+      std::min(s.train.micro_batch, std::max(b.learner_sequences, ceil_div(b.sequences, learners)));
   b.micro_batches = ceil_div(b.learner_sequences, s.train.micro_batch);
   b.run_updates = b.online_steps * b.updates + b.regression_updates;
   b.run_episodes = b.online_steps * b.sequences + b.regression_updates * s.regression.batch;

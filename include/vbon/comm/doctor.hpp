@@ -1,4 +1,5 @@
-// What `vbon doctor` and `vbon plan` ask of MPI, NCCL and CUDA, as plain values: the headers of those stay in this layer.
+// What `vbon doctor` and `vbon plan` ask of MPI, NCCL and CUDA, as plain values: the headers of those stay in this
+// layer.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@ namespace vbon::comm {
 
 struct MpiFacts {
   int rank = 0, size = 1, num_nodes = 1;
-  std::string thread_level;           // that MPI gives: "serialized" …
+  std::string thread_level;            // that MPI gives: "serialized" …
   std::vector<std::string> libraries;  // of PMIx that MPI loaded: how ranks find each other under mpirun and srun
 };
 // Starts MPI, meets all ranks in a barrier, ends MPI: once a process, so in a child that ends then. EnvironmentError.
@@ -17,7 +18,7 @@ MpiFacts probe_mpi(double timeout_s);
 
 struct CudaDevice {
   std::string name;
-  std::uint64_t bytes = 0;  // of memory
+  std::uint64_t bytes = 0;   // of memory
   int major = 0, minor = 0;  // compute capability
 };
 struct CudaFacts {

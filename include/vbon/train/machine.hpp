@@ -13,12 +13,12 @@ ComputeRates measure_rates(const LmSpec& model, std::int64_t decode_rows, std::i
                            double seconds = 0.3);
 
 struct TorchFacts {
-  std::string version;          // "2.11.0"
-  std::string cpu_capability;   // "AVX2", "AVX512", "DEFAULT": kernels in use
-  std::string mkl, onednn;      // versions; "" where not built in
-  int threads = 1;              // of tensor operations, as set now
-  double worst_error = 0;       // of a product computed here against the same sums in double precision; NaN: it failed
-  std::string failure;          // why it failed
+  std::string version;         // "2.11.0"
+  std::string cpu_capability;  // "AVX2", "AVX512", "DEFAULT": kernels in use
+  std::string mkl, onednn;     // versions; "" where not built in
+  int threads = 1;             // of tensor operations, as set now
+  double worst_error = 0;      // of a product computed here against the same sums in double precision; NaN: it failed
+  std::string failure;         // why it failed
 };
 TorchFacts torch_facts();
 

@@ -1,5 +1,5 @@
-// What a configuration will take, before anything is loaded: who does what, how a step is cut into pieces, memory of each
-// kind of rank, files, and time. Pure functions of configuration, shapes and rates; nothing here reads a file.
+// What a configuration will take, before anything is loaded: who does what, how a step is cut into pieces, memory of
+// each kind of rank, files, and time. Pure functions of configuration, shapes and rates; nothing here reads a file.
 //
 // Sizes are upper bounds: every response is taken to be sampling.max_new_tokens long.
 #pragma once
@@ -26,13 +26,13 @@ struct PlannedReward {
 struct PlanInputs {
   comm::Topology topology;
   int cores_per_node = 1;
-  LmSpec model;                      // of the reference
+  LmSpec model;                                           // of the reference
   std::int64_t tokenizer_files = 1, tokenizer_bytes = 0;  // they go along with every checkpoint
-  std::int64_t num_prompts = 0;      // in prompts.train; 0: not known
+  std::int64_t num_prompts = 0;                           // in prompts.train; 0: not known
   std::int64_t num_eval_prompts = 0;
-  double prompt_tokens = 0;              // mean of prompts.train, start token included
-  std::int64_t longest_prompt = 0;       // tokens
-  std::int64_t process_bytes = 0;        // the program and its libraries, a rank
+  double prompt_tokens = 0;         // mean of prompts.train, start token included
+  std::int64_t longest_prompt = 0;  // tokens
+  std::int64_t process_bytes = 0;   // the program and its libraries, a rank
   PlannedReward reward, evaluator;
 };
 
@@ -41,12 +41,12 @@ struct BatchPlan {
   std::int64_t prompts = 0, samples = 0, sequences = 0, tokens = 0;  // of an online step; tokens drawn at most
   std::int64_t chunks = 0, chunk_prompts = 0, chunk_sequences = 0;
   std::int64_t epochs = 0, minibatches = 0, minibatch_sequences = 0, updates = 0;
-  std::int64_t rollout_chunks = 0, scorer_chunks = 0;                       // most, a step
-  std::int64_t rollout_sequences = 0, scorer_sequences = 0;                 // most, a step
-  std::int64_t learner_sequences = 0;                                       // most, an update
-  std::int64_t micro_batches = 0, micro_batch_sequences = 0;                // most, an update
-  std::int64_t steps = 0, online_steps = 0, regression_updates = 0;         // of the run
-  std::int64_t run_updates = 0, run_episodes = 0, run_tokens = 0;           // episodes: sequences learned from
+  std::int64_t rollout_chunks = 0, scorer_chunks = 0;                // most, a step
+  std::int64_t rollout_sequences = 0, scorer_sequences = 0;          // most, a step
+  std::int64_t learner_sequences = 0;                                // most, an update
+  std::int64_t micro_batches = 0, micro_batch_sequences = 0;         // most, an update
+  std::int64_t steps = 0, online_steps = 0, regression_updates = 0;  // of the run
+  std::int64_t run_updates = 0, run_episodes = 0, run_tokens = 0;    // episodes: sequences learned from
 };
 
 // When memory is held: always, or in one phase; phases follow each other on a rank.
@@ -64,12 +64,12 @@ struct MemoryItem {
 struct RoleMemory {
   comm::RoleSet roles;
   int num_ranks = 0;
-  std::vector<MemoryItem> items;       // biggest first
-  std::int64_t host = 0, device = 0;   // what is always held and the largest phase
+  std::vector<MemoryItem> items;      // biggest first
+  std::int64_t host = 0, device = 0;  // what is always held and the largest phase
 };
 
 struct MemoryPlan {
-  std::vector<RoleMemory> roles;       // in the order of their first ranks
+  std::vector<RoleMemory> roles;                      // in the order of their first ranks
   std::int64_t fullest_node = 0, fullest_device = 0;  // all their ranks together; host and GPU memory
   int fullest_node_index = 0;
 };
@@ -81,8 +81,8 @@ struct FilePlan {
   std::int64_t checkpoint_files = 0, checkpoint_bytes = 0, checkpoints_kept = 0, checkpoints_written = 0;
   std::int64_t evaluations = 0, evaluation_bytes = 0;  // one evaluation's file
   std::int64_t pool_bytes = 0, eval_pool_bytes = 0;    // 0: not known
-  std::int64_t run_bytes = 0;    // of the run folder at its fullest: with a checkpoint being written
-  std::int64_t total_bytes = 0;  // with the pools
+  std::int64_t run_bytes = 0;      // of the run folder at its fullest: with a checkpoint being written
+  std::int64_t total_bytes = 0;    // with the pools
   std::int64_t written_bytes = 0;  // over the whole run, deleted files included
   // Between ranks, a step: weights to rollout ranks, gradients among learners (a ring's share of each).
   std::int64_t publish_bytes = 0, gradient_bytes = 0;
@@ -104,8 +104,8 @@ struct Work {
 };
 
 struct TimePlan {
-  bool estimated = false;          // false: no rates, only work
-  bool overlapped = false;         // scorers work while rollout ranks sample
+  bool estimated = false;                 // false: no rates, only work
+  bool overlapped = false;                // scorers work while rollout ranks sample
   Work generate, score, prepare, update;  // of an online step
   Work regression;                        // of an update on the pool
   Work evaluation;                        // of one evaluation
@@ -115,7 +115,7 @@ struct TimePlan {
 
 struct RunPlan {
   comm::Placement placement;
-  int threads = 1;  // a rank
+  int threads = 1;                                       // a rank
   std::int64_t parameters = 0, trained = 0, critic = 0;  // numbers of the model, of its trained copy, of the critic
   BatchPlan batch;
   MemoryPlan memory;

@@ -43,9 +43,10 @@ class DoctorConfiguration : public testing::Test {
   void SetUp() override {
     test::write_tiny_model(reference_);
     scratch_.write("prompts.txt", "One film\nAnother film\n");
-    line_.config = scratch_.write("config.yaml", "run: {dir: " + (scratch_ / "run").string() + ", seed: 1}\n" +
-                                                     "model: {reference: " + reference_.string() + "}\n" +
-                                                     "prompts: {train: " + (scratch_ / "prompts.txt").string() + "}\n" + R"(
+    line_.config =
+        scratch_.write("config.yaml", "run: {dir: " + (scratch_ / "run").string() + ", seed: 1}\n" +
+                                          "model: {reference: " + reference_.string() + "}\n" +
+                                          "prompts: {train: " + (scratch_ / "prompts.txt").string() + "}\n" + R"(
 reward: {kind: exec, command: [sh, -c, 'while read line; do echo "{\"reward\": 1}"; done'], id: v1}
 sampling: {max_new_tokens: 8}
 train: {prompts_per_step: 2, samples_per_prompt: 2}
@@ -75,7 +76,8 @@ TEST_F(DoctorConfiguration, FindsNothingWrongWithWhatIsWhole) {
 }
 
 TEST_F(DoctorConfiguration, BrokenModelFolders) {
-  const std::string weights = read_file(reference_ / "model.safetensors"), tokenizer = read_file(reference_ / "tokenizer.json");
+  const std::string weights = read_file(reference_ / "model.safetensors"),
+                    tokenizer = read_file(reference_ / "tokenizer.json");
   scratch_.write("reference/model.safetensors", weights.substr(0, weights.size() - 100));
   EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "model.safetensors")));
   scratch_.write("reference/model.safetensors", weights);
@@ -128,7 +130,8 @@ TEST_F(DoctorConfiguration, Rewards) {
   EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "not supported as an encoder")));
   line_.overrides.back() = "reward.path=" + (scratch_ / "later").string();
   EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "later' is not there yet")));
-  line_.overrides.push_back("reward.train.labels=" + scratch_.write("labels.jsonl", "{\"text\": \"a\", \"label\": 1}\n").string());
+  line_.overrides.push_back("reward.train.labels=" +
+                            scratch_.write("labels.jsonl", "{\"text\": \"a\", \"label\": 1}\n").string());
   EXPECT_THAT(findings(), Contains(finding(Verdict::warn, "later' is not there yet")));
 }
 
@@ -142,14 +145,16 @@ TEST_F(DoctorConfiguration, Pools) {
 TEST_F(DoctorConfiguration, RunFolders) {
   const Loaded loaded = load_settings(line_, {});
   {
-    const RunFolder run = RunFolder::open(scratch_ / "run", {.config = loaded.text.resolved_yaml, .changed_keys = loaded.text.changed_keys});
+    const RunFolder run = RunFolder::open(
+        scratch_ / "run", {.config = loaded.text.resolved_yaml, .changed_keys = loaded.text.changed_keys});
     EXPECT_THAT(findings(), Contains(finding(Verdict::warn, fmt::format("is in use: process {}", ::getpid()))));
   }
   EXPECT_THAT(findings(), Contains(finding(Verdict::ok, "no checkpoint yet")));
   line_.overrides = {"train.steps=7"};
   EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "train.steps")));
   line_.overrides = {};
-  RunFolder::open(scratch_ / "run", {.config = loaded.text.resolved_yaml, .changed_keys = loaded.text.changed_keys}).finish("{}");
+  RunFolder::open(scratch_ / "run", {.config = loaded.text.resolved_yaml, .changed_keys = loaded.text.changed_keys})
+      .finish("{}");
   EXPECT_THAT(findings(), Contains(finding(Verdict::warn, "holds a finished run")));
   line_.overrides = {"run.dir=" + scratch_.write("foreign/file", "x").parent_path().string()};
   EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "no run of this program")));
@@ -166,7 +171,8 @@ TEST_F(DoctorConfiguration, TheCommandEndsInTwoWhenSomethingIsToMend) {
   const nlohmann::json report = nlohmann::json::parse(text);
   std::set<std::string> areas;
   for (const auto& f : report.at("findings")) areas.insert(f.at("area").get<std::string>());
-  for (const char* area : {"program", "processor", "memory", "MPI", "LibTorch", "HDF5", "CUDA", "disk", "scratch", "limits", "environment", "model", "run"})
+  for (const char* area : {"program", "processor", "memory", "MPI", "LibTorch", "HDF5", "CUDA", "disk", "scratch",
+                           "limits", "environment", "model", "run"})
     EXPECT_TRUE(areas.contains(area)) << area;
   EXPECT_EQ(good, ExitCode::ok) << text;
   fs::remove(reference_ / "tokenizer.json");
@@ -200,7 +206,8 @@ TEST(Doctor, DisksAreTriedAndLeftAsTheyWere) {
 TEST(Doctor, FoldersThatCannotBeWritten) {
   Findings found;
   check_disk(found, "disk", "/proc/vbon");  // not even root can
-  EXPECT_THAT(found.all(), Contains(AllOf(Field(&Finding::verdict, Verdict::bad), Field(&Finding::remedy, Not(IsEmpty())))));
+  EXPECT_THAT(found.all(),
+              Contains(AllOf(Field(&Finding::verdict, Verdict::bad), Field(&Finding::remedy, Not(IsEmpty())))));
 }
 
 TEST(Doctor, SmallFileLimits) {
@@ -260,10 +267,11 @@ TEST(Bounded, Programs) {
 
 TEST(Bounded, ThreadsAreGivenUpOn) {
   EXPECT_EQ(within(10.0, [] { return 3; }), 3);
-  EXPECT_EQ(within(0.05, [] {
-              std::this_thread::sleep_for(std::chrono::milliseconds(400));
-              return 3;
-            }),
+  EXPECT_EQ(within(0.05,
+                   [] {
+                     std::this_thread::sleep_for(std::chrono::milliseconds(400));
+                     return 3;
+                   }),
             std::nullopt);
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
 }

@@ -22,9 +22,10 @@ class PlanCommand : public testing::Test {
     std::filesystem::create_directories(scratch_ / "reference");
     scratch_.write("reference/config.json", test::tiny_config());
     scratch_.write("prompts.txt", "One film\nAnother long film\nA third\nAnd a fourth film of many words\n");
-    line_.config = scratch_.write("config.yaml", "run: {dir: " + (scratch_ / "run").string() + ", seed: 1}\n" +
-                                                     "model: {reference: " + (scratch_ / "reference").string() + "}\n" +
-                                                     "prompts: {train: " + (scratch_ / "prompts.txt").string() + "}\n" + R"(
+    line_.config =
+        scratch_.write("config.yaml", "run: {dir: " + (scratch_ / "run").string() + ", seed: 1}\n" +
+                                          "model: {reference: " + (scratch_ / "reference").string() + "}\n" +
+                                          "prompts: {train: " + (scratch_ / "prompts.txt").string() + "}\n" + R"(
 reward: {kind: exec, command: ["true"], id: v1}
 sampling: {max_new_tokens: 8, slots: 4}
 pool: {path: pool.h5, samples: 8}
@@ -56,8 +57,9 @@ cluster: {device: cpu}
 
 TEST_F(PlanCommand, NeedsOnlyTheModelsConfig) {
   const std::string text = output();
-  for (const char* part : {"3 ranks on 1 node", "rollout", "scorer", "learner", "AdamW moments", "KV cache of sampling.slots",
-                           "rollouts of a step", "a step: generate", "has no tokenizer.json"})
+  for (const char* part :
+       {"3 ranks on 1 node", "rollout", "scorer", "learner", "AdamW moments", "KV cache of sampling.slots",
+        "rollouts of a step", "a step: generate", "has no tokenizer.json"})
     EXPECT_THAT(text, HasSubstr(part));
 }
 
@@ -90,7 +92,8 @@ TEST_F(PlanCommand, ThousandRanksTakeLessThanASecond) {
 }
 
 TEST_F(PlanCommand, TakesTheBaseWhereTheReferenceIsNotMadeYet) {
-  line_.overrides = {"model.reference=" + (scratch_ / "later").string(), "model.base=" + (scratch_ / "reference").string()};
+  line_.overrides = {"model.reference=" + (scratch_ / "later").string(),
+                     "model.base=" + (scratch_ / "reference").string()};
   EXPECT_THAT(output(), HasSubstr("planned with config.json of"));
   line_.overrides.pop_back();
   EXPECT_THAT(refusal(), HasSubstr("a plan needs at least the model's config.json"));
@@ -121,7 +124,8 @@ TEST(PlanWarnings, NameWhatIsTooSmall) {
   EXPECT_TRUE(plan_warnings(plan, {.node_memory = 4096, .device_memory = 4096, .free_disk = 4096}).empty());
   EXPECT_TRUE(plan_warnings(plan, {}).empty());  // nothing is known: nothing is claimed
   EXPECT_THAT(plan_warnings(plan, {.node_memory = 4095, .device_memory = 4095, .free_disk = 4095}),
-              testing::ElementsAre(HasSubstr("needs 4.0 KiB of memory"), HasSubstr("a GPU needs 4.0 KiB"), HasSubstr("run.dir")));
+              testing::ElementsAre(HasSubstr("needs 4.0 KiB of memory"), HasSubstr("a GPU needs 4.0 KiB"),
+                                   HasSubstr("run.dir")));
 }
 
 TEST(RankRanges, JoinRanksOfOneKind) {
