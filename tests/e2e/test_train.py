@@ -1,6 +1,5 @@
 """Training as a whole: any number of ranks, killed and resumed, told to stop, and refused when it must be."""
 import json
-import os
 import random
 import shutil
 import signal
@@ -10,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import metrics_without_time, sha256
+from conftest import assert_same_contents, kill_all, metrics_without_time, sha256, wait_until
 
 FINAL = "checkpoints/step-00000006"
+LONGER = "checkpoints/step-00000016"
 
 
 def rollouts(run):
@@ -73,49 +73,64 @@ def test_ranks_draw_the_same(toy, uninterrupted, ranks):
         np.testing.assert_array_equal(mine[first]["tokens"][:8], whole[first]["tokens"][:8])
 
 
-def kill_all(process):
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    process.stderr.close()
+@pytest.fixture(scope="module")
+def longer(toy):
+    """Uninterrupted, and long enough to be killed five times."""
+    toy.run("train", "-c", "toy.yaml", "-s", "run.dir=longer", "-s", "train.steps=16", "--quiet")
+    return toy.folder / "longer"
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_killed_at_random_moments_it_ends_the_same(toy, uninterrupted, ranks):
+def test_killed_at_random_moments_it_ends_the_same(toy, longer, ranks):
+    """One kill while it starts, four at a random moment of a step that an earlier attempt has not reached."""
     run = toy.folder / f"killed{ranks}"
+    command = ["train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "-s", "train.steps=16", "--quiet"]
     moments = random.Random(ranks)
-    kills = 0
-    for _ in range(40):
-        process = toy.start("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet", ranks=ranks)
-        time.sleep(moments.uniform(0.3, 1.2))
-        if process.poll() is not None or kills == 5:
-            process.communicate()
-            break
+
+    def lines():
+        path = run / "metrics.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    kills, seen = 0, 0
+    # The reward takes its time, so that the run lasts however fast the machine is: a step takes 0.1 s and more.
+    slowly = {"TOY_REWARD_SLEEP": "0.006"}
+    for kill in range(5):
+        process = toy.start(*command, ranks=ranks, environment=slowly)
+        if kill == 0:
+            time.sleep(moments.uniform(0.05, 0.3))
+        else:
+            wait_until(lambda target=seen + 1: lines() >= target, process)
+            time.sleep(moments.uniform(0, 0.15))
+        assert process.poll() is None, "the run ended before it was killed"
         kill_all(process)
         kills += 1
-    if not (run / "finished").exists():
-        toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet", ranks=ranks)
-    assert kills >= 3, "the run was too quick to be killed"
+        seen = lines()
+    assert kills == 5 and 4 <= seen < 16 and not (run / "finished").exists()
+    toy.run(*command, ranks=ranks)
+    attempts = (run / "attempts.jsonl").read_text().splitlines()
+    assert len(attempts) in (5, 6), "the first may have died before it wrote anything"
     for part in ("policy/model.safetensors", "state/optimizer.safetensors", "state/counters.json"):
-        assert sha256(run / FINAL / part) == sha256(uninterrupted / FINAL / part)
-    assert_same_rollouts(rollouts(run), rollouts(uninterrupted))
-    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
+        assert sha256(run / LONGER / part) == sha256(longer / LONGER / part)
+    assert_same_rollouts(rollouts(run), rollouts(longer))
+    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(longer / "metrics.jsonl")
+    assert sorted(p.name for p in (run / "eval").iterdir()) == sorted(p.name for p in (longer / "eval").iterdir())
+    for evaluation in (longer / "eval").glob("step-*.h5"):
+        assert_same_contents(run / "eval" / evaluation.name, evaluation)
 
 
 def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
     run = toy.folder / "signalled"
-    process = toy.start("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}")
-    deadline = time.time() + 60
-    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
-        assert time.time() < deadline and process.poll() is None
-        time.sleep(0.01)
+    process = toy.start("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", environment={"TOY_REWARD_SLEEP": "0.006"})
+    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), process)
     process.send_signal(signal.SIGUSR1)
-    out, err = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip("the run ended before the signal came")
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
+    done = len((run / "metrics.jsonl").read_text().splitlines())
+    assert 1 <= done < 6 and (run / f"checkpoints/step-{done:08}/manifest.json").exists(), "it stops where it is"
+    assert not (run / "finished").exists() and not (run / "lock").exists()
     toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet")
     assert sha256(run / FINAL / "policy/model.safetensors") == sha256(uninterrupted / FINAL / "policy/model.safetensors")
+    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
 
 
 def test_finished_foreign_and_changed_folders_are_refused(toy, uninterrupted):
