@@ -27,6 +27,10 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   # After the system's own folders (-idirafter): the wheel carries copies of other libraries' headers (fmt, dnnl …).
   target_compile_options(LibTorch::cpu INTERFACE "SHELL:-idirafter ${LIBTORCH_INCLUDE_DIR}")
   target_compile_definitions(LibTorch::cpu INTERFACE AT_PER_OPERATOR_HEADERS)
+  # at::parallel_for is a template over OpenMP: without this it runs on one thread. The wheel brings its own libgomp of
+  # the same soname, which the run path puts first, so there is one pool of threads.
+  target_compile_options(LibTorch::cpu INTERFACE -fopenmp)
+  target_link_options(LibTorch::cpu INTERFACE -fopenmp)
   target_link_libraries(LibTorch::cpu INTERFACE ${LIBTORCH_CPU_LIBRARY} ${LIBTORCH_C10_LIBRARY})
   target_link_options(LibTorch::cpu INTERFACE
     -Wl,-rpath,${_lib_dir} -Wl,-rpath-link,${_site}/nvidia/cu13/lib -Wl,-rpath-link,${_lib_dir})

@@ -59,7 +59,8 @@ std::vector<Drawn> draw_rows(const at::Tensor& logits, const SamplingConfig& sam
   const std::int64_t vocab = z.size(1);
   const float* data = z.const_data_ptr<float>();
   std::vector<Drawn> drawn(uniforms.size());
-  at::parallel_for(0, z.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+  check(static_cast<std::int64_t>(uniforms.size()) <= z.size(0), "draw_rows: fewer rows than uniforms");
+  at::parallel_for(0, static_cast<std::int64_t>(uniforms.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       drawn[static_cast<std::size_t>(i)] = draw_row(data + i * vocab, vocab, sampling, uniforms[static_cast<std::size_t>(i)]);
   });

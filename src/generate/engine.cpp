@@ -76,7 +76,7 @@ Prefilled prefill(const CausalLm& model, const GenerateRequest& request, const G
 // The sequences of a chunk and the slots that work on them.
 class Decoder {
  public:
-  Decoder(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options)
+  Decoder(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options, SamplerWeights& weights)
       : model_(model), request_(request), options_(options) {
     const std::int64_t total = static_cast<std::int64_t>(request.prompts.size()) * request.num_samples;
     completions_.resize(idx(total));
@@ -88,6 +88,7 @@ class Decoder {
     // A response of T tokens appends T - 1 of them: the last one is drawn and not run.
     cache_ = make_suffix_cache(model, slots, std::max<std::int64_t>(1, options.sampling.max_new_tokens - 1));
     occupant_.assign(idx(slots), -1);
+    if (!options.portable) packed_ = weights.prepared(model, slots);
   }
 
   std::vector<Completion> run(GenerateStatistics& stats) {
@@ -146,10 +147,16 @@ class Decoder {
       positions.push_back(prefilled_.caches[idx(c.prompt)].length + drawn - 1);
       sequences.push_back(occupant_[slot]);
     }
+    // Padding to all slots keeps the number of rows that the weights are packed for; with many slots empty, fewer rows
+    // cost less than the better layout gains.
+    if (packed_ != nullptr && 2 * rows.size() >= packed_->rows()) {
+      tokens.resize(idx(packed_->rows()), 0);
+      positions.resize(idx(packed_->rows()), 0);
+    }
     const at::Tensor hidden = run_rows(rows, tokens, positions, sequences);
     stats.decode_s += seconds_since(start);
     const auto head_start = Clock::now();
-    const at::Tensor logits = head_logits(model_, hidden).to(at::kFloat).contiguous();
+    const at::Tensor logits = head_logits(model_, hidden, multiply()).to(at::kFloat).contiguous();
     stats.head_s += seconds_since(head_start);
     const auto draw_start = Clock::now();
     std::vector<double> uniforms;
@@ -167,12 +174,17 @@ class Decoder {
     const Attend attend = decode_attention(model_.spec, prefilled_.caches, cache_, rows, options_.portable);
     at::Tensor x = embed(model_, at::tensor(tokens, at::kLong).to(model_.device()), position);
     const std::int64_t cut = std::max<std::int64_t>(0, options_.keep_layer);
-    x = run_blocks(model_, x, position, 0, cut, attend);
+    x = run_blocks(model_, x, position, 0, cut, attend, multiply());
     if (options_.keep_layer >= 0)
       for (std::size_t i = 0; i < sequences.size(); ++i)
         kept_[idx(sequences[i])].push_back(x.narrow(0, static_cast<std::int64_t>(i), 1).clone());
-    x = run_blocks(model_, x, position, cut, model_.num_layers(), attend);
+    x = run_blocks(model_, x, position, cut, model_.num_layers(), attend, multiply());
     return final_hidden(model_, x);
+  }
+
+  Multiply multiply() const {
+    if (packed_ == nullptr) return linear;
+    return [packed = packed_](const at::Tensor& x, const Linear& layer) { return packed->multiply(x, layer); };
   }
 
   void finish(GenerateStatistics& stats) {
@@ -190,6 +202,7 @@ class Decoder {
   const GenerateOptions& options_;
   Prefilled prefilled_;
   SuffixCache cache_;
+  PackedWeights* packed_ = nullptr;
   std::vector<Completion> completions_;
   std::vector<std::vector<at::Tensor>> kept_;  // of each sequence: rows [1, D] of its decoded tokens
   std::vector<std::int64_t> occupant_;         // of each slot: its sequence, or -1
@@ -214,12 +227,21 @@ void validate(const CausalLm& model, const GenerateRequest& request, const Gener
 
 }  // namespace
 
+PackedWeights* SamplerWeights::prepared(const CausalLm& model, std::int64_t slots) {
+  constexpr std::int64_t kFewestSlots = 4;  // below, products only read the weights once, in any layout
+  if (slots < kFewestSlots || !PackedWeights::available(model.head)) return nullptr;
+  if (packed_ == nullptr || packed_->rows() != slots) packed_ = std::make_unique<PackedWeights>(slots);
+  packed_->forget_trained();
+  return packed_.get();
+}
+
 std::vector<Completion> generate(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options,
                                  GenerateStatistics* statistics) {
   validate(model, request, options);
   const c10::InferenceMode guard;
   GenerateStatistics local;
-  return Decoder(model, request, options).run(statistics != nullptr ? *statistics : local);
+  SamplerWeights own;
+  return Decoder(model, request, options, options.weights != nullptr ? *options.weights : own).run(statistics != nullptr ? *statistics : local);
 }
 
 }  // namespace vbon

@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <cmath>
@@ -14,21 +13,21 @@ namespace vbon {
 namespace {
 
 at::Tensor attention(const CausalLm& model, const Block& block, std::int64_t layer, const at::Tensor& x,
-                     const RopeRows& rope, const Attend& attend) {
+                     const RopeRows& rope, const Attend& attend, const Multiply& multiply) {
   const LmSpec& s = model.spec;
   const std::int64_t n = x.size(0);
-  const at::Tensor qkv = linear(x, block.qkv);  // [n, (H + 2K) d]
+  const at::Tensor qkv = multiply(x, block.qkv);  // [n, (H + 2K) d]
   const at::Tensor q = qkv.narrow(1, 0, s.query_size()).view({n, s.num_heads, s.head_dim});
   const at::Tensor k = qkv.narrow(1, s.query_size(), s.key_size()).view({n, s.num_kv_heads, s.head_dim});
   const at::Tensor v = qkv.narrow(1, s.query_size() + s.key_size(), s.key_size()).view({n, s.num_kv_heads, s.head_dim});
   const at::Tensor mixed = attend(layer, apply_rope(q, rope, model.rope.dims), apply_rope(k, rope, model.rope.dims), v);
-  return linear(mixed, block.attention_out);
+  return multiply(mixed, block.attention_out);
 }
 
-at::Tensor mlp(const CausalLm& model, const Block& block, const at::Tensor& x) {
-  const at::Tensor inner = linear(x, block.mlp_in);
-  return linear(model.spec.gated_mlp ? gated(inner, model.spec.activation) : activate(inner, model.spec.activation),
-                block.mlp_out);
+at::Tensor mlp(const CausalLm& model, const Block& block, const at::Tensor& x, const Multiply& multiply) {
+  const at::Tensor inner = multiply(x, block.mlp_in);
+  return multiply(model.spec.gated_mlp ? gated(inner, model.spec.activation) : activate(inner, model.spec.activation),
+                  block.mlp_out);
 }
 
 }  // namespace
@@ -45,19 +44,19 @@ at::Tensor embed(const CausalLm& model, const at::Tensor& tokens, const at::Tens
 }
 
 at::Tensor run_blocks(const CausalLm& model, at::Tensor x, const at::Tensor& positions, std::int64_t first,
-                      std::int64_t last, const Attend& attend) {
+                      std::int64_t last, const Attend& attend, const Multiply& multiply) {
   check(0 <= first && first <= last && last <= model.num_layers(), "run_blocks: layers out of range");
   const LmSpec& s = model.spec;
   const RopeRows rope = rope_rows(model.rope, positions, x.scalar_type());
   for (std::int64_t layer = first; layer < last; ++layer) {
     const Block& block = model.blocks[static_cast<std::size_t>(layer)];
     const at::Tensor normed = normalise(x, block.attention_norm, s.norm, s.norm_eps);
-    const at::Tensor mixed = attention(model, block, layer, normed, rope, attend);
+    const at::Tensor mixed = attention(model, block, layer, normed, rope, attend, multiply);
     if (s.parallel_residual) {
-      x = x + mixed + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps));
+      x = x + mixed + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps), multiply);
     } else {
       x = x + mixed;
-      x = x + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps));
+      x = x + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps), multiply);
     }
   }
   return x;
@@ -67,8 +66,8 @@ at::Tensor final_hidden(const CausalLm& model, const at::Tensor& x) {
   return normalise(x, model.final_norm, model.spec.norm, model.spec.norm_eps);
 }
 
-at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden) {
-  return at::matmul(hidden, model.head.t());
+at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden, const Multiply& multiply) {
+  return multiply(hidden, {model.head, {}});
 }
 
 Attend full_attention(const LmSpec& spec, std::int64_t batch, std::int64_t length) {

@@ -4,7 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <initializer_list>
+#include <cstring>
 #include <limits>
 
 // One body, three instruction sets; the loader picks (ifunc). Sanitizers run before ifuncs can be resolved.
@@ -19,6 +19,7 @@
 namespace vbon::kernels {
 namespace {
 
+constexpr float kNoScore = -1e30f;    // far below any score, far above what overflows
 constexpr std::int64_t kBlock = 512;  // logits a block: stays in the first-level cache between its two loops
 
 // exp(x) for x <= 0, relative error below 2e-7; 0 below -87. Branch-free, so loops over it become vector code.
@@ -178,45 +179,129 @@ Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, dou
   return {token, static_cast<double>(z[token]) * inverse_temperature - log_sum};
 }
 
-VBON_MULTIVERSION
-void attend_row(const float* q, std::int64_t group, std::int64_t head_dim, float scale, KeySpan prefix, KeySpan suffix,
-                float* scratch, float* out) {
-  const std::int64_t total = prefix.length + suffix.length;
-  for (std::int64_t g = 0; g < group; ++g) {
-    const float* query = q + g * head_dim;
-    float* scores = scratch + g * total;
-    std::fill(scores, scores + total, 0.0f);
-    std::int64_t offset = 0;
-    for (const KeySpan& span : {prefix, suffix}) {
-      float* part = scores + offset;
-      for (std::int64_t i = 0; i < head_dim; ++i) {
-        const float x = query[i] * scale;
-        const float* row = span.keys_t + i * span.stride;
-#pragma omp simd
-        for (std::int64_t j = 0; j < span.length; ++j) part[j] += x * row[j];
-      }
-      offset += span.length;
+namespace {
+
+using Lane = float __attribute__((vector_size(kLane * sizeof(float))));  // one register of AVX-512, two of AVX2
+
+VBON_INLINE void load(Lane& to, const float* from) { std::memcpy(&to, from, sizeof(Lane)); }
+VBON_INLINE void store(float* to, const Lane& from) { std::memcpy(to, &from, sizeof(Lane)); }
+
+// scores [G, width] at the positions of one span, a lane at a time: every key is read once for G queries. Positions
+// from span.length to the end of the last lane get a score whose exponential is 0.
+template <std::int64_t G>
+VBON_INLINE void span_scores(const float* q, std::int64_t head_dim, float scale, const KeySpan& span, float* scores,
+                             std::int64_t width) {
+  for (std::int64_t begin = 0; begin < span.length; begin += kLane) {
+    Lane sums[static_cast<std::size_t>(G)] = {};
+    for (std::int64_t i = 0; i < head_dim; ++i) {
+      Lane keys;
+      load(keys, span.keys_t + i * span.stride + begin);
+      for (std::int64_t g = 0; g < G; ++g) sums[g] += keys * q[g * head_dim + i];
     }
-    const float top = block_max(scores, total);
+    for (std::int64_t g = 0; g < G; ++g) {
+      store(scores + g * width + begin, sums[g] * scale);
+      for (std::int64_t j = span.length - begin; j < kLane; ++j) scores[g * width + begin + j] = kNoScore;
+    }
+  }
+}
+
+// out [G, head_dim] += weights [G, width] x values, over dimensions [from, from + kLane).
+template <std::int64_t G>
+VBON_INLINE void span_values(const float* weights, std::int64_t width, std::int64_t head_dim, const KeySpan& span,
+                             std::int64_t from, Lane* sums) {
+  for (std::int64_t j = 0; j < span.length; ++j) {
+    Lane value;
+    load(value, span.values + j * head_dim + from);
+    for (std::int64_t g = 0; g < G; ++g) sums[g] += value * weights[g * width + j];
+  }
+}
+
+template <std::int64_t G>
+VBON_INLINE void attend_group(const float* q, std::int64_t head_dim, float scale, const KeySpan& prefix,
+                              const KeySpan& suffix, float* scratch, float* out) {
+  const std::int64_t before = in_lanes(prefix.length), width = before + in_lanes(suffix.length);
+  span_scores<G>(q, head_dim, scale, prefix, scratch, width);
+  span_scores<G>(q, head_dim, scale, suffix, scratch + before, width);
+  float inverse[static_cast<std::size_t>(G)];
+  for (std::int64_t g = 0; g < G; ++g) {
+    float* scores = scratch + g * width;
+    const float top = block_max(scores, width);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t j = 0; j < total; ++j) {
+    for (std::int64_t j = 0; j < width; ++j) {
       scores[j] = exp_negative(scores[j] - top);
       sum += scores[j];
     }
-    const float inverse = 1.0f / sum;
-    float* result = out + g * head_dim;
-    std::fill(result, result + head_dim, 0.0f);
-    offset = 0;
-    for (const KeySpan& span : {prefix, suffix}) {
-      for (std::int64_t j = 0; j < span.length; ++j) {
-        const float weight = scores[offset + j] * inverse;
-        const float* value = span.values + j * head_dim;
-#pragma omp simd
-        for (std::int64_t i = 0; i < head_dim; ++i) result[i] += weight * value[i];
-      }
-      offset += span.length;
+    inverse[g] = 1.0f / sum;
+  }
+  std::int64_t from = 0;
+  for (; from + kLane <= head_dim; from += kLane) {
+    Lane sums[static_cast<std::size_t>(G)] = {};
+    span_values<G>(scratch, width, head_dim, prefix, from, sums);
+    span_values<G>(scratch + before, width, head_dim, suffix, from, sums);
+    for (std::int64_t g = 0; g < G; ++g) store(out + g * head_dim + from, sums[g] * inverse[g]);
+  }
+  for (; from < head_dim; ++from) {  // heads that are no whole number of lanes
+    for (std::int64_t g = 0; g < G; ++g) {
+      const float* weights = scratch + g * width;
+      float sum = 0;
+      for (std::int64_t j = 0; j < prefix.length; ++j) sum += weights[j] * prefix.values[j * head_dim + from];
+      for (std::int64_t j = 0; j < suffix.length; ++j) sum += weights[before + j] * suffix.values[j * head_dim + from];
+      out[g * head_dim + from] = sum * inverse[g];
     }
+  }
+}
+
+}  // namespace
+
+VBON_MULTIVERSION
+void attend_row(const float* q, std::int64_t group, std::int64_t head_dim, float scale, KeySpan prefix, KeySpan suffix,
+                float* scratch, float* out) {
+  std::int64_t g = 0;
+  for (; g + 4 <= group; g += 4) attend_group<4>(q + g * head_dim, head_dim, scale, prefix, suffix, scratch, out + g * head_dim);
+  q += g * head_dim;
+  out += g * head_dim;
+  switch (group - g) {
+    case 3: attend_group<3>(q, head_dim, scale, prefix, suffix, scratch, out); break;
+    case 2: attend_group<2>(q, head_dim, scale, prefix, suffix, scratch, out); break;
+    case 1: attend_group<1>(q, head_dim, scale, prefix, suffix, scratch, out); break;
+    default: break;
+  }
+}
+
+VBON_MULTIVERSION
+void rms_norm_row(const float* x, const float* weight, std::int64_t n, float eps, float* out) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
+  const float scale = 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) out[i] = weight[i] * (x[i] * scale);
+}
+
+VBON_MULTIVERSION
+void rope_row(const float* x, const float* cos, const float* sin, std::int64_t heads, std::int64_t head_dim,
+              std::int64_t half, float* out) {
+  for (std::int64_t h = 0; h < heads; ++h) {
+    const float *first = x + h * head_dim, *second = first + half;
+    float* to = out + h * head_dim;
+#pragma omp simd
+    for (std::int64_t i = 0; i < half; ++i) {
+      const float a = first[i], b = second[i];
+      to[i] = a * cos[i] - b * sin[i];
+      to[half + i] = b * cos[i] + a * sin[i];
+    }
+    std::copy(first + 2 * half, first + head_dim, to + 2 * half);
+  }
+}
+
+VBON_MULTIVERSION
+void silu_gate_row(const float* gate, const float* up, std::int64_t n, float* out) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float x = gate[i];
+    const float e = exp_negative(-std::fabs(x));  // silu(x) = x sigmoid(x), from the side that cannot overflow
+    out[i] = x * (x < 0 ? e : 1.0f) / (1.0f + e) * up[i];
   }
 }
 

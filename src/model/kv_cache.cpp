@@ -38,26 +38,6 @@ void append(SuffixCache& cache, std::int64_t layer, const DecodeRows& rows, cons
   cache.values[at_index(layer)].index_put_(Indices({slot, std::nullopt, end}), v);
 }
 
-// The same for float32 in CPU memory.
-void append_by_loop(SuffixCache& cache, std::int64_t layer, const DecodeRows& rows, const at::Tensor& k_any,
-                    const at::Tensor& v_any) {
-  const at::Tensor k = k_any.contiguous(), v = v_any.contiguous();  // [n, K, d]
-  const std::int64_t heads = k.size(1), d = k.size(2), capacity = cache.capacity;
-  float* keys = cache.keys_t[at_index(layer)].mutable_data_ptr<float>();
-  float* values = cache.values[at_index(layer)].mutable_data_ptr<float>();
-  const float* from_k = k.const_data_ptr<float>();
-  const float* from_v = v.const_data_ptr<float>();
-  for (std::int64_t i = 0; i < rows.size(); ++i) {
-    const std::int64_t end = rows.suffix_length[at_index(i)];
-    for (std::int64_t h = 0; h < heads; ++h) {
-      const std::int64_t slab = (rows.slot[at_index(i)] * heads + h) * d * capacity;
-      const float* key = from_k + (i * heads + h) * d;
-      for (std::int64_t j = 0; j < d; ++j) keys[slab + j * capacity + end] = key[j];
-      std::copy_n(from_v + (i * heads + h) * d, d, values + slab + end * d);
-    }
-  }
-}
-
 at::Tensor attend_by_tensors(const LmSpec& s, const std::vector<PrefixCache>& prefixes, const SuffixCache& suffix,
                              const DecodeRows& rows, std::int64_t layer, const at::Tensor& q, double scale) {
   const std::int64_t n = q.size(0), group = s.num_heads / s.num_kv_heads;
@@ -80,7 +60,7 @@ at::Tensor attend_by_tensors(const LmSpec& s, const std::vector<PrefixCache>& pr
     // The prompt's keys serve all its rows in one product: [K, m G, d] x [K, d, P].
     const at::Tensor folded = queries.index_select(0, index).transpose(0, 1).reshape({s.num_kv_heads, m * group, s.head_dim});
     const at::Tensor prompt_scores =
-        at::matmul(folded, cache.keys_t[at_index(layer)]).view({s.num_kv_heads, m, group, cache.length}).transpose(0, 1);
+        at::matmul(folded, cache.keys_t[at_index(layer)].narrow(2, 0, cache.length)).reshape({s.num_kv_heads, m, group, cache.length}).transpose(0, 1);
     const at::Tensor weights =
         at::softmax(at::cat({prompt_scores, own_scores.index_select(0, index)}, -1), -1);  // [m, K, G, P + r]
     const at::Tensor from_prompt = at::matmul(weights.narrow(3, 0, cache.length).transpose(0, 1).reshape(
@@ -94,14 +74,26 @@ at::Tensor attend_by_tensors(const LmSpec& s, const std::vector<PrefixCache>& pr
   return out.view({n, s.query_size()});
 }
 
-at::Tensor attend_by_loop(const LmSpec& s, const std::vector<PrefixCache>& prefixes, const SuffixCache& suffix,
-                          const DecodeRows& rows, std::int64_t layer, const at::Tensor& q_any, double scale) {
-  const at::Tensor q = q_any.contiguous();  // [n, H, d]
-  const std::int64_t n = q.size(0), heads = s.num_kv_heads, group = s.num_heads / heads, d = s.head_dim;
-  at::Tensor out = at::empty({n, s.query_size()}, q.options());
-  const float* queries = q.const_data_ptr<float>();
-  const float* keys = suffix.keys_t[at_index(layer)].const_data_ptr<float>();
-  const float* values = suffix.values[at_index(layer)].const_data_ptr<float>();
+// The row's own key and value [d] of one head, at position `end` of its slot.
+void append_head(const float* key, const float* value, std::int64_t d, std::int64_t capacity, std::int64_t end,
+                 float* keys_t, float* values) {
+  for (std::int64_t j = 0; j < d; ++j) keys_t[j * capacity + end] = key[j];
+  std::copy_n(value, d, values + end * d);
+}
+
+// Appends and attends, float32 in CPU memory. Rows of q, k, v beyond `rows` (padding) give zeros.
+at::Tensor attend_by_loop(const LmSpec& s, const std::vector<PrefixCache>& prefixes, SuffixCache& suffix,
+                          const DecodeRows& rows, std::int64_t layer, const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v, double scale) {
+  const auto heads_dense = [&](const at::Tensor& x) { return x.stride(2) == 1 && x.stride(1) == s.head_dim; };
+  check(heads_dense(q) && heads_dense(k) && heads_dense(v), "attention: the heads of a row must lie side by side");
+  const std::int64_t n = rows.size(), heads = s.num_kv_heads, group = s.num_heads / heads, d = s.head_dim;
+  at::Tensor out = at::empty({q.size(0), s.query_size()}, q.options());
+  if (q.size(0) > n) out.narrow(0, n, q.size(0) - n).zero_();
+  const float *queries = q.const_data_ptr<float>(), *new_keys = k.const_data_ptr<float>(),
+              *new_values = v.const_data_ptr<float>();
+  float* keys = suffix.keys_t[at_index(layer)].mutable_data_ptr<float>();
+  float* values = suffix.values[at_index(layer)].mutable_data_ptr<float>();
   float* result = out.mutable_data_ptr<float>();
   at::parallel_for(0, n, 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> scratch;
@@ -109,14 +101,15 @@ at::Tensor attend_by_loop(const LmSpec& s, const std::vector<PrefixCache>& prefi
       const PrefixCache& cache = prefixes[at_index(rows.prefix[at_index(i)])];
       const float* prompt_keys = cache.keys_t[at_index(layer)].const_data_ptr<float>();
       const float* prompt_values = cache.values[at_index(layer)].const_data_ptr<float>();
-      const std::int64_t own = rows.suffix_length[at_index(i)] + 1;
-      scratch.resize(at_index(group * (cache.length + own)));
+      const std::int64_t own = rows.suffix_length[at_index(i)], stride = kernels::in_lanes(cache.length);
+      scratch.resize(at_index(4 * (kernels::in_lanes(cache.length) + kernels::in_lanes(own + 1))));
       for (std::int64_t h = 0; h < heads; ++h) {
         const std::int64_t slab = (rows.slot[at_index(i)] * heads + h) * d * suffix.capacity;
-        kernels::attend_row(queries + (i * heads + h) * group * d, group, d, static_cast<float>(scale),
-                            {prompt_keys + h * d * cache.length, prompt_values + h * d * cache.length, cache.length,
-                             cache.length},
-                            {keys + slab, values + slab, own, suffix.capacity}, scratch.data(),
+        append_head(new_keys + i * k.stride(0) + h * d, new_values + i * v.stride(0) + h * d, d, suffix.capacity, own,
+                    keys + slab, values + slab);
+        kernels::attend_row(queries + i * q.stride(0) + h * group * d, group, d, static_cast<float>(scale),
+                            {prompt_keys + h * d * stride, prompt_values + h * d * cache.length, cache.length, stride},
+                            {keys + slab, values + slab, own + 1, suffix.capacity}, scratch.data(),
                             result + (i * heads + h) * group * d);
       }
     }
@@ -129,18 +122,18 @@ at::Tensor attend_by_loop(const LmSpec& s, const std::vector<PrefixCache>& prefi
 SuffixCache make_suffix_cache(const CausalLm& model, std::int64_t slots, std::int64_t capacity) {
   const LmSpec& s = model.spec;
   SuffixCache cache;
-  cache.capacity = capacity;
+  cache.capacity = kernels::in_lanes(capacity);
   const auto options = at::TensorOptions(model.dtype()).device(model.device());
   for (std::int64_t layer = 0; layer < s.num_layers; ++layer) {
     // Zeros: the masked tail is multiplied by zero weights, and zero times garbage could be NaN.
-    cache.keys_t.push_back(at::zeros({slots, s.num_kv_heads, s.head_dim, capacity}, options));
-    cache.values.push_back(at::zeros({slots, s.num_kv_heads, capacity, s.head_dim}, options));
+    cache.keys_t.push_back(at::zeros({slots, s.num_kv_heads, s.head_dim, cache.capacity}, options));
+    cache.values.push_back(at::zeros({slots, s.num_kv_heads, cache.capacity, s.head_dim}, options));
   }
   return cache;
 }
 
 std::int64_t suffix_cache_bytes(const LmSpec& s, std::int64_t slots, std::int64_t capacity, std::int64_t element_bytes) {
-  return 2 * s.num_layers * slots * s.key_size() * capacity * element_bytes;
+  return 2 * s.num_layers * slots * s.key_size() * kernels::in_lanes(capacity) * element_bytes;
 }
 
 Attend prefill_attention(const LmSpec& spec, std::int64_t batch, std::int64_t length,
@@ -151,7 +144,9 @@ Attend prefill_attention(const LmSpec& spec, std::int64_t batch, std::int64_t le
              std::int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     for (std::int64_t b = 0; b < batch; ++b) {
       PrefixCache& cache = caches[at_index(b)];
-      cache.keys_t.push_back(k.narrow(0, b * length, cache.length).permute({1, 2, 0}).contiguous());
+      at::Tensor keys_t = at::zeros({k.size(1), k.size(2), kernels::in_lanes(cache.length)}, k.options());
+      keys_t.narrow(2, 0, cache.length).copy_(k.narrow(0, b * length, cache.length).permute({1, 2, 0}));
+      cache.keys_t.push_back(std::move(keys_t));
       cache.values.push_back(v.narrow(0, b * length, cache.length).transpose(0, 1).contiguous());
     }
     return whole(layer, q, k, v);
@@ -162,10 +157,8 @@ Attend decode_attention(const LmSpec& spec, const std::vector<PrefixCache>& pref
                         const DecodeRows& rows, bool portable) {
   return [&, portable](std::int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     const double scale = attention_scale(spec, layer);
-    if (!portable && q.device().is_cpu() && q.scalar_type() == at::kFloat) {
-      append_by_loop(suffix, layer, rows, k, v);
-      return attend_by_loop(spec, prefixes, suffix, rows, layer, q, scale);
-    }
+    if (!portable && q.device().is_cpu() && q.scalar_type() == at::kFloat)
+      return attend_by_loop(spec, prefixes, suffix, rows, layer, q, k, v, scale);
     append(suffix, layer, rows, k, v);
     return attend_by_tensors(spec, prefixes, suffix, rows, layer, q, scale);
   };

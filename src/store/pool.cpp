@@ -125,7 +125,9 @@ std::string check_pool_use(const fs::path& path, const PoolHeader& header, const
       {"length limit (max_new_tokens)", use.max_new_tokens ? fmt::format("{}", *use.max_new_tokens) : "",
        fmt::format("{}", header.max_new_tokens)},
       {"reward.output", use.reward_output, header.reward_output},
-      {"reward.round", number_text(use.reward_round), number_text(header.reward_round)}};
+      {"reward.round", number_text(use.reward_round), number_text(header.reward_round)},
+      // Not compared with a file that does not say it.
+      {"model.start_token", made.start_token.empty() ? "" : use.start_token, made.start_token}};
   return check_matches(path, comparisons, force, "Make the pool again with 'vbon pool', name another one");
 }
 

@@ -17,8 +17,8 @@ std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int6
   const Provenance& made = header.provenance;
   return sha256_hex(fmt::format(
       "{}\n", fmt::join(std::vector<std::string>{made.reference_sha256, made.tokenizer_sha256, made.reward_sha256,
-                                                 made.evaluator_sha256, made.prompts_sha256, made.dtype,
-                                                 fmt::format("{}", made.seed), fmt::format("{}", header.temperature),
+                                                 made.evaluator_sha256, made.prompts_sha256, made.start_token,
+                                                 made.dtype, fmt::format("{}", made.seed), fmt::format("{}", header.temperature),
                                                  fmt::format("{}", header.max_new_tokens),
                                                  fmt::format("{}", header.num_samples),
                                                  fmt::format("{}", fmt::join(header.eos_ids, " ")),

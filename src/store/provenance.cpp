@@ -24,6 +24,7 @@ void for_each_optional_text(Self& provenance, Visit&& visit) {
   visit("evaluator_sha256", provenance.evaluator_sha256);
   visit("prompts_sha256", provenance.prompts_sha256);
   visit("pool_sha256", provenance.pool_sha256);
+  visit("start_token", provenance.start_token);
   visit("forced", provenance.forced);
 }
 

@@ -86,7 +86,7 @@ class Collector {
       request.prompts.push_back({what_.prompts->id[idx(row)], what_.prompts->tokens_of(row)});
     request.num_samples = what_.samples_per_prompt;
     const std::vector<Completion> completions =
-        generate(*tools_.policy, request, {.sampling = what_.sampling, .eos_ids = what_.eos_ids, .stream = what_.stream});
+        generate(*tools_.policy, request, {.sampling = what_.sampling, .eos_ids = what_.eos_ids, .stream = what_.stream, .weights = tools_.weights});
     RolloutBatch batch;
     batch.max_new_tokens = what_.sampling.max_new_tokens;
     const std::size_t count = completions.size(), width = idx(batch.max_new_tokens);

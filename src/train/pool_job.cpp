@@ -135,7 +135,8 @@ class PoolWork {
     const std::vector<Completion> completions =
         generate(reference_, request,
                  {.sampling = settings_.sampling, .eos_ids = spec_.eos_ids,
-                  .stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::pool, prompts_.key)});
+                  .stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::pool, prompts_.key),
+                  .weights = &sampler_weights_});
     SampleRows& samples = block.samples;
     samples.num_samples = settings_.pool.samples;
     samples.max_new_tokens = settings_.sampling.max_new_tokens;
@@ -188,6 +189,7 @@ class PoolWork {
   PoolHeader header_;
   std::unique_ptr<PoolParts> parts_;
   CausalLm reference_;
+  SamplerWeights sampler_weights_;
   std::unique_ptr<RewardModel> reward_, evaluator_;
 };
 

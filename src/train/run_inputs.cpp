@@ -11,6 +11,13 @@
 #include "vbon/text/records.hpp"
 
 namespace vbon {
+namespace {
+
+std::string start_token_text(const Settings& settings) {
+  return settings.model.start_token ? std::to_string(*settings.model.start_token) : "none";
+}
+
+}  // namespace
 
 at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat; }
 
@@ -97,6 +104,7 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
   p.tokenizer_sha256 = identities.tokenizer;
   p.reward_sha256 = identities.reward;
   p.evaluator_sha256 = identities.evaluator;
+  p.start_token = start_token_text(settings);
   return p;
 }
 
@@ -110,7 +118,8 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
               .temperature = settings.sampling.temperature,
               .max_new_tokens = settings.sampling.max_new_tokens,
               .reward_round = settings.reward.round,
-              .reward_output = std::string(enum_name(settings.reward.output))};
+              .reward_output = std::string(enum_name(settings.reward.output)),
+              .start_token = start_token_text(settings)};
   if (used.pool.block.rewards.contains("evaluator")) use.evaluator_sha256 = identities.evaluator;
   const std::string overridden = check_pool_use(path, used.pool.header, use, force);
   if (!overridden.empty()) forced += (forced.empty() ? "" : "; ") + overridden;

@@ -244,7 +244,7 @@ class TrainingRun {
   }
 
   CollectionTools scoring_tools() {
-    return {.policy = sampling_policy(), .tokenizer = &*tokenizer_, .reward = reward_.get(), .evaluator = evaluator_.get()};
+    return {.policy = sampling_policy(), .weights = &sampler_weights_, .tokenizer = &*tokenizer_, .reward = reward_.get(), .evaluator = evaluator_.get()};
   }
 
   std::map<std::string, std::vector<double>> gather_times(Phases::Clock::time_point start, double idle_before) {
@@ -362,6 +362,7 @@ class TrainingRun {
   std::optional<Prompts> eval_prompts_;
   std::optional<UsedPool> pool_, eval_pool_;
   CausalLm reference_;
+  SamplerWeights sampler_weights_;
   std::unique_ptr<LearnerState> learner_;
   std::unique_ptr<RolloutState> rollout_;  // of ranks that sample without learning
   std::unique_ptr<RewardModel> reward_, evaluator_;

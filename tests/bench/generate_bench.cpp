@@ -27,21 +27,25 @@ double median(std::vector<double> values) {
 }
 
 // Seconds of one decoding step's matrix products at `rows` rows, in the order and layout that the engine runs them.
-double products_s(const CausalLm& model, std::int64_t rows, int repeats) {
+double products_s(const CausalLm& model, std::int64_t rows, int repeats, SamplerWeights& weights) {
   const c10::InferenceMode guard;
   const LmSpec& s = model.spec;
   const at::Tensor x = at::randn({rows, s.hidden_size}), wide = at::randn({rows, s.intermediate_size}),
                    mixed = at::randn({rows, s.query_size()});
+  PackedWeights* packed = weights.prepared(model, rows);
+  const auto multiply = [&](const at::Tensor& input, const Linear& layer) {
+    return packed != nullptr ? packed->multiply(input, layer) : linear(input, layer);
+  };
   std::vector<double> seconds;
   for (int i = 0; i < repeats + 1; ++i) {
     const auto start = Clock::now();
     for (const Block& block : model.blocks) {
-      linear(x, block.qkv);
-      linear(mixed, block.attention_out);
-      linear(x, block.mlp_in);
-      linear(wide, block.mlp_out);
+      multiply(x, block.qkv);
+      multiply(mixed, block.attention_out);
+      multiply(x, block.mlp_in);
+      multiply(wide, block.mlp_out);
     }
-    head_logits(model, x);
+    head_logits(model, x, multiply);
     if (i > 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
   return median(seconds);
@@ -68,7 +72,8 @@ int main(int argc, char** argv) {
     request.prompts.push_back({static_cast<std::int64_t>(p), prompts[p]});
   }
   request.num_samples = static_cast<std::int32_t>(per_prompt);
-  GenerateOptions options{.stream = random};
+  SamplerWeights weights;
+  GenerateOptions options{.stream = random, .weights = &weights};
   options.sampling.temperature = 0.7;
   options.sampling.max_new_tokens = new_tokens;
   options.sampling.slots = sequences;
@@ -80,7 +85,7 @@ int main(int argc, char** argv) {
     generate(model, request, options, &stats);
     if (i > 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
-  const double total = median(seconds), one = products_s(model, sequences, 10);
+  const double total = median(seconds), one = products_s(model, sequences, 10, weights);
   fmt::print(
       "{{\"sequences\": {}, \"per_prompt\": {}, \"prompt_tokens\": {}, \"new_tokens\": {}, \"threads\": {}, \"median_s\": {:.4f}, "
       "\"min_s\": {:.4f}, \"max_s\": {:.4f}, \"tokens_per_s\": {:.1f}, \"products_step_s\": {:.5f}, "

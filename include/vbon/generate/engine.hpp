@@ -8,12 +8,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "vbon/base/rng.hpp"
 #include "vbon/generate/sampling.hpp"
 #include "vbon/model/causal_lm.hpp"
+#include "vbon/model/packed_weights.hpp"
 
 namespace vbon {
 
@@ -37,11 +39,23 @@ struct GenerateRequest {
   std::int32_t num_samples = 1;
 };
 
+// What a caller who samples again and again from one model keeps between calls: packed weights (on CPU; by number of
+// slots). Weights that require gradients are packed anew at each call, the others once.
+class SamplerWeights {
+ public:
+  // The packed weights for `slots` rows; nullptr where packing is not available or does not pay.
+  PackedWeights* prepared(const CausalLm& model, std::int64_t slots);
+
+ private:
+  std::unique_ptr<PackedWeights> packed_;
+};
+
 struct GenerateOptions {
   SamplingConfig sampling;
   std::vector<std::int32_t> eos_ids;  // tokens that end a response; may be empty
   RandomStream stream;
   std::int64_t keep_layer = -1;       // keep the rows entering this block (for a learner of the layers above); -1: no
+  SamplerWeights* weights = nullptr;  // kept by the caller between calls; nullptr: packed for this call alone
   bool portable = false;              // tensor operations only, as on other devices (for tests)
 };
 

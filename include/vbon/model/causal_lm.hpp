@@ -41,6 +41,9 @@ struct CausalLm {
 using Attend =
     std::function<at::Tensor(std::int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 
+// One matrix product: x [n, in] -> [n, out]. `linear`, or a sampler's packed weights (packed_weights.hpp).
+using Multiply = std::function<at::Tensor(const at::Tensor& x, const Linear& layer)>;
+
 // What scores are multiplied by before the softmax.
 double attention_scale(const LmSpec& spec, std::int64_t layer);
 
@@ -48,9 +51,9 @@ double attention_scale(const LmSpec& spec, std::int64_t layer);
 at::Tensor embed(const CausalLm& model, const at::Tensor& tokens, const at::Tensor& positions);
 // Blocks [first, last) on rows x [n, D] at `positions` [n] -> [n, D]
 at::Tensor run_blocks(const CausalLm& model, at::Tensor x, const at::Tensor& positions, std::int64_t first,
-                      std::int64_t last, const Attend& attend);
+                      std::int64_t last, const Attend& attend, const Multiply& multiply = linear);
 at::Tensor final_hidden(const CausalLm& model, const at::Tensor& x);       // the last norm: [n, D] -> [n, D]
-at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden);  // [n, D] -> [n, V]
+at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden, const Multiply& multiply = linear);  // -> [n, V]
 
 // Causal attention within `batch` sequences of `length` rows each (rows are sequence-major). Padding on the right needs
 // no mask: no earlier row looks at it.

@@ -1,5 +1,5 @@
 // The loops that ATen has no single pass for, on float32 rows in CPU memory: statistics and gradient of a softmax over
-// the vocabulary, a draw from it, and attention of one token over its caches. Compiled for several instruction sets;
+// the vocabulary, a draw from it, attention of one token over its caches, and the steps between matrix products. Compiled for several instruction sets;
 // the machine picks one at start.
 //
 // Callers split rows over threads. Sums run in float32 within blocks of the vocabulary and in double across them.
@@ -33,8 +33,13 @@ struct Draw {
 // Inverse-CDF draw from softmax(z / T) with uniform u in [0, 1).
 Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, double u);
 
+// Attention reads keys kLane positions at a time, so the stride of transposed keys is a multiple of it.
+constexpr std::int64_t kLane = 16;
+constexpr std::int64_t in_lanes(std::int64_t n) { return (n + kLane - 1) / kLane * kLane; }
+
 // One query group over its caches: q [G, d]; keys transposed [d, stride] and values [length, d] of a shared prefix, then
-// of the sequence's own suffix; out [G, d]. scratch: G * (prefix + suffix) floats.
+// of the sequence's own suffix; out [G, d]. Keys from `length` to the end of its lane are read and not used: they must
+// be finite. scratch: 4 * (in_lanes(prefix.length) + in_lanes(suffix.length)) floats.
 struct KeySpan {
   const float* keys_t = nullptr;  // [d, stride]
   const float* values = nullptr;  // [length, d]
@@ -42,5 +47,13 @@ struct KeySpan {
 };
 void attend_row(const float* q, std::int64_t group, std::int64_t head_dim, float scale, KeySpan prefix, KeySpan suffix,
                 float* scratch, float* out);
+
+// out = x / sqrt(mean(x^2) + eps) * weight, of one row [n].
+void rms_norm_row(const float* x, const float* weight, std::int64_t n, float eps, float* out);
+// Rotates the first 2 * half numbers of each of `heads` heads [d] of one row by halves; the rest is copied.
+void rope_row(const float* x, const float* cos, const float* sin, std::int64_t heads, std::int64_t head_dim,
+              std::int64_t half, float* out);
+// out = silu(gate) * up, of one row [n].
+void silu_gate_row(const float* gate, const float* up, std::int64_t n, float* out);
 
 }  // namespace vbon::kernels

@@ -3,6 +3,7 @@
 // positions then lie side by side. Static memory: nothing grows while decoding.
 //
 // Shapes: K key-value heads, d head dimension, P prompt length, S slots, R capacity of a slot. One tensor a layer.
+// P of keys and R are rounded up to whole lanes of the CPU loop (kernels::kLane), the rest zeros.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +17,7 @@ namespace vbon {
 
 struct PrefixCache {
   std::int64_t length = 0;
-  std::vector<at::Tensor> keys_t;  // [K, d, P]
+  std::vector<at::Tensor> keys_t;  // [K, d, P rounded up]
   std::vector<at::Tensor> values;  // [K, P, d]
 };
 
@@ -30,7 +31,7 @@ SuffixCache make_suffix_cache(const CausalLm& model, std::int64_t slots, std::in
 std::int64_t suffix_cache_bytes(const LmSpec& spec, std::int64_t slots, std::int64_t capacity, std::int64_t element_bytes);
 
 // The rows of one decoding step: row i continues slot[i], whose prompt is prefix[i] and which holds suffix_length[i]
-// tokens already; the step appends its own key and value there.
+// tokens already; the step appends its own key and value there. A batch may be padded: rows beyond size() are ignored.
 struct DecodeRows {
   std::vector<std::int64_t> slot, prefix, suffix_length;
   std::int64_t size() const { return static_cast<std::int64_t>(slot.size()); }

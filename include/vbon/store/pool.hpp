@@ -57,6 +57,7 @@ struct PoolUse {
   std::optional<std::int64_t> max_new_tokens;
   std::optional<double> reward_round;
   std::string reward_output;
+  std::string start_token;
 };
 // check_matches() of a pool; returns what --force overrode.
 std::string check_pool_use(const fs::path& path, const PoolHeader& header, const PoolUse& use, bool force);

@@ -26,6 +26,7 @@ struct Provenance {
   std::map<std::string, std::string> library_versions;  // HDF5's own is added
   // What it was made with; empty: does not apply, no attribute.
   std::string reference_sha256, tokenizer_sha256, reward_sha256, evaluator_sha256, prompts_sha256, pool_sha256;
+  std::string start_token;  // model.start_token as text, "none" without one; empty: does not apply
   std::string forced;  // mismatches that --force overrode; empty: none
 };
 

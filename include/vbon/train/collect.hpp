@@ -40,6 +40,7 @@ struct Collection {
 // What each role brings; null where the rank has not the role (evaluator: or none is configured).
 struct CollectionTools {
   const CausalLm* policy = nullptr;      // rollout
+  SamplerWeights* weights = nullptr;     // rollout: the policy's, kept between steps
   const Tokenizer* tokenizer = nullptr;  // scorer
   RewardModel* reward = nullptr;         // scorer
   RewardModel* evaluator = nullptr;      // scorer

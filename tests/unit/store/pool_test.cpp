@@ -166,8 +166,9 @@ TEST_F(PoolFiles, use_with_something_else_names_every_difference_unless_forced) 
               .temperature = 0.7,
               .max_new_tokens = 5,
               .reward_round = 1e-5,
-              .reward_output = "log_prob"};
-  EXPECT_EQ(check_pool_use("pool.h5", header, use, false), "");
+              .reward_output = "log_prob",
+              .start_token = "0"};
+  EXPECT_EQ(check_pool_use("pool.h5", header, use, false), "") << "a file that does not say its start token fits";
   EXPECT_EQ(check_pool_use("pool.h5", header, PoolUse{}, false), "");
   use.reference_sha256 = "other";
   use.temperature = 1.0;
@@ -177,6 +178,11 @@ TEST_F(PoolFiles, use_with_something_else_names_every_difference_unless_forced) 
                                  "evaluator: some here, none", "--force", "pool.h5"})
     EXPECT_NE(message.find(part), std::string::npos) << part << " in " << message;
   EXPECT_NE(check_pool_use("pool.h5", header, use, true).find("temperature"), std::string::npos);
+  PoolHeader other = header;
+  other.provenance.start_token = "none";
+  EXPECT_NE(message_of([&] { check_pool_use("pool.h5", other, PoolUse{.start_token = "0"}, false); })
+                .find("model.start_token: 0 here, none in the file"),
+            std::string::npos);
 }
 
 TEST_F(PoolFiles, prompts_are_found_by_text_and_missing_ones_are_named) {
