@@ -1,0 +1,385 @@
+"""Every method, objective, baseline and KL form: runs to the end, and what it recorded is what its formula says.
+
+The formulas are written out here in NumPy, from the columns of the rollouts and the pool's rewards.
+"""
+import dataclasses
+import json
+import math
+import shutil
+import signal
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import metrics, metrics_without_time, sha256, wait_until
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def table(inputs):
+    """Sorted rewards of every training prompt, by prompt id."""
+    with h5py.File(inputs / "pool.h5") as file:
+        return dict(zip(file["prompt/id"][()].tolist(), file["logf/main/sorted_reward"][()]))
+
+
+def train(vbon, run, *overrides, ranks=1, **options):
+    arguments = ["train.warm_start=0", f"train.steps={STEPS}", "eval.every=0", "checkpoint.every=0", *overrides]
+    vbon.run("train", "-c", "toy.yaml", "--quiet", "-s", f"run.dir={run}",
+             *(word for text in arguments for word in ("-s", text)), ranks=ranks, **options)
+    return vbon.folder / run
+
+
+def rollouts(run, step):
+    with h5py.File(run / f"rollouts/step-{step:08}.h5") as file:
+        return {name: file[name][()] for name in file}
+
+
+def final(run):
+    return sorted((run / "checkpoints").glob("step-*"))[-1]
+
+
+def check_invariants(run, steps=STEPS, first=0):
+    """What holds for every online run."""
+    rows = metrics(run)
+    assert [row["step"] for row in rows] == list(range(steps)) and (run / "finished").exists()
+    for row in rows[first:]:
+        assert row["ratio_error"] < 1e-4, "sampler and learner are the same forward"
+        assert row["kl"] > -1e-6 and row["entropy"] > 0 and row["grad_norm"] > 0 and row["learning_rate"] > 0
+        assert 0 <= row["clip_fraction"] <= 1 and 1 <= row["length"] <= 8 and 0 <= row["finished"] <= 1
+        batch = rollouts(run, row["step"])
+        inside = np.arange(8) < batch["length"][:, None]
+        assert inside.shape == (16, 8) and (batch["weights_version"] == row["step"]).all()
+        for name in ("logp_behavior", "logp_reference", "kl", "entropy", "advantage", "returns"):
+            assert (np.isfinite(batch[name]) == inside).all(), name
+        assert (batch["kl"][inside] > -1e-5).all()
+        np.testing.assert_allclose(batch["reward"].mean(), row["reward"], rtol=1e-5)
+        np.testing.assert_allclose(np.where(inside, batch["kl"], 0).sum() / 16, row["kl"], rtol=1e-4, atol=1e-6)
+        if row["step"] == 0:
+            assert row["kl"] < 1e-6, "the policy starts as the reference"
+            np.testing.assert_allclose(batch["logp_behavior"], batch["logp_reference"], atol=1e-4)
+    assert rows[-1]["kl"] > 1e-7, "and learns"
+    for part in json.loads((final(run) / "manifest.json").read_text())["parts"]:
+        assert sha256(final(run) / part["name"]) == part["sha256"]
+    return rows
+
+
+@dataclasses.dataclass
+class Loop:
+    """What the advantages of a step are made of."""
+    method: str = "vbon"
+    objective: str = "exact"
+    estimator: str = "add_one"
+    n: float = 4
+    baseline: str = "rloo"
+    kl_form: str = "exact"
+    scale: float | None = None
+    kl_coef: float = 0.05
+    missing_eos_penalty: float = 0
+    whiten: bool = True
+    whiten_rewards: bool = False
+    gamma: float = 1
+    lam: float = 0.95
+
+    def score(self, rewards, reward):
+        """One response's score and the weights of KL and entropy."""
+        if self.method == "ppo":
+            return reward, self.kl_coef, 0
+        m, n = len(rewards), self.n
+        below, up_to = (rewards < reward).sum(), (rewards <= reward).sum()
+        strict, f = below / (m + 1), (up_to + 1) / (m + 1)
+        log_f = math.log((below + 1) / (m + 1))
+        if self.estimator == "harmonic":
+            log_f = -sum(1 / k for k in range(below + 1, m + 1))
+        scale = 1 / (n - 1) if self.scale is None else self.scale
+        value, kl, entropy = {
+            "exact": (math.log((f ** n - strict ** n) / (f - strict)), 1, 0),
+            "L": ((n - 1) * log_f, 1, 0),
+            "L1": (n * (n - 1) / 2 * log_f, n * (n + 1) / 2, (n + 2) * (n - 1) / 2)}[self.objective]
+        return scale * value, scale * kl, scale * entropy
+
+    def advantages(self, batch, table):
+        inside = np.arange(8) < batch["length"][:, None]
+        columns = {name: np.where(inside, batch[name], 0).astype(float)
+                   for name in ("logp_behavior", "logp_reference", "kl", "entropy", "value")}
+        scored = [self.score(table[id], reward) for id, reward in zip(batch["prompt_id"].tolist(), batch["reward"].astype(float))]
+        score = np.array([s for s, _, _ in scored]) - self.missing_eos_penalty * (batch["finished"] == 0)
+        kl, entropy = scored[0][1:]
+        cost = kl * (columns["logp_behavior"] - columns["logp_reference"]) - entropy * columns["logp_behavior"]
+        if self.kl_form == "exact":
+            # A token's own KL has a gradient of its own: its reward holds the KL still to come.
+            cost = kl * columns["kl"] + entropy * columns["entropy"]
+            cost = np.pad(cost[:, 1:], ((0, 0), (0, 1)))
+        rewards = -np.where(inside, cost, 0)
+        if self.baseline.startswith("critic"):
+            rewards[np.arange(16), batch["length"] - 1] += score
+            if self.whiten_rewards:
+                mean, sd = rewards[inside].mean(), math.sqrt(rewards[inside].var() + 1e-8)
+                rewards = np.where(inside, (rewards - mean) / sd + mean, 0)
+            result, running, after = np.zeros_like(rewards), np.zeros(16), np.zeros(16)
+            for t in reversed(range(8)):
+                delta = rewards[:, t] + self.gamma * after - columns["value"][:, t]
+                running = np.where(inside[:, t], delta + self.gamma * self.lam * running, 0)
+                after = columns["value"][:, t]
+                result[:, t] = running
+        else:
+            to_come = np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+            result = score[:, None] + to_come
+            if self.baseline == "rloo":
+                groups = result.reshape(4, 4, 8)
+                # The others' score and cost to come, each over the same position (0 behind a shorter response's end).
+                score_groups, cost_groups = score.reshape(4, 4, 1), to_come.reshape(4, 4, 8)
+                others = [(x.sum(1, keepdims=True) - x) / 3 for x in (score_groups, cost_groups)]
+                result = (groups - others[0] - others[1]).reshape(16, 8)
+        if self.whiten:
+            result = (result - result[inside].mean()) / math.sqrt(result[inside].var() + 1e-8)
+        return np.where(inside, result, np.nan)
+
+
+VBON = [
+    ("exact", [], Loop()),
+    ("exact_penalty", ["ppo.kl_form=penalty"], Loop(kl_form="penalty")),
+    ("L", ["vbon.objective=L"], Loop(objective="L")),
+    ("L_harmonic", ["vbon.objective=L", "vbon.estimator=harmonic", "ppo.kl_form=penalty"],
+     Loop(objective="L", estimator="harmonic", kl_form="penalty")),
+    ("L1", ["vbon.objective=L1"], Loop(objective="L1")),
+    ("L1_penalty", ["vbon.objective=L1", "ppo.kl_form=penalty"], Loop(objective="L1", kl_form="penalty")),
+    ("real_N", ["vbon.N=2.5"], Loop(n=2.5)),
+    ("real_N_L", ["vbon.N=2.5", "vbon.objective=L"], Loop(n=2.5, objective="L")),
+    ("scale", ["vbon.scale=1", "ppo.whiten_advantages=false"], Loop(scale=1, whiten=False)),
+    ("no_baseline", ["ppo.baseline=none"], Loop(baseline="none")),
+    ("cut_costs", ["ppo.missing_eos=penalty", "ppo.missing_eos_penalty=0.7", "ppo.whiten_advantages=false"],
+     Loop(missing_eos_penalty=0.7, whiten=False)),
+    ("critic_head", ["ppo.baseline=critic_head"], Loop(baseline="critic_head")),
+    ("critic_head_L1_penalty", ["ppo.baseline=critic_head", "ppo.kl_form=penalty", "vbon.objective=L1", "ppo.lam=1"],
+     Loop(baseline="critic_head", kl_form="penalty", objective="L1", lam=1)),
+    ("critic_model", ["ppo.baseline=critic_model", "ppo.lam=0.5"], Loop(baseline="critic_model", lam=0.5)),
+]
+PPO = [
+    ("ppo", ["ppo.kl_coef=0.2"], Loop(method="ppo", kl_coef=0.2)),
+    ("ppo_none", ["ppo.baseline=none", "ppo.whiten_advantages=false"], Loop(method="ppo", baseline="none", whiten=False)),
+    ("ppo_textbook", ["ppo.baseline=critic_head", "ppo.kl_form=penalty", "ppo.whiten_rewards=true", "ppo.gamma=0.9"],
+     Loop(method="ppo", baseline="critic_head", kl_form="penalty", whiten_rewards=True, gamma=0.9)),
+    ("ppo_critic_model_cut_costs", ["ppo.baseline=critic_model", "ppo.missing_eos=penalty"],
+     Loop(method="ppo", baseline="critic_model", missing_eos_penalty=1)),
+]
+
+
+@pytest.mark.parametrize("name, overrides, loop", VBON + PPO, ids=[case[0] for case in VBON + PPO])
+def test_advantages_are_what_the_formula_says(toy, table, name, overrides, loop):
+    run = train(toy, name, f"train.method={loop.method}", *overrides)
+    rows = check_invariants(run)
+    for row in rows:
+        batch = rollouts(run, row["step"])
+        if loop.baseline.startswith("critic"):
+            assert (np.isfinite(batch["value"]) == np.isfinite(batch["kl"])).all() and row["value_loss"] > 0
+        else:
+            assert np.isnan(batch["value"]).all() and "value_loss" not in row
+        # The sampled KL is of the learner's own log-probabilities, which differ from the sampler's by rounding.
+        np.testing.assert_allclose(batch["advantage"], loop.advantages(batch, table), rtol=2e-3, atol=2e-3)
+        if loop.method == "vbon":
+            log_w = [Loop(n=loop.n, scale=1).score(table[id], r)[0]
+                     for id, r in zip(batch["prompt_id"].tolist(), batch["reward"].astype(float))]
+            np.testing.assert_allclose(row["kl_to_bon"], row["kl"] - np.mean(log_w), rtol=1e-4, atol=1e-5)
+        else:
+            assert row["kl_coef"] == loop.kl_coef and "kl_to_bon" not in row
+    has_critic = loop.baseline.startswith("critic")
+    assert (final(run) / "state/critic.safetensors").exists() == has_critic
+    if has_critic:
+        assert np.nanmax(np.abs(rollouts(run, STEPS - 1)["value"])) > 0, "the critic has learned something"
+
+
+@pytest.mark.parametrize("estimator", ["interpolated", "exponential"])
+def test_smooth_estimators_rank_as_rewards_do(toy, table, estimator):
+    run = train(toy, estimator, "vbon.objective=L", f"vbon.estimator={estimator}")
+    check_invariants(run)
+    batch = rollouts(run, 0)
+    assert (batch["log_f"] <= 1e-6).all() and (batch["log_f"] >= -2 * math.log(33) - 1e-5).all()
+    for id in set(batch["prompt_id"].tolist()):
+        own = batch["prompt_id"] == id
+        order = np.argsort(batch["reward"][own], kind="stable")
+        assert (np.diff(batch["log_f"][own][order]) >= -1e-6).all()
+        for reward, log_f in zip(batch["reward"][own], batch["log_f"][own]):
+            assert abs(math.exp(log_f) - (table[id] <= reward).mean()) < 0.35, "near the share of the pool below"
+
+
+def test_ppo_without_a_pool_needs_none(fresh):
+    (fresh.folder / "pool.h5").unlink()
+    run = train(fresh, "bare", "train.method=ppo", 'pool.path=""')
+    rows = check_invariants(run)
+    assert "log_f" not in rows[0] and "win" not in rows[0]
+
+
+def test_adaptive_kl_moves_towards_its_target(toy):
+    run = train(toy, "adaptive", "train.method=ppo", "ppo.adaptive_kl=true", "ppo.kl_coef=0.1", "ppo.kl_target=0.001",
+                "ppo.kl_horizon=64", "train.steps=6")
+    rows = check_invariants(run, steps=6)
+    assert rows[0]["kl_coef"] == 0.1
+    for row, following in zip(rows, rows[1:]):
+        error = min(0.2, max(-0.2, row["kl"] / 0.001 - 1))
+        assert following["kl_coef"] == pytest.approx(row["kl_coef"] * (1 + error * 16 / 64), rel=1e-9)
+    assert rows[1]["kl_coef"] < 0.1 < max(row["kl_coef"] for row in rows[2:]) or rows[-1]["kl_coef"] > rows[1]["kl_coef"]
+
+
+def test_minibatches_and_micro_batches(toy):
+    """Micro-batches change memory, not results; minibatches are updates of their own."""
+    whole = train(toy, "micro32", "ppo.epochs=1", "train.steps=1")
+    small = train(toy, "micro3", "ppo.epochs=1", "train.steps=1", "train.micro_batch=3")
+    a, b = rollouts(whole, 0), rollouts(small, 0)
+    for name in ("tokens", "reward", "log_f"):
+        np.testing.assert_array_equal(a[name], b[name])
+    assert weights_apart(whole, small) < 1e-5
+    parts = train(toy, "minibatches", "train.minibatches=4", "ppo.epochs=3", "train.steps=2")
+    check_invariants(parts, steps=2)
+    counters = json.loads((final(parts) / "state/counters.json").read_text())
+    assert counters["optimizer_steps"] == 2 * 3 * 4
+
+
+def weights(folder):
+    from safetensors.numpy import load_file
+    return load_file(folder / "model.safetensors")
+
+
+def weights_apart(a, b):
+    one, other = weights(final(a) / "policy"), weights(final(b) / "policy")
+    assert one.keys() == other.keys()
+    return max(np.abs(one[name] - other[name]).max() for name in one)
+
+
+def test_last_layers_alone_are_trained(toy):
+    before = weights(toy.folder / "reference")
+    trained = {}
+    for layers in ("last 1", "all"):
+        run = train(toy, f"layers-{layers.split()[-1]}", f"train.layers={layers}")
+        after = weights(final(run) / "policy")
+        trained[layers] = {name for name in before if (before[name] != after[name]).any()}
+    assert trained["all"] == set(before)
+    assert trained["last 1"] == {name for name in before if ".layers.2." in name or name == "model.norm.weight"}
+
+
+def test_N_of_one_stays_at_the_reference(toy):
+    run = train(toy, "n-one", "vbon.N=1")
+    before, after = weights(toy.folder / "reference"), weights(final(run) / "policy")
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert all(row["grad_norm"] == 0 and row["kl"] < 1e-6 for row in metrics(run))
+
+
+def test_beta_is_another_way_to_give_N(toy):
+    by_n = train(toy, "by-n", "vbon.N=5")
+    by_beta = train(toy, "by-beta", "vbon.N=none", "vbon.beta=0.25")
+    assert sha256(final(by_n) / "policy/model.safetensors") == sha256(final(by_beta) / "policy/model.safetensors")
+    other = train(toy, "by-other-n", "vbon.N=6")
+    assert sha256(final(by_n) / "policy/model.safetensors") != sha256(final(other) / "policy/model.safetensors")
+
+
+# Regression.
+
+def own_log_weights(table, n):
+    """log w_N of each pool sample against the others of its prompt."""
+    found = []
+    for rewards in table.values():
+        for reward in rewards:
+            below, up_to = (rewards < reward).sum(), (rewards <= reward).sum() - 1
+            strict, f = below / len(rewards), (up_to + 1) / len(rewards)
+            found.append(math.log((f ** n - strict ** n) / (f - strict)))
+    return np.array(found)
+
+
+def test_regression_alone_approaches_the_target(toy, table):
+    run = train(toy, "regression", "train.method=regression", "train.steps=30", "regression.batch=256",
+                "optimizer.learning_rate=5e-3", "regression.clip_residual=0")
+    rows = metrics(run)
+    target = own_log_weights(table, 4)
+    # At the first update the policy is the reference: the residual is the target itself, over the whole pool.
+    assert rows[0]["residual"] == pytest.approx(np.abs(target).mean(), rel=1e-4)
+    assert rows[0]["loss"] == pytest.approx((target ** 2).mean(), rel=1e-4)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert not list((run / "rollouts").glob("step-*")), "regression draws nothing"
+    assert (run / "finished").exists()
+
+
+def test_warm_start_goes_before_the_loop(toy):
+    run = train(toy, "warm", "train.warm_start=2", "train.steps=5", "regression.learning_rate=2e-3", "regression.warmup=1",
+                "optimizer.schedule=constant")
+    rows = check_invariants(run, steps=5, first=2)
+    assert ["residual" in row for row in rows] == [True, True, False, False, False]
+    assert rows[0]["learning_rate"] == pytest.approx(1e-3) and rows[1]["learning_rate"] == pytest.approx(2e-3)
+    assert rows[2]["learning_rate"] == pytest.approx(1e-3) and rows[2]["kl"] > 1e-5
+    assert json.loads((final(run) / "state/counters.json").read_text())["optimizer_steps"] == 3 * 2, "an optimiser of its own"
+    cold = train(toy, "cold", "optimizer.schedule=constant")
+    # The draws of the loop are keyed by the step, so the same prompts and randomness meet another policy.
+    np.testing.assert_array_equal(rollouts(run, 2)["prompt_id"], rollouts(cold, 2)["prompt_id"])
+
+
+# Ranks.
+
+@pytest.fixture(scope="module")
+def alone(toy):
+    return train(toy, "alone", *CRITIC, "train.steps=2"), train(toy, "alone-first", *CRITIC, "train.steps=1", "ppo.epochs=1")
+
+
+CRITIC = ["train.method=ppo", "ppo.baseline=critic_head", "ppo.kl_form=penalty"]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_any_number_of_ranks_with_one_learner_gives_the_same_critic_and_policy(toy, alone, ranks):
+    run = train(toy, f"critic-{ranks}", *CRITIC, "train.steps=2", ranks=ranks)
+    check_invariants(run, steps=2)
+    for part in ("policy/model.safetensors", "state/critic.safetensors", "state/optimizer.safetensors"):
+        assert sha256(final(run) / part) == sha256(final(alone[0]) / part)
+
+
+@pytest.mark.parametrize("ranks, roles", [(6, "auto"), (2, "all"), (4, "{rollout: 1, scorer: 0, learner: 3}")])
+def test_several_learners_make_the_same_first_update(toy, alone, ranks, roles):
+    run = train(toy, f"learners-{ranks}", *CRITIC, "train.steps=1", "ppo.epochs=1", f"cluster.roles={roles}", ranks=ranks)
+    check_roles = json.loads((final(run) / "manifest.json").read_text())
+    assert check_roles["world_size"] == ranks
+    a, b = rollouts(run, 0), rollouts(alone[1], 0)
+    for name in ("tokens", "length", "reward", "prompt_id"):
+        np.testing.assert_array_equal(a[name], b[name])
+    np.testing.assert_allclose(a["advantage"], b["advantage"], rtol=1e-4, atol=1e-5)
+    assert 0 < weights_apart(run, alone[1]) < 1e-5 or weights_apart(run, alone[1]) == 0
+
+
+# Resume: what a method keeps beside the weights comes back, too.
+
+@pytest.mark.parametrize("name, overrides", [
+    ("critic-model", ["train.method=ppo", "ppo.baseline=critic_model", "ppo.adaptive_kl=true", "ppo.kl_target=0.01", "ppo.kl_horizon=100"]),
+    ("critic-head", ["ppo.baseline=critic_head", "ppo.kl_form=penalty", "train.minibatches=2"]),
+    ("regression-only", ["train.method=regression", "optimizer.schedule=cosine"]),
+])
+def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
+    overrides = [*overrides, "train.steps=12"]
+    whole = train(toy, f"{name}-whole", *overrides)
+    run = toy.folder / f"{name}-stopped"
+    arguments = ["train.warm_start=0", "eval.every=0", "checkpoint.every=0", f"run.dir={run.name}", *overrides]
+    process = toy.start("train", "-c", "toy.yaml", "--quiet", *(word for text in arguments for word in ("-s", text)),
+                        environment={"TOY_REWARD_SLEEP": "0.004"})
+    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= 2, process)
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert train(toy, run.name, *overrides) == run
+    for part in json.loads((final(whole) / "manifest.json").read_text())["parts"]:
+        assert sha256(final(run) / part["name"]) == part["sha256"], part["name"]
+    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(whole / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("overrides, words", [
+    (["cluster.lag=1"], ["cluster.lag is 1", "0"]),
+    (["cluster.lag=2"], ["cluster.lag is 2"]),
+    (["vbon.objective=L1", "vbon.N=2.5"], ["L1", "2.5", "integer"]),
+    (["vbon.N=4", "vbon.beta=0.5"], ["vbon.N", "vbon.beta"]),
+    (["ppo.kl_coef=0.1"], ["ppo.kl_coef", "vbon.N"]),
+    (["ppo.adaptive_kl=true"], ["ppo.adaptive_kl", "ppo"]),
+    (["ppo.gamma=0.9"], ["ppo.gamma"]),
+    (["ppo.whiten_rewards=true", "ppo.baseline=critic_head", "ppo.kl_form=penalty"], ["ppo.whiten_rewards"]),
+    (["train.samples_per_prompt=1"], ["rloo", "samples"]),
+    (["train.method=ppo", "ppo.gamma=0.9"], ["ppo.gamma", "critic"]),
+    (["train.method=dpo"], ["train.method", "dpo", "vbon, ppo"]),
+])
+def test_combinations_that_would_change_N_or_do_not_exist_are_refused(toy, overrides, words):
+    arguments = [word for text in [*overrides, "run.dir=never"] for word in ("-s", text)]
+    toy.refused("train", "-c", "toy.yaml", *arguments, words=words)
