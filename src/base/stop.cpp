@@ -4,13 +4,17 @@
 #include <cstdlib>
 #include <initializer_list>
 
+#include "vbon/base/error.hpp"
+
 namespace vbon::stop {
 namespace {
 
 volatile std::sig_atomic_t flag = 0;
 volatile std::sig_atomic_t last_signal = 0;
+volatile std::sig_atomic_t at_once = 0;
 
 void on_signal(int number) {
+  if (at_once != 0) std::_Exit(static_cast<int>(ExitCode::requeue));
   if (flag != 0 && number == SIGINT) std::_Exit(130);  // a second Ctrl-C means now
   flag = 1;
   last_signal = number;
@@ -32,5 +36,11 @@ bool requested() { return flag != 0; }
 int signal_number() { return last_signal; }
 void request(int signal) { last_signal = signal; flag = 1; }
 void clear() { flag = 0; last_signal = 0; }
+
+AtOnce::AtOnce() {
+  at_once = 1;
+  if (flag != 0) std::_Exit(static_cast<int>(ExitCode::requeue));
+}
+AtOnce::~AtOnce() { at_once = 0; }
 
 }  // namespace vbon::stop

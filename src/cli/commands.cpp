@@ -1,8 +1,11 @@
 #include "vbon/cli/commands.hpp"
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
 
+#include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"
@@ -112,11 +115,17 @@ ExitCode run(int argc, char** argv) {
     if (line.quiet) log::init(launched_rank(), 1, log::Level::warn);
     stop::install();
     const Command& command = find_command(line.command);
-    return command.alone != nullptr ? command.alone(line) : run_with_ranks(argc, argv, command, line);
+    const ExitCode code = command.alone != nullptr ? command.alone(line) : run_with_ranks(argc, argv, command, line);
+    flush_output();
+    return code;
   } catch (const UserError& e) {
     return fail(e, ExitCode::user);
   } catch (const EnvironmentError& e) {
     return fail(e, ExitCode::environment);
+  } catch (const std::system_error& e) {
+    if (std::ferror(stdout) == 0) return fail(e, ExitCode::internal);
+    if (e.code().value() == EPIPE) return ExitCode::ok;  // of a print: the reader has seen enough
+    return fail(EnvironmentError("cannot write to standard output: {}", e.what()), ExitCode::environment);
   } catch (const std::exception& e) {
     return fail(e, ExitCode::internal);
   }

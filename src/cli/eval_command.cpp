@@ -1,5 +1,3 @@
-#include <cstdio>
-
 #include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/train/evaluation_run.hpp"
@@ -17,7 +15,7 @@ ExitCode run_eval_command(comm::Communicator& world, const CommandLine& line, Pr
   if (result.rows.empty() || !log::is_root()) return ExitCode::ok;
   if (line.json) fmt::print("{}", summary_json(result));
   else fmt::print("{}", evaluation_text(result));
-  std::fflush(stdout);
+  flush_output();
   log::info("written: {}", (request.output / "eval.h5").string());
   return ExitCode::ok;
 }

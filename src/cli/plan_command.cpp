@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <iterator>
 
@@ -66,7 +65,7 @@ ExitCode run_plan_command(const CommandLine& line) {
   plan.notes.insert(plan.notes.begin(), std::make_move_iterator(read.notes.begin()),
                     std::make_move_iterator(read.notes.end()));
   fmt::print("{}{}", line.json ? plan_json(plan, context) : plan_text(plan, settings, context), line.json ? "\n" : "");
-  std::fflush(stdout);
+  flush_output();
   for (const std::string& warning : plan_warnings(plan, context)) log::warn("{}", warning);
   return ExitCode::ok;
 }

@@ -1,8 +1,10 @@
 #include "cli/stage.hpp"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 
+#include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/cli/table.hpp"
 
@@ -15,6 +17,12 @@ bool announce(const CommandLine& line, const Loaded& loaded) {
 }
 
 void refuse(const std::vector<std::string>& found) { throw_if_any(found); }
+
+void flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  if (errno != EPIPE) throw_output_error(errno == 0 ? EIO : errno, "write to", "standard output");
+}
 
 std::string evaluation_text(const Evaluation& evaluation) {
   Table table(table_header());

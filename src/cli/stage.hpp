@@ -13,6 +13,10 @@ bool announce(const CommandLine& line, const Loaded& loaded);
 // UserError with all of `found`, if any.
 void refuse(const std::vector<std::string>& found);
 
+// Results on standard output are either all there or an EnvironmentError; a reader that has seen enough (a closed pipe)
+// is none.
+void flush_output();
+
 std::string evaluation_text(const Evaluation& evaluation);
 // "reward -0.51  log F -0.9 …": the figures that matter, in a fixed order, of those measured.
 std::string figures_text(const Metrics& metrics);

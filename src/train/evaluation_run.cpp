@@ -4,6 +4,7 @@
 
 #include "vbon/base/files.hpp"
 #include "vbon/base/log.hpp"
+#include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/objective/bon.hpp"
@@ -44,6 +45,7 @@ EvaluationRequest evaluation_request(const Settings& settings) {
 
 Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
                           const EvaluationRequest& request) {
+  const stop::AtOnce signals_end_it;
   RankContext context = make_rank_context(world, settings.cluster, 0);
   const Identities identities = identify(context, settings);
   std::optional<Prompts> prompts;
@@ -52,6 +54,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   LmSpec spec;
   CausalLm reference, policy_model;
   std::optional<Policy> policy;
+  SamplerWeights sampler_weights;
   std::unique_ptr<RewardModel> reward, evaluator;
   std::string forced;
   const fs::path chunk_folder = request.output / "chunks";
@@ -69,7 +72,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
     if (context.is(comm::Role::learner) || context.is(comm::Role::rollout)) {
       policy_model = load_causal_lm(request.policy, context.device, dtype);
       require(policy_model.spec.vocab_size == spec.vocab_size, "'{}' has another vocabulary than the reference", request.policy.string());
-      policy = make_policy(policy_model, TrainedLayers{});
+      policy = make_policy(policy_model, reference.blocks.empty() ? TrainedLayers{} : differing_layers(reference, policy_model));
     }
     if (context.is_root()) make_folders(chunk_folder);
   });
@@ -91,7 +94,8 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
       context, settings,
       {.prompts = *prompts,
        .pool = *pool,
-       .collection = {.policy = context.is(comm::Role::rollout) ? &policy_model : nullptr, .tokenizer = &*tokenizer,
+       .collection = {.policy = context.is(comm::Role::rollout) ? &policy_model : nullptr, .weights = &sampler_weights,
+                      .tokenizer = &*tokenizer,
                       .reward = reward.get(), .evaluator = evaluator.get()},
        .reference = context.is(comm::Role::learner) ? &reference : nullptr,
        .policy = context.is(comm::Role::learner) ? &*policy : nullptr,

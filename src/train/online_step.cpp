@@ -11,7 +11,6 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <set>
 
 #include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
@@ -230,7 +229,6 @@ class OnlineStep {
         {"entropy", masked_sum(measured_.entropy, mask_).item<double>() / response_tokens},
         {"length", mean(batch_.length)},
         {"finished", mean(batch_.finished)},
-        {"distinct_words", distinct_tokens()},
         {"advantage_sd", advantage_sd_},
         {"policy_loss", sums_[0] / tokens_},
         {"clip_fraction", sums_[2] / tokens_},
@@ -262,18 +260,6 @@ class OnlineStep {
                                                    masked_moments(advantages_.returns, mask_));
     }
     return m;
-  }
-
-  // Share of distinct tokens among all response tokens of the batch: falls when the policy repeats itself.
-  double distinct_tokens() const {
-    std::set<std::int32_t> seen;
-    double total = 0;
-    for (const std::int32_t token : batch_.tokens)
-      if (token >= 0) {
-        seen.insert(token);
-        ++total;
-      }
-    return static_cast<double>(seen.size()) / total;
   }
 
   LearnerState& state_;

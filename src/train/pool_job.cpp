@@ -81,8 +81,6 @@ class PoolWork {
     std::string list;
     comm::together(*context_.everyone, "parts of the pool", [&] {
       if (context_.world.rank() != 0) return;
-      make_folders(fs::absolute(path_).parent_path());
-      make_folders(parts_->folder());
       for (const std::int64_t chunk : parts_->missing(job_.shard, job_.num_shards)) list += std::to_string(chunk) + " ";
     });
     list = comm::from_root(*context_.everyone, list, 0, "missing chunks");
@@ -95,10 +93,13 @@ class PoolWork {
     progress.done = progress.total;
     for (const std::int64_t chunk : missing) progress.done -= parts_->prompts_in(chunk) * settings_.pool.samples;
     progress.already = progress.done;
+    if (missing.empty()) return true;
+    comm::together(*context_.everyone, "loading models", [&] { load_models(); });
+    comm::together(*context_.everyone, "folder of parts", [&] {
+      if (context_.world.rank() == 0) make_folders(parts_->folder());  // after all that may be refused
+    });
     bool stopped = false;
     comm::together(*context_.everyone, "drawing the pool", [&] {
-      if (missing.empty()) return;
-      load_models();
       double rewards = 0, count = 0;
       for (std::size_t i = 0; i < missing.size() && !stopped; ++i) {
         // Ranks work at the same pace: the root's progress stands for all.

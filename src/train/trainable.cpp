@@ -1,6 +1,7 @@
 #include "vbon/train/trainable.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
 #include <charconv>
@@ -60,6 +61,29 @@ Policy make_policy(const CausalLm& reference, TrainedLayers layers) {
   const std::int64_t depth = reference.num_layers();
   require(layers.last <= depth, "layers: last {} asks for more blocks than the model's {}; write `all`", layers.last, depth);
   return {reference, layers, layers.last == 0 ? 0 : depth - layers.last};
+}
+
+TrainedLayers differing_layers(const CausalLm& reference, const CausalLm& model) {
+  const auto same = [](const at::Tensor& a, const at::Tensor& b) {
+    return a.defined() == b.defined() && (!a.defined() || (a.sizes() == b.sizes() && at::equal(a, b)));
+  };
+  const auto shape = [](LmSpec spec) {
+    spec.config_text.clear();
+    spec.eos_ids.clear();
+    return spec;
+  };
+  if (shape(reference.spec) != shape(model.spec) || !same(reference.token_embedding, model.token_embedding) ||
+      !same(reference.position_embedding, model.position_embedding))
+    return {};
+  const auto same_block = [&](const Block& a, const Block& b) {
+    const auto same_linear = [&](const Linear& x, const Linear& y) { return same(x.weight, y.weight) && same(x.bias, y.bias); };
+    const auto same_norm = [&](const Norm& x, const Norm& y) { return same(x.weight, y.weight) && same(x.bias, y.bias); };
+    return same_norm(a.attention_norm, b.attention_norm) && same_norm(a.mlp_norm, b.mlp_norm) && same_linear(a.qkv, b.qkv) &&
+           same_linear(a.attention_out, b.attention_out) && same_linear(a.mlp_in, b.mlp_in) && same_linear(a.mlp_out, b.mlp_out);
+  };
+  std::size_t equal = 0;
+  while (equal + 1 < model.blocks.size() && same_block(reference.blocks[equal], model.blocks[equal])) ++equal;
+  return {equal == 0 ? 0 : model.num_layers() - static_cast<std::int64_t>(equal)};
 }
 
 std::vector<NamedParameter> trained_parameters(Policy& policy) {

@@ -4,6 +4,9 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <span>
+#include <sstream>
+#include <string>
 
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
@@ -234,6 +237,7 @@ class TrainingRun {
     const std::int64_t per_step = updates_per_step(settings_);
     Metrics metrics = online_step(*learner_, learner_tools(), batch, what.rows, step, (step - settings_.train.warm_start) * per_step,
                                   (settings_.train.steps - settings_.train.warm_start) * per_step);
+    metrics["distinct_words"] = distinct_words(batch);
     counters_.episodes += batch.num_sequences();
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
     if (context_.is_root()) {
@@ -241,6 +245,18 @@ class TrainingRun {
       rollout_files_.write_step({.provenance = provenance_, .step = step, .num_chunks = what.num_chunks()}, batch);
     }
     return metrics;
+  }
+
+  // Share of distinct words among all words of the batch's responses: falls when the policy repeats itself.
+  double distinct_words(const RolloutBatch& batch) const {
+    std::set<std::string> seen;
+    double total = 0;
+    for (std::int64_t i = 0; i < batch.num_sequences(); ++i) {
+      const auto tokens = std::span(batch.tokens).subspan(idx(i * batch.max_new_tokens), idx(batch.length[idx(i)]));
+      std::istringstream words(tokenizer_->decode(tokens));
+      for (std::string word; words >> word; ++total) seen.insert(word);
+    }
+    return total > 0 ? static_cast<double>(seen.size()) / total : 0;
   }
 
   CollectionTools scoring_tools() {

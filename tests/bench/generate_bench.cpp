@@ -1,8 +1,9 @@
 // Sampling throughput of the engine on one model folder, and what its matrix products alone take: one JSON line a case.
 //
-//   generate_bench MODEL THREADS SEQUENCES SAMPLES_PER_PROMPT PROMPT_TOKENS NEW_TOKENS REPEATS
+//   generate_bench MODEL THREADS PROMPTS SAMPLES_PER_PROMPT NEW_TOKENS REPEATS
 //
-// Prompts are keyed random tokens; no end token, so every sequence has the full length.
+// PROMPTS is a file of token numbers, one prompt a line. No end token, so every sequence has the full length.
+// compare_generate.py runs it beside `transformers`.
 #include <ATen/Parallel.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
@@ -12,7 +13,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 
+#include "vbon/base/error.hpp"
 #include "vbon/generate/engine.hpp"
 #include "vbon/model/hf_weights.hpp"
 
@@ -51,29 +56,36 @@ double products_s(const CausalLm& model, std::int64_t rows, int repeats, Sampler
   return median(seconds);
 }
 
+// One prompt a line: token numbers with spaces between.
+std::vector<std::vector<std::int32_t>> read_prompts(const char* path) {
+  std::ifstream file(path);
+  require(file.good(), "cannot read {}", path);
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream numbers(line);
+    prompts.emplace_back(std::istream_iterator<std::int32_t>(numbers), std::istream_iterator<std::int32_t>());
+  }
+  return prompts;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 8) {
-    fmt::print(stderr, "usage: generate_bench MODEL THREADS SEQUENCES SAMPLES_PER_PROMPT PROMPT_TOKENS NEW_TOKENS REPEATS\n");
+  if (argc != 7) {
+    fmt::print(stderr, "usage: generate_bench MODEL THREADS PROMPTS SAMPLES_PER_PROMPT NEW_TOKENS REPEATS\n");
     return 2;
   }
   const auto number = [&](int i) { return static_cast<std::int64_t>(std::atoll(argv[i])); };
   at::set_num_threads(static_cast<int>(number(2)));
-  const std::int64_t sequences = number(3), per_prompt = number(4), prompt_tokens = number(5), new_tokens = number(6);
-  const int repeats = static_cast<int>(number(7));
+  const std::vector<std::vector<std::int32_t>> prompts = read_prompts(argv[3]);
+  const std::int64_t per_prompt = number(4), new_tokens = number(5);
+  const std::int64_t sequences = static_cast<std::int64_t>(prompts.size()) * per_prompt;
+  const int repeats = static_cast<int>(number(6));
   const CausalLm model = load_causal_lm(argv[1], at::kCPU);
-  const RandomStream random(1, Purpose::sample);
-  std::vector<std::vector<std::int32_t>> prompts(static_cast<std::size_t>(sequences / per_prompt));
-  GenerateRequest request;
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    for (std::int64_t t = 0; t < prompt_tokens; ++t)
-      prompts[p].push_back(static_cast<std::int32_t>(random.below(model.spec.vocab_size, static_cast<std::int64_t>(p), 0, static_cast<std::int32_t>(t))));
-    request.prompts.push_back({static_cast<std::int64_t>(p), prompts[p]});
-  }
-  request.num_samples = static_cast<std::int32_t>(per_prompt);
+  GenerateRequest request{.num_samples = static_cast<std::int32_t>(per_prompt)};
+  for (const auto& prompt : prompts) request.prompts.push_back({static_cast<std::int64_t>(request.prompts.size()), prompt});
   SamplerWeights weights;
-  GenerateOptions options{.stream = random, .weights = &weights};
+  GenerateOptions options{.stream = RandomStream(1, Purpose::sample), .weights = &weights};
   options.sampling.temperature = 0.7;
   options.sampling.max_new_tokens = new_tokens;
   options.sampling.slots = sequences;
@@ -85,14 +97,12 @@ int main(int argc, char** argv) {
     generate(model, request, options, &stats);
     if (i > 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
-  const double total = median(seconds), one = products_s(model, sequences, 10, weights);
+  const double total = median(seconds), step = products_s(model, sequences, 10, weights);
   fmt::print(
-      "{{\"sequences\": {}, \"per_prompt\": {}, \"prompt_tokens\": {}, \"new_tokens\": {}, \"threads\": {}, \"median_s\": {:.4f}, "
-      "\"min_s\": {:.4f}, \"max_s\": {:.4f}, \"tokens_per_s\": {:.1f}, \"products_step_s\": {:.5f}, "
-      "\"products_tokens_per_s\": {:.1f}, \"prefill_s\": {:.3f}, \"decode_s\": {:.3f}, \"head_s\": {:.3f}, \"draw_s\": {:.3f}}}\n",
-      sequences, per_prompt, prompt_tokens, new_tokens, at::get_num_threads(), total,
-      *std::min_element(seconds.begin(), seconds.end()), *std::max_element(seconds.begin(), seconds.end()),
-      static_cast<double>(stats.new_tokens) / total, one, static_cast<double>(sequences) / one, stats.prefill_s,
-      stats.decode_s, stats.head_s, stats.draw_s);
+      "{{\"sequences\": {}, \"new_tokens\": {}, \"threads\": {}, \"median_s\": {:.4f}, \"tokens_per_s\": {:.1f}, "
+      "\"products_step_s\": {:.5f}, \"products_tokens_per_s\": {:.1f}, \"prefill_s\": {:.3f}, \"decode_s\": {:.3f}, "
+      "\"head_s\": {:.3f}, \"draw_s\": {:.3f}, \"steps\": {}}}\n",
+      sequences, new_tokens, at::get_num_threads(), total, static_cast<double>(stats.new_tokens) / total, step,
+      static_cast<double>(sequences) / step, stats.prefill_s, stats.decode_s, stats.head_s, stats.draw_s, stats.steps);
   return 0;
 }

@@ -9,4 +9,14 @@ int signal_number();  // 0: none
 void request(int signal = 0);  // for tests and for time limits
 void clear();
 
+// While one lives, a signal ends the process at once, with the exit code that asks to be started again: for work that
+// is short, keeps nothing in between and would only be thrown away. A wish from before counts, too.
+class AtOnce {
+ public:
+  AtOnce();
+  ~AtOnce();
+  AtOnce(const AtOnce&) = delete;
+  AtOnce& operator=(const AtOnce&) = delete;
+};
+
 }  // namespace vbon::stop

@@ -23,6 +23,7 @@ struct RopeSpec {
   double factor = 1.0;  // linear and llama3
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   std::int64_t original_max_positions = 0;               // llama3
+  bool operator==(const RopeSpec&) const = default;
 };
 
 struct LmSpec {
@@ -42,6 +43,7 @@ struct LmSpec {
   std::vector<std::int32_t> eos_ids;  // generation_config.json's, else config.json's
   std::string config_text;            // the file itself, for export
 
+  bool operator==(const LmSpec&) const = default;
   std::int64_t query_size() const { return num_heads * head_dim; }
   std::int64_t key_size() const { return num_kv_heads * head_dim; }
 };

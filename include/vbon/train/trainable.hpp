@@ -60,6 +60,9 @@ struct Policy {
 
 // UserError where `last K` asks for more blocks than there are.
 Policy make_policy(const CausalLm& reference, TrainedLayers layers);
+// The layers in which a model differs from another of its shape: all that lies below them is equal, bit by bit, so the
+// two share a trunk. At least the last one.
+TrainedLayers differing_layers(const CausalLm& reference, const CausalLm& model);
 // The tensors that are trained, in the order of the file; each fused tensor once.
 std::vector<NamedParameter> trained_parameters(Policy& policy);
 // After FlatParameters took the tensors over: the head is the embedding again where they are tied.
