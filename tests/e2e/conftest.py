@@ -159,17 +159,18 @@ class Vbon:
     def environment(self, more=None):
         return dict(os.environ, OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1", **(more or {}))
 
-    def command(self, *arguments, ranks=1):
-        line = [str(self.binary), *map(str, arguments)]
+    def command(self, *arguments, ranks=1, under=()):
+        """`under`: a program (with its arguments) that every rank is started by."""
+        line = [*under, str(self.binary), *map(str, arguments)]
         return line if ranks == 1 else [str(ROOT / "jobs" / "mpirun.sh"), "-n", str(ranks), *line]
 
-    def start(self, *arguments, ranks=1, environment=None, **options):
-        return subprocess.Popen(self.command(*arguments, ranks=ranks), cwd=self.folder, env=self.environment(environment),
+    def start(self, *arguments, ranks=1, under=(), environment=None, **options):
+        return subprocess.Popen(self.command(*arguments, ranks=ranks, under=under), cwd=self.folder, env=self.environment(environment),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
 
-    def run(self, *arguments, ranks=1, expect=0, timeout=120, environment=None, **options):
-        done = subprocess.run(self.command(*arguments, ranks=ranks), cwd=self.folder, env=self.environment(environment),
-                              capture_output=True, text=True, timeout=timeout, **options)
+    def run(self, *arguments, ranks=1, under=(), expect=0, timeout=120, environment=None, **options):
+        done = subprocess.run(self.command(*arguments, ranks=ranks, under=under), cwd=self.folder,
+                              env=self.environment(environment), capture_output=True, text=True, timeout=timeout, **options)
         assert done.returncode == expect, f"exit {done.returncode}, not {expect}\n{done.stdout}\n{done.stderr}"
         return done
 
