@@ -1,6 +1,7 @@
 #include "vbon/model/hf_weights.hpp"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
@@ -129,6 +130,8 @@ CausalLm load_causal_lm(const fs::path& folder, at::Device device, at::ScalarTyp
   allocate(model, table, at::TensorOptions(dtype).device(device));
   for (const WeightEntry& entry : table) {
     const at::Tensor source = load_tensor(file, name_in_file(file, entry.name), file_shape(entry), dtype);
+    require(at::isfinite(source).all().item<bool>(), "'{}': tensor {} holds numbers that are not finite: these weights are broken",
+            folder.string(), entry.name);
     entry.target(model).narrow(0, entry.first_row, entry.shape[0]).copy_(turned_in(source, entry.turn, spec));
   }
   tie(model);

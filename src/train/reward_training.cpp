@@ -18,6 +18,7 @@
 #include "vbon/model/encoder_weights.hpp"
 #include "vbon/objective/stats.hpp"
 #include "vbon/reward/ngram.hpp"
+#include "vbon/store/folder_commit.hpp"
 #include "vbon/store/safetensors.hpp"
 
 namespace vbon {
@@ -28,7 +29,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr const char* kRecord = "training.json";
-constexpr std::array kFiles = {
+// All that a model's folder may hold.
+const std::vector<std::string> kFiles = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "vocab.txt",   "vocab.json",        kRecord};
 
@@ -71,23 +73,6 @@ double correlation(const LabelSet& labels, std::span<const double> values) {
   return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : kNaN;
 }
 
-// The folder that a model is written into before it gets its name.
-fs::path model_folder(const RewardConfig& config) {
-  const fs::path path = config.path;
-  return path.has_filename() ? path : path.parent_path();
-}
-
-// What an attempt that was cut short left there; anything that is not ours stays and is named.
-void remove_leftover(const fs::path& folder) {
-  std::error_code error;
-  for (const char* name : kFiles) {
-    fs::remove(folder / name, error);
-    fs::remove(temporary_name(folder / name), error);
-  }
-  if (!fs::remove(folder, error) && error)
-    throw UserError("'{}' is in the way and holds files that are not of `vbon reward`; remove it", folder.string());
-}
-
 Json json_of(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 Json json_of(const LabelMetrics& m) {
@@ -99,15 +84,12 @@ Json json_of(const LabelMetrics& m) {
           {"correlation", json_of(m.correlation)}};
 }
 
-// Written as a whole: model files, then the record, then the folder's name.
 template <class WriteModel>
 void write_folder(const RewardConfig& config, const Json& record, WriteModel&& write_model) {
-  const fs::path path = model_folder(config), fresh = temporary_name(path);
-  remove_leftover(fresh);
-  make_folders(fresh);
-  write_model(fresh);
-  write_file_atomically(fresh / kRecord, record.dump(1) + "\n");
-  commit_file(fresh, path);
+  write_folder_atomically(config.path, kFiles, [&](const fs::path& folder) {
+    write_model(folder);
+    write_file_atomically(folder / kRecord, record.dump(1) + "\n");
+  });
 }
 
 // Everything that decides the result, and nothing else.
@@ -130,7 +112,7 @@ std::string training_key(const RewardConfig& c, std::uint64_t seed) {
 
 // True where the same training has written the folder; UserError where anything else is there.
 bool already_there(const RewardConfig& config, std::string_view section, const std::string& key) {
-  const fs::path folder = model_folder(config), record = folder / kRecord;
+  const fs::path folder = config.path, record = folder / kRecord;
   if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
   require(fs::exists(record), "'{}' exists and was not written by `vbon reward`; give another {}.path", config.path,
           section);

@@ -18,6 +18,7 @@
 #include "vbon/comm/agree.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/model/vocab_head.hpp"
+#include "vbon/store/folder_commit.hpp"
 #include "vbon/store/safetensors.hpp"
 #include "vbon/text/records.hpp"
 #include "vbon/train/run_inputs.hpp"
@@ -45,11 +46,13 @@ class Sft {
   SftResult run() {
     SftResult result{.perplexity_before = kNaN, .perplexity_after = kNaN};
     if (already_there()) return result.skipped = true, result;
+    context_.world.waiter().limit(settings_.cluster.init_timeout_s);
     load();
     result.perplexity_before = perplexity();
     result.updates = (static_cast<std::int64_t>(texts_.size()) + sft_.batch - 1) / sft_.batch * sft_.epochs;
     for (std::int64_t update = 0; update < result.updates; ++update) {
       result.tokens += step(update, result.updates);
+      context_.world.waiter().limit(settings_.cluster.timeout_s);
       if (comm::any_rank(*context_.everyone, stop::requested(), "stop requested")) {
         if (context_.is_root()) log::warn("stopped by a signal at update {} of {}; sft keeps no checkpoints: the same command begins again", update + 1, result.updates);
         return result.code = ExitCode::requeue, result;
@@ -200,9 +203,6 @@ class Sft {
     comm::together(*context_.everyone, "writing the reference", [&] {
       if (!context_.is_root()) return;
       const auto number = [](double x) { return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(nullptr); };
-      export_causal_lm(policy_.model, settings_.model.reference,
-                       {.source = settings_.model.base, .temperature = settings_.sampling.temperature,
-                        .max_new_tokens = settings_.sampling.max_new_tokens});
       const nlohmann::json record = {{"format", "vbon.sft"},
                                      {"key", key_},
                                      {"updates", result.updates},
@@ -210,7 +210,14 @@ class Sft {
                                      {"perplexity_before", number(result.perplexity_before)},
                                      {"perplexity_after", number(result.perplexity_after)},
                                      {"config", text_.resolved_yaml}};
-      write_file_atomically(fs::path(settings_.model.reference) / kRecord, record.dump(1) + "\n");
+      std::vector<std::string> names = tokenizer_files(settings_.model.base);
+      names.insert(names.end(), {"config.json", "generation_config.json", "model.safetensors", kRecord});
+      write_folder_atomically(settings_.model.reference, names, [&](const fs::path& folder) {
+        export_causal_lm(policy_.model, folder,
+                         {.source = settings_.model.base, .temperature = settings_.sampling.temperature,
+                          .max_new_tokens = settings_.sampling.max_new_tokens});
+        write_file_atomically(folder / kRecord, record.dump(1) + "\n");
+      });
     });
   }
 

@@ -32,14 +32,16 @@ class TrainingRun {
         context_(make_rank_context(world, settings.cluster, online_chunks(settings))) {}
 
   TrainingResult run() {
+    context_.world.waiter().limit(settings_.cluster.init_timeout_s);
     load();
     open_folder();
     restore();
     if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
     publish();
-    evaluate_if_due();
+    if (!is_evaluated()) evaluate_if_due();
     while (counters_.step < settings_.train.steps) {
       step();
+      context_.world.waiter().limit(settings_.cluster.timeout_s);
       if (comm::any_rank(*context_.everyone, stop::requested(), "stop requested")) return stopped();
     }
     return finished();
@@ -291,12 +293,20 @@ class TrainingRun {
     if (observer_.step) observer_.step(counters_.step, settings_.train.steps, metrics);
   }
 
+  fs::path evaluation_file() const {
+    return fs::path(settings_.run.dir) / "eval" / fmt::format("step-{:08}.h5", counters_.step);
+  }
+
+  // Whether an earlier attempt has evaluated the checkpoint that we start from: its counters hold what that found. Steps
+  // that are replayed are evaluated again, for counters that lack it.
+  bool is_evaluated() {
+    std::string there;
+    if (context_.is_root()) there = fs::exists(evaluation_file()) ? "yes" : "no";
+    return comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "evaluation there") == "yes";
+  }
+
   void evaluate_if_due() {
     if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps)) return;
-    const fs::path file = fs::path(settings_.run.dir) / "eval" / fmt::format("step-{:08}.h5", counters_.step);
-    std::string there;
-    if (context_.is_root()) there = fs::exists(file) ? "yes" : "no";
-    if (comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "evaluation there") == "yes") return;
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
     header.provenance.prompts_sha256 = eval_prompts_->sha256;
     header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
@@ -312,8 +322,8 @@ class TrainingRun {
                                         .policy = learner_ ? &learner_->policy : nullptr, .header = header, .chunks = &eval_chunks_});
     if (!context_.is_root()) return;
     eval_chunks_.clean();
-    write_eval(file, result.file);
-    write_file_atomically(fs::path(file).replace_extension(".json"), summary_json(result));
+    write_file_atomically(evaluation_file().replace_extension(".json"), summary_json(result));
+    write_eval(evaluation_file(), result.file);  // last: with it the step is evaluated
     if (result.rows[1].win.mean > counters_.best_win && counters_.step > 0) {
       counters_.best_win = result.rows[1].win.mean;
       counters_.best_step = counters_.step;

@@ -118,6 +118,21 @@ def test_killed_at_random_moments_it_ends_the_same(toy, longer, ranks):
         assert_same_contents(run / "eval" / evaluation.name, evaluation)
 
 
+def test_killed_between_an_evaluation_and_its_checkpoint_it_remembers_the_best(toy, uninterrupted):
+    """The last evaluation is there, the checkpoint that counts it as the best is not: what is drawn again counts again."""
+    run = toy.folder / "between"
+    shutil.copytree(uninterrupted, run)
+    assert json.loads((run / FINAL / "state/counters.json").read_text())["best_step"] == 6
+    shutil.rmtree(run / FINAL)
+    (run / "finished").unlink()
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("dir: whole", "dir: between"))
+    toy.run("train", "-c", "toy.yaml", "-s", "run.dir=between", "--quiet")
+    for part in ("policy/model.safetensors", "state/counters.json"):
+        assert sha256(run / FINAL / part) == sha256(uninterrupted / FINAL / part)
+    for evaluation in (uninterrupted / "eval").glob("step-*.h5"):
+        assert_same_contents(run / "eval" / evaluation.name, evaluation)
+
+
 def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
     run = toy.folder / "signalled"
     process = toy.start("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", environment={"TOY_REWARD_SLEEP": "0.006"})

@@ -37,7 +37,7 @@ class Draws : public testing::TestWithParam<Case> {};
 
 TEST_P(Draws, follow_the_inverse_cdf) {
   const auto [vocab, temperature, deviation] = GetParam();
-  constexpr std::int64_t kRows = 200;
+  constexpr std::int64_t kRows = 80;
   const at::Tensor z = rows_of(kRows, vocab, deviation);
   const RandomStream stream(2, Purpose::subset);
   std::vector<double> uniforms;

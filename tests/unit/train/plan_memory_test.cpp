@@ -37,8 +37,8 @@ TEST(PlanMemory, CountsModelMemoryByHand) {
   EXPECT_EQ(rollout.at("reference weights"), 4 * 2584);
   EXPECT_EQ(rollout.at("trained copy"), 4 * 600);
   EXPECT_EQ(rollout.at("KV cache of sampling.slots"),
-            2 * 3 * 6 * 4 * 4 * 4);                                     // k and v, layers, slots, K d, T - 1, float
-  EXPECT_EQ(rollout.at("KV cache of prompts"), 2 * 3 * 3 * 4 * 7 * 4);  // 3 prompts of 7 tokens
+            2 * 3 * 6 * 4 * 16 * 4);  // k and v, layers, slots, K d, T - 1 in whole lanes of 16, float
+  EXPECT_EQ(rollout.at("KV cache of prompts"), 2 * 3 * 3 * 4 * 16 * 4);  // 3 prompts of 7 tokens, 16 in whole lanes
   EXPECT_EQ(rollout.at("logits of a decoding step"), (3 + 6) * 100 * 4);
   const auto learner = bytes_by_name(plan.memory.roles[2]);
   EXPECT_EQ(learner.at("gradients"), 4 * 600);

@@ -54,7 +54,7 @@ TEST(Policy, trains_the_chosen_blocks_the_norm_and_a_head_of_its_own) {
       {{.kind = ToyKind::llama, .tied = false}, 0, {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}},
       {{.kind = ToyKind::llama, .tied = false}, 1, {"model.norm.weight", "lm_head.weight"}},
       {{.kind = ToyKind::llama, .tied = false}, 3, {"model.norm.weight", "lm_head.weight"}},
-      {{.kind = ToyKind::gpt2}, 1, {"ln_f.weight", "ln_f.bias"}},
+      {{.kind = ToyKind::gpt2}, 1, {"transformer.ln_f.weight", "transformer.ln_f.bias"}},
       {{.kind = ToyKind::neox}, 1, {"gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias", "embed_out.weight"}},
   };
   for (const Choice& choice : choices) {
