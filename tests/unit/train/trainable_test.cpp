@@ -102,6 +102,32 @@ TEST(Policy, shares_what_is_not_trained_and_copies_what_is) {
   EXPECT_THROW(make_policy(test::toy_lm({}, 3), {4}), UserError);
 }
 
+TEST(DifferingLayers, begin_at_the_first_tensor_that_differs) {
+  for (const ToyShape shape : {ToyShape{.tied = true}, ToyShape{.tied = false}, ToyShape{.kind = ToyKind::gpt2}, ToyShape{.kind = ToyKind::neox}}) {
+    const CausalLm reference = test::toy_lm(shape, 3);
+    EXPECT_EQ(differing_layers(reference, test::toy_lm(shape, 3)).last, 1);  // nothing differs: the last, at least
+    std::set<std::int64_t> answers;
+    for (const WeightEntry& entry : weight_table(reference.spec)) {
+      CausalLm other = test::toy_lm(shape, 3);
+      at::Tensor rows = entry.target(other).narrow(0, entry.first_row, 1);
+      rows.view({-1})[0] += 1e-3;  // one number
+      const auto digit = std::find_if(entry.name.begin(), entry.name.end(), [](char c) { return c >= '0' && c <= '9'; });
+      const bool embeds = &entry.target(other) == &other.token_embedding || &entry.target(other) == &other.position_embedding;
+      const std::int64_t block = digit != entry.name.end() ? *digit - '0' : 2;  // the top belongs to the last block
+      const std::int64_t want = embeds || block == 0 ? 0 : 3 - block;
+      EXPECT_EQ(differing_layers(reference, other).last, want) << entry.name;
+      answers.insert(want);
+    }
+    EXPECT_EQ(answers, (std::set<std::int64_t>{0, 1, 2}));
+    ToyShape wider = shape;
+    wider.vocab = 14;
+    EXPECT_EQ(differing_layers(reference, test::toy_lm(wider, 3)).last, 0);
+    wider.vocab = 13;
+    wider.layers = 2;
+    EXPECT_EQ(differing_layers(reference, test::toy_lm(wider, 3)).last, 0);
+  }
+}
+
 TEST(FlatParameters, tensors_and_gradients_are_views_in_order) {
   for (const ToyShape shape : {ToyShape{.tied = true}, ToyShape{.tied = false}, ToyShape{.kind = ToyKind::gpt2}, ToyShape{.kind = ToyKind::neox}}) {
     const CausalLm reference = test::toy_lm(shape, 3);

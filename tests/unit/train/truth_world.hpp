@@ -79,13 +79,14 @@ struct World {
     }
   }
 
-  // Tokens and pairs of neighbours have values, other ones for each prompt.
+  // Tokens, pairs of neighbours and, less, places have values, other ones for each prompt.
   static float reward_of(std::int64_t prompt, const String& string) {
     const RandomStream values(5, Purpose::sample);
     double sum = 0;
-    std::int32_t previous = 0;
+    std::int32_t previous = 0, place = 0;
     for (const std::int32_t token : string) {
-      sum += 2 * values.uniform(prompt, token, 0) + 2 * values.uniform(prompt, token, 1 + previous) - 2;
+      const auto value = [&](std::int32_t context) { return 2 * values.uniform(prompt, token, context) - 1; };
+      sum += value(0) + value(1 + previous) + 0.3 * value(10 + place++);
       previous = token;
     }
     return static_cast<float>(sum);
