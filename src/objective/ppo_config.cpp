@@ -8,8 +8,9 @@
 namespace vbon {
 namespace {
 
-constexpr std::array<std::pair<Baseline, std::string_view>, 4> kBaselines = {{{Baseline::critic_head, "critic_head"},
+constexpr std::array<std::pair<Baseline, std::string_view>, 5> kBaselines = {{{Baseline::critic_head, "critic_head"},
                                                                               {Baseline::critic_model, "critic_model"},
+                                                                              {Baseline::prefix, "prefix"},
                                                                               {Baseline::rloo, "rloo"},
                                                                               {Baseline::none, "none"}}};
 constexpr std::array<std::pair<KlForm, std::string_view>, 2> kKlForms = {
@@ -60,6 +61,8 @@ std::vector<std::string> problems(const PpoConfig& c, LoopMethod method, std::in
   if (!critic && c.gamma != 1.0 && method != LoopMethod::vbon)
     found.push_back(fmt::format("ppo.gamma is {}, but without a critic (ppo.baseline {}) it must be 1", c.gamma,
                                 enum_name(c.baseline)));
+  if (c.baseline == Baseline::prefix && method != LoopMethod::vbon)
+    found.push_back("ppo.baseline prefix foretells log F, which method ppo does not maximise: take a critic or rloo");
   if (c.baseline == Baseline::rloo && samples_per_prompt < 2)
     found.push_back(
         fmt::format("ppo.baseline is rloo, which needs 2 or more samples a prompt in a step, but there is {}: "

@@ -30,6 +30,8 @@ void validate_pool(const Pool& pool, const std::string& where, SampleParts parts
           pool.block.samples.num_samples, pool.block.samples.max_new_tokens, pool.header.num_samples,
           pool.header.max_new_tokens);
   validate(pool.block, pool.header.eos_ids, where, parts);
+  require(parts != SampleParts::all || pool.block.prefixes.every == pool.header.prefix_every,
+          "{}: prefixes are cut every {} tokens, where {} was said", where, pool.block.prefixes.every, pool.header.prefix_every);
   require(pool.block.rewards.contains("main"), "{} has no reward 'main'", where);
 }
 
@@ -71,6 +73,7 @@ PoolHeader read_pool_header(const H5Group& root) {
   header.reward_output = root.attribute<std::string>("reward_output");
   header.reward_round = root.attribute<double>("reward_round");
   header.seconds = root.attribute<double>("seconds");
+  if (root.has_attribute("prefix_every")) header.prefix_every = root.attribute<std::int64_t>("prefix_every");
   return header;
 }
 

@@ -23,6 +23,7 @@ std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int6
                                                  fmt::format("{}", header.num_samples),
                                                  fmt::format("{}", fmt::join(header.eos_ids, " ")),
                                                  header.reward_output, fmt::format("{}", header.reward_round),
+                                                 fmt::format("{}", header.prefix_every),
                                                  fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
                         "\n")));
 }

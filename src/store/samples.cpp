@@ -71,6 +71,22 @@ void validate_samples(const SampleRows& samples, std::int64_t num_prompts, std::
     }
 }
 
+// A number at every cut inside the response, NaN behind its end.
+void validate_prefixes(const SampleBlock& block, const std::string& where) {
+  const PrefixRows& prefixes = block.prefixes;
+  const std::int64_t cuts = prefixes.num_cuts(block.samples.max_new_tokens);
+  const std::size_t size = block.samples.length.size() * index(cuts);
+  require(prefixes.every >= 0 && prefixes.reward.size() == size && prefixes.logp_reference.size() == size,
+          "{}: the prefixes' datasets do not have {} cuts a sample", where, cuts);
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::size_t sample = i / index(cuts);
+    const bool inside = block.samples.length[sample] > (static_cast<std::int64_t>(i) % cuts + 1) * prefixes.every;
+    const bool is_number = std::isfinite(prefixes.reward[i]) && std::isfinite(prefixes.logp_reference[i]);
+    require(inside ? is_number : std::isnan(prefixes.reward[i]) && std::isnan(prefixes.logp_reference[i]),
+            "{}: cut {} of sample {}: a number {}", where, i % index(cuts), sample, inside ? "is missing" : "behind the end");
+  }
+}
+
 template <class T>
 void extend(std::vector<T>& all, const std::vector<T>& more) {
   all.insert(all.end(), more.begin(), more.end());
@@ -122,6 +138,7 @@ void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, c
       require(std::isfinite(values[i]), "{}: reward '{}' of sample {} of row {} is {}", where, name, i % m, i / m,
               values[i]);
   }
+  if (parts == SampleParts::all) validate_prefixes(block, where);
 }
 
 void append(SampleBlock& all, const SampleBlock& more) {
@@ -130,7 +147,8 @@ void append(SampleBlock& all, const SampleBlock& more) {
     return;
   }
   check(all.samples.num_samples == more.samples.num_samples &&
-            all.samples.max_new_tokens == more.samples.max_new_tokens && all.rewards.size() == more.rewards.size(),
+            all.samples.max_new_tokens == more.samples.max_new_tokens && all.rewards.size() == more.rewards.size() &&
+            all.prefixes.every == more.prefixes.every,
         "only blocks of one kind are joined");
   const std::int64_t shift = all.prompts.offset.back();
   extend(all.prompts.id, more.prompts.id);
@@ -144,6 +162,8 @@ void append(SampleBlock& all, const SampleBlock& more) {
   extend(all.samples.finished, more.samples.finished);
   extend(all.samples.logp_reference, more.samples.logp_reference);
   for (auto& [name, values] : all.rewards) extend(values, more.rewards.at(name));
+  extend(all.prefixes.reward, more.prefixes.reward);
+  extend(all.prefixes.logp_reference, more.prefixes.logp_reference);
 }
 
 SampleBlock first_samples(const SampleBlock& block, std::int64_t m) {
@@ -158,6 +178,10 @@ SampleBlock first_samples(const SampleBlock& block, std::int64_t m) {
   kept.samples.finished = first_of_each(block.samples.finished, of, m, 1);
   kept.samples.logp_reference = first_of_each(block.samples.logp_reference, of, m, 1);
   for (const auto& [name, values] : block.rewards) kept.rewards[name] = first_of_each(values, of, m, 1);
+  const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
+  kept.prefixes = {.every = block.prefixes.every,
+                   .reward = first_of_each(block.prefixes.reward, of, m, cuts),
+                   .logp_reference = first_of_each(block.prefixes.logp_reference, of, m, cuts)};
   return kept;
 }
 
@@ -173,6 +197,11 @@ void write_sample_block(H5Group& root, const SampleBlock& block) {
   root.write("sample/finished", {p, m}, block.samples.finished);
   root.write("sample/logp_reference", {p, m}, block.samples.logp_reference);
   for (const auto& [name, values] : block.rewards) root.write("reward/" + name + "/value", {p, m}, values);
+  if (block.prefixes.every == 0) return;
+  root.write_attribute("prefix_every", block.prefixes.every);
+  const std::int64_t cuts = block.prefixes.num_cuts(t);
+  root.write("prefix/reward", {p, m, cuts}, block.prefixes.reward);
+  root.write("prefix/logp_reference", {p, m, cuts}, block.prefixes.logp_reference);
 }
 
 SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
@@ -194,6 +223,12 @@ SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
   }
   for (const std::string& name : root.group("reward").members())
     block.rewards[name] = root.read<float>("reward/" + name + "/value", {p, m});
+  if (parts == SampleParts::all && root.has_attribute("prefix_every")) {
+    block.prefixes.every = root.attribute<std::int64_t>("prefix_every");
+    const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
+    block.prefixes.reward = root.read<float>("prefix/reward", {p, m, cuts});
+    block.prefixes.logp_reference = root.read<float>("prefix/logp_reference", {p, m, cuts});
+  }
   return block;
 }
 

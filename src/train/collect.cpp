@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "vbon/base/error.hpp"
+#include "vbon/train/prefixes.hpp"
 
 namespace vbon {
 namespace {
@@ -139,6 +140,7 @@ class Collector {
       requests.push_back({what_.prompts->text[idx(rows[i / idx(what_.samples_per_prompt)])], responses[i]});
     batch.reward = tools_.reward->score(requests);
     if (tools_.evaluator != nullptr) batch.evaluator = tools_.evaluator->score(requests);
+    if (what_.prefix_every > 0) score_beginnings(batch, requests);
     if (tools_.table == nullptr) return;
     for (std::size_t i = 0; i < responses.size(); ++i) {
       const std::int64_t row = rows[i / idx(what_.samples_per_prompt)];
@@ -147,6 +149,16 @@ class Collector {
       batch.at_floor.push_back(log_f.at_floor ? 1 : 0);
       batch.at_ceiling.push_back(log_f.at_ceiling ? 1 : 0);
     }
+  }
+
+  void score_beginnings(RolloutBatch& batch, std::span<const PromptResponse> requests) const {
+    const std::size_t width = idx(batch.max_new_tokens);
+    batch.prefix_reward.assign(requests.size() * width, std::numeric_limits<float>::quiet_NaN());
+    std::vector<TokenResponse> responses;
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      responses.push_back({requests[i].prompt, std::span(batch.tokens).subspan(i * width, idx(batch.length[i]))});
+    for (const PrefixReward& prefix : score_prefixes(*tools_.reward, *tools_.tokenizer, responses, what_.prefix_every))
+      batch.prefix_reward[prefix.response * width + idx(prefix.tokens - 1)] = prefix.reward;
   }
 
   RolloutBatch gather_all() {

@@ -113,7 +113,8 @@ class OnlineStep {
     const at::Tensor cost = ppo.kl_form == KlForm::exact
                                 ? exact_cost(measured_.kl, measured_.entropy, mask_, scores_.costs)
                                 : sampled_cost(measured_.logp, measured_.logp_reference, mask_, scores_.costs);
-    if (state_.critic.exists()) {
+    if (ppo.baseline == Baseline::prefix) measured_.values = prefix_values();
+    if (measured_.values.defined()) {
       at::Tensor rewards = token_rewards(scores_.score, cost, mask_, ppo.kl_form);
       if (ppo.whiten_rewards) rewards = whitened(rewards, mask_, masked_moments(rewards, mask_), /*shift_mean=*/false);
       advantages_ = gae(rewards, measured_.values, mask_, ppo.gamma, ppo.lam);
@@ -129,6 +130,25 @@ class OnlineStep {
       advantages_.advantages = whitened(advantages_.advantages, mask_, moments, /*shift_mean=*/true);
     }
     direct_ = direct_weights(scores_.costs, ppo.kl_form, whitening_used);
+  }
+
+  // [B, T] what was foretold before each token: at the last cut before it, or at the start.
+  at::Tensor prefix_values() const {
+    check(tools_.prefix_values != nullptr && !batch_.prefix_reward.empty(), "ppo.baseline prefix without prefixes");
+    const PrefixValues& foretold = *tools_.prefix_values;
+    at::Tensor values = at::zeros({batch_.num_sequences(), batch_.max_new_tokens}, at::kFloat);
+    float* value = values.mutable_data_ptr<float>();
+    for (std::int64_t i = 0; i < batch_.num_sequences(); ++i) {
+      double last = foretold.start;
+      for (std::int64_t t = 0; t < batch_.length[idx(i)]; ++t) {
+        const std::int64_t cell = i * batch_.max_new_tokens + t;
+        value[cell] = static_cast<float>(last);
+        if ((t + 1) % foretold.every != 0 || t + 1 >= batch_.length[idx(i)]) continue;
+        const LogF log_f = tools_.ranks.log_f(row_of(i), batch_.prefix_reward[idx(cell)]);
+        last = foretold.lines[idx((t + 1) / foretold.every - 1)].value(scaled_objective(settings_.vbon, log_f).reward);
+      }
+    }
+    return values;
   }
 
   // The learned columns of the batch, NaN behind each response.
@@ -256,9 +276,10 @@ class OnlineStep {
     if (state_.critic.exists()) {
       m["value_loss"] = sums_[1] / tokens_;
       m["value_clip_fraction"] = sums_[3] / tokens_;
+    }
+    if (measured_.values.defined())
       m["explained_variance"] = explained_variance(masked_moments(advantages_.returns - measured_.values, mask_),
                                                    masked_moments(advantages_.returns, mask_));
-    }
     return m;
   }
 

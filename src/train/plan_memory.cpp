@@ -106,6 +106,9 @@ class MemoryOf {
       logits = std::max(logits, (chunk.prompts * kFloat + slots * width) * in_.model.vocab_size);
       rows = std::max(rows, std::min(chunk.prompts * in_.longest_prompt, std::max(kPrefillRows, in_.longest_prompt)));
     }
+    if (!device_ && sizes_.element_bytes == kFloat)
+      add("packed weights of the sampler",
+          (in_.model.num_layers * sizes_.block_products + sizes_.head_products) * kFloat, Held::always);
     add("KV cache of sampling.slots", cache, Held::generate);
     add("KV cache of prompts", prefix, Held::generate);
     add("logits of a decoding step", logits, Held::generate);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <optional>
 
 #include "vbon/base/files.hpp"
@@ -12,6 +13,7 @@
 #include "vbon/generate/engine.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/store/pool_parts.hpp"
+#include "vbon/train/prefixes.hpp"
 
 namespace vbon {
 namespace {
@@ -58,6 +60,7 @@ class PoolWork {
     header_.ties = std::string(enum_name(settings_.vbon.ties));
     header_.reward_output = std::string(enum_name(settings_.reward.output));
     header_.reward_round = settings_.reward.round;
+    if (job_.which == PoolOf::train) header_.prefix_every = settings_.pool.prefix_every;
   }
 
   // Content hash of a pool that is there and fits; "" if there is none.
@@ -70,6 +73,9 @@ class PoolWork {
       require(used.pool.header.num_samples >= settings_.pool.samples,
               "'{}' holds {} samples a prompt, pool.samples asks for {}; give another pool.path, or remove the file", path_.string(),
               used.pool.header.num_samples, settings_.pool.samples);
+      require(header_.prefix_every == 0 || used.pool.header.prefix_every == header_.prefix_every,
+              "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove the file",
+              path_.string(), used.pool.header.prefix_every, header_.prefix_every);
       log::info("'{}' is there and fits: nothing to do", path_.string());
       found = used.pool.content_sha256;
     });
@@ -158,9 +164,27 @@ class PoolWork {
       texts.push_back({block.prompts.text[idx(completions[i].prompt)], responses[i]});
     block.rewards["main"] = reward_->score(texts);
     if (evaluator_ != nullptr) block.rewards["evaluator"] = evaluator_->score(texts);
+    if (header_.prefix_every > 0) block.prefixes = scored_prefixes(block, completions);
     for (const float r : block.rewards["main"]) rewards += r;
     count += static_cast<double>(completions.size());
     parts_->write(chunk, block, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+
+  PrefixRows scored_prefixes(const SampleBlock& block, const std::vector<Completion>& completions) {
+    PrefixRows rows{.every = header_.prefix_every};
+    const std::size_t cuts = idx(rows.num_cuts(settings_.sampling.max_new_tokens));
+    rows.reward.assign(completions.size() * cuts, std::numeric_limits<float>::quiet_NaN());
+    rows.logp_reference = rows.reward;
+    std::vector<TokenResponse> responses;
+    for (const Completion& c : completions) responses.push_back({block.prompts.text[idx(c.prompt)], c.tokens});
+    for (const PrefixReward& prefix : score_prefixes(*reward_, *tokenizer_, responses, rows.every)) {
+      const std::size_t cell = prefix.response * cuts + idx(prefix.tokens / rows.every - 1);
+      double logp = 0;
+      for (const float l : std::span(completions[prefix.response].logp).first(idx(prefix.tokens))) logp += l;
+      rows.reward[cell] = prefix.reward;
+      rows.logp_reference[cell] = static_cast<float>(logp);
+    }
+    return rows;
   }
 
   PoolResult merge() {

@@ -1,4 +1,4 @@
-// Regression on the pool: (log pi/pi_ref - log w_N)^2 over its samples, without sampling, critic or advantages.
+// One update of the regression on the pool.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
@@ -6,85 +6,171 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "train/learner_common.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/model/vocab_head.hpp"
+#include "vbon/train/regression.hpp"
 
 namespace vbon {
 namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-// Sample numbers (row * M + m) of update `update`: consecutive parts of keyed permutations of the whole pool.
-std::vector<std::int64_t> members_of(const Settings& settings, std::int64_t pool_size, std::int64_t update) {
-  const std::int64_t batch = std::min(settings.regression.batch, pool_size);
-  const std::int64_t per_epoch = pool_size / batch, epoch = update / per_epoch, part = update % per_epoch;
-  const RandomStream stream(static_cast<std::uint64_t>(*settings.run.seed), Purpose::data_order, 0, epoch);
-  const std::vector<std::int64_t> order = permutation(stream, pool_size);
-  return {order.begin() + part * batch, order.begin() + (part + 1) * batch};
+// How updates take their samples: groups of one prompt's.
+struct Grouping {
+  std::int64_t samples = 0;           // of a group
+  std::int64_t groups_a_prompt = 0;   // an epoch; samples that fill no group wait for the next
+  std::int64_t groups_an_update = 0;
+};
+Grouping grouping_of(const RegressionSection& config, const Pool& pool) {
+  const std::int64_t per_prompt = pool.header.num_samples;
+  Grouping g{.samples = std::min(config.samples_per_prompt, per_prompt)};
+  g.groups_a_prompt = per_prompt / g.samples;
+  g.groups_an_update = std::clamp<std::int64_t>(config.batch / g.samples, 1, pool.block.num_prompts() * g.groups_a_prompt);
+  return g;
 }
+
+// Sample numbers (row * M + m) of update `update`, group after group.
+std::vector<std::int64_t> members_of(const Settings& settings, const Grouping& g, const Pool& pool, std::int64_t update) {
+  const std::int64_t per_prompt = pool.header.num_samples, groups = pool.block.num_prompts() * g.groups_a_prompt;
+  const std::int64_t per_epoch = groups / g.groups_an_update, epoch = update / per_epoch, part = update % per_epoch;
+  const RandomStream stream(static_cast<std::uint64_t>(*settings.run.seed), Purpose::data_order, 0, epoch);
+  const std::vector<std::int64_t> order = permutation(stream, groups);
+  std::vector<std::int64_t> members;
+  for (std::int64_t k = part * g.groups_an_update; k < (part + 1) * g.groups_an_update; ++k) {
+    const std::int64_t row = order[idx(k)] / g.groups_a_prompt, group = order[idx(k)] % g.groups_a_prompt;
+    const std::vector<std::int64_t> dealt = permutation(stream, per_prompt, static_cast<std::int32_t>(1 + row));
+    for (std::int64_t j = 0; j < g.samples; ++j) members.push_back(row * per_prompt + dealt[idx(group * g.samples + j)]);
+  }
+  return members;
+}
+
+// Takes the mean of those at the same place (which segment of its sample) off; a residual alone at its place becomes 0.
+void centre(std::span<double> values, std::span<const std::size_t> place) {
+  std::vector<double> sum, count;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (place[i] >= sum.size()) sum.resize(place[i] + 1), count.resize(place[i] + 1);
+    sum[place[i]] += values[i];
+    count[place[i]] += 1;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= sum[place[i]] / count[place[i]];
+}
+
+class RegressionStep {
+ public:
+  RegressionStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets, std::int64_t update)
+      : state_(state), tools_(tools), settings_(tools.settings), config_(tools.settings.regression), targets_(targets),
+        grouping_(grouping_of(config_, pool)), members_(members_of(settings_, grouping_, pool, update)),
+        batch_(static_cast<double>(members_.size())) {
+    // A prompt's samples stay on one rank and in one micro-batch, where their mean is known.
+    const Share groups = share_of(grouping_.groups_an_update, tools.learners.rank(), tools.learners.size());
+    for (std::int64_t i = groups.begin * grouping_.samples; i < groups.end * grouping_.samples; ++i) {
+      const std::int64_t member = members_[idx(i)], row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
+      mine_.push_back(member);
+      sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
+      prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
+    }
+  }
+
+  Metrics run(std::int64_t update, std::int64_t total_updates) {
+    BatchPass pass(*state_.reference, state_.policy, sequences_, {settings_.sampling.temperature, settings_.train.micro_batch, 0});
+    const std::int64_t count = pass.size();
+    const std::int64_t micro_size = std::max<std::int64_t>(settings_.train.micro_batch / grouping_.samples, 1) * grouping_.samples;
+    for (std::int64_t first = 0; first < count; first += micro_size) backward(pass, first, std::min(micro_size, count - first));
+    OptimizerConfig optimizer = settings_.optimizer;
+    optimizer.learning_rate = config_.learning_rate.value_or(optimizer.learning_rate);
+    optimizer.warmup = config_.warmup.value_or(optimizer.warmup);
+    const double rate = learning_rate(optimizer, update, total_updates);
+    const double norm = reduce_and_step(state_, tools_, rate, prompt_ids_, fmt::format("regression update {}", update));
+    sum_over_learners(tools_, sums_, "loss sums");
+    const double segments = sums_[kSegments];
+    return {{"loss", sums_[kSquares] / batch_},        {"residual", sums_[kSizes] / segments},
+            {"residual_clipped", sums_[kClipped] / segments}, {"log_ratio", sums_[kLogRatio] / batch_},
+            {"grad_norm", norm},                       {"learning_rate", rate},
+            {"length", sums_[kTokens] / batch_}};
+  }
+
+ private:
+  enum Sum : std::size_t { kSquares, kSizes, kClipped, kLogRatio, kTokens, kSegments, kNumSums };
+
+  void backward(BatchPass& pass, std::int64_t first, std::int64_t count) {
+    std::vector<std::int64_t> chosen(idx(count));
+    std::iota(chosen.begin(), chosen.end(), first);
+    const BatchPass::Micro micro = pass.micro(chosen);
+    const TokenStatistics stats = token_statistics(pass.policy_hidden(micro), state_.policy.model.head, micro.packed.targets,
+                                                   settings_.sampling.temperature);
+    const at::Tensor logp_on_host = stats.logp.detach().cpu();
+    const std::span logp(logp_on_host.const_data_ptr<float>(), idx(logp_on_host.numel()));
+    // The gradient with respect to a token's log-probability is 2 / batch times what of its segment's residual acts.
+    std::vector<float> weight(logp.size());
+    for (std::int64_t k = 0; k < count; k += grouping_.samples) weigh(micro.packed, first, k, logp, weight);
+    (stats.logp * at::tensor(weight).to(stats.logp.device())).sum().backward();
+  }
+
+  // Of the group that begins at the micro-batch's sequence `begin`.
+  void weigh(const PackedSequences& packed, std::int64_t first, std::int64_t begin, std::span<const float> logp, std::span<float> weight) {
+    std::vector<double> residual;
+    std::vector<std::size_t> place;
+    std::vector<std::span<float>> tokens;
+    for (std::int64_t k = begin; k < begin + grouping_.samples; ++k) {
+      const std::size_t start = idx(packed.offset[idx(k)]);
+      std::size_t from = 0, at = 0;
+      for (const TargetSegment& segment : targets_.of(mine_[idx(first + k)])) {
+        const std::size_t size = idx(segment.end) - from;
+        const auto drawn = logp.subspan(start + from, size);
+        const double log_ratio = std::accumulate(drawn.begin(), drawn.end(), 0.0) - segment.logp_reference;
+        residual.push_back(log_ratio - segment.log_ratio);
+        place.push_back(at++);
+        tokens.push_back(weight.subspan(start + from, size));
+        sums_[kLogRatio] += log_ratio;
+        from += size;
+      }
+      sums_[kTokens] += static_cast<double>(from);
+    }
+    // Clipping leaves the gradient of a loss that grows linearly beyond the limit: of residuals less their mean, so the
+    // mean of what acts is taken off once more.
+    const double limit = config_.clip_residual;
+    if (config_.center) centre(residual, place);
+    for (double& r : residual) {
+      sums_[kSquares] += r * r;
+      sums_[kSizes] += std::abs(r);
+      sums_[kSegments] += 1;
+      if (limit == 0 || std::abs(r) <= limit) continue;
+      sums_[kClipped] += 1;
+      r = std::clamp(r, -limit, limit);
+    }
+    if (config_.center) centre(residual, place);
+    for (std::size_t i = 0; i < residual.size(); ++i)
+      std::fill(tokens[i].begin(), tokens[i].end(), static_cast<float>(2.0 * residual[i] / batch_));
+  }
+
+  LearnerState& state_;
+  const LearnerTools& tools_;
+  const Settings& settings_;
+  const RegressionSection& config_;
+  const RegressionTargets& targets_;
+  Grouping grouping_;
+  std::vector<std::int64_t> members_;  // of the update
+  double batch_;
+  std::vector<std::int64_t> mine_;     // this rank's, group after group
+  std::vector<Sequence> sequences_;    // of mine_
+  std::vector<std::int64_t> prompt_ids_;
+  std::array<double, kNumSums> sums_{};
+};
 
 }  // namespace
 
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const LogFTable& table,
+std::int64_t regression_samples(const RegressionSection& config, const Pool& pool) {
+  const Grouping g = grouping_of(config, pool);
+  return g.samples * g.groups_an_update;
+}
+
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,
                         std::int64_t update, std::int64_t total_updates) {
-  const Settings& settings = tools.settings;
   const Phases::Scope scope(tools.phases, Phase::update, tools.learners.group().waiter());
-  const std::int64_t per_prompt = pool.header.num_samples;
-  const std::vector<std::int64_t> members = members_of(settings, pool.block.num_prompts() * per_prompt, update);
-  const auto batch = static_cast<double>(members.size());
-  const Share mine = share_of(static_cast<std::int64_t>(members.size()), tools.learners.rank(), tools.learners.size());
-  const double n = target_n(settings.vbon);
-
-  std::vector<Sequence> sequences;
-  std::vector<double> target, logp_reference;
-  std::vector<std::int64_t> prompt_ids;
-  for (std::int64_t i = mine.begin; i < mine.end; ++i) {
-    const std::int64_t row = members[idx(i)] / per_prompt, sample = members[idx(i)] % per_prompt;
-    sequences.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
-    const float reward = pool.block.rewards.at("main")[idx(members[idx(i)])];
-    target.push_back(log_weight(n, table.of_own(row, reward)));
-    logp_reference.push_back(pool.block.samples.logp_reference[idx(members[idx(i)])]);
-    prompt_ids.push_back(pool.block.prompts.id[idx(row)]);
-  }
-
-  BatchPass pass(*state.reference, state.policy, sequences, {settings.sampling.temperature, settings.train.micro_batch, 0});
-  std::vector<std::int64_t> all(sequences.size());
-  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
-  std::array<double, 5> sums{};  // squared residual, |residual|, clipped, log ratio, tokens
-  for (const auto& group : pass.split(all)) {
-    const BatchPass::Micro micro = pass.micro(group);
-    const TokenStatistics stats = token_statistics(pass.policy_hidden(micro), state.policy.model.head, micro.packed.targets,
-                                                   settings.sampling.temperature);
-    // The gradient with respect to each sequence's log-probability is 2 clip(residual) / batch: a weight a token.
-    std::vector<float> weight(idx(micro.packed.offset.back()));
-    const at::Tensor logp = stats.logp.detach().cpu();
-    for (std::size_t k = 0; k < group.size(); ++k) {
-      const std::int64_t begin = micro.packed.offset[k], count = micro.packed.offset[k + 1] - begin;
-      const double log_ratio =
-          logp.narrow(0, begin, count).sum(at::kDouble).item<double>() - logp_reference[idx(group[k])];
-      const double residual = log_ratio - target[idx(group[k])];
-      const double limit = settings.regression.clip_residual;
-      const double clipped = limit > 0 ? std::clamp(residual, -limit, limit) : residual;
-      std::fill_n(weight.begin() + begin, count, static_cast<float>(2.0 * clipped / batch));
-      sums[0] += residual * residual;
-      sums[1] += std::abs(residual);
-      sums[2] += clipped != residual ? 1 : 0;
-      sums[3] += log_ratio;
-      sums[4] += static_cast<double>(count);
-    }
-    (stats.logp * at::tensor(weight).to(stats.logp.device())).sum().backward();
-  }
-  OptimizerConfig optimizer = settings.optimizer;
-  optimizer.learning_rate = settings.regression.learning_rate.value_or(optimizer.learning_rate);
-  optimizer.warmup = settings.regression.warmup.value_or(optimizer.warmup);
-  const double rate = learning_rate(optimizer, update, total_updates);
-  const double norm = reduce_and_step(state, tools, rate, prompt_ids, fmt::format("regression update {}", update));
-  sum_over_learners(tools, sums, "loss sums");
-  return {{"loss", sums[0] / batch},          {"residual", sums[1] / batch}, {"residual_clipped", sums[2] / batch},
-          {"log_ratio", sums[3] / batch},     {"grad_norm", norm},           {"learning_rate", rate},
-          {"length", sums[4] / batch}};
+  return RegressionStep(state, tools, pool, targets, update).run(update, total_updates);
 }
 
 }  // namespace vbon

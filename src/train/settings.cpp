@@ -35,6 +35,11 @@ std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
   return kNames;
 }
 
+std::span<const std::pair<Credit, std::string_view>> enum_names(Credit) {
+  static constexpr std::array<std::pair<Credit, std::string_view>, 2> kNames = {{{Credit::response, "response"}, {Credit::prefix, "prefix"}}};
+  return kNames;
+}
+
 std::int64_t train_chunk_prompts(const Settings& s) {
   if (s.train.chunk_prompts > 0) return s.train.chunk_prompts;
   constexpr std::int64_t kSequences = 64;
@@ -81,6 +86,11 @@ std::vector<std::string> problems(const Settings& s) {
   if (s.train.method != Method::ppo || s.train.warm_start > 0) p.add(problems(s.vbon));
   if (s.train.method != Method::regression)
     p.add(problems(s.ppo, s.train.method == Method::vbon ? LoopMethod::vbon : LoopMethod::ppo, s.train.samples_per_prompt));
+  p.unless(s.pool.prefix_every >= 0, "pool.prefix_every is {}; it must not be negative", s.pool.prefix_every);
+  p.unless(s.regression.samples_per_prompt >= 1, "regression.samples_per_prompt is {}; at least 1 is needed", s.regression.samples_per_prompt);
+  p.unless(!s.regression.center || s.regression.samples_per_prompt >= 2, "regression.center needs 2 or more regression.samples_per_prompt");
+  p.unless(s.regression.batch % std::max<std::int64_t>(s.regression.samples_per_prompt, 1) == 0,
+           "regression.batch ({}) is not a multiple of regression.samples_per_prompt ({})", s.regression.batch, s.regression.samples_per_prompt);
   p.unless(s.regression.batch >= 1, "regression.batch is {}; at least 1 is needed", s.regression.batch);
   p.unless(s.regression.clip_residual >= 0, "regression.clip_residual is {}; it must not be negative", s.regression.clip_residual);
   p.unless(s.eval.samples >= 1, "eval.samples is {}; at least 1 is needed", s.eval.samples);

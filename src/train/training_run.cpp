@@ -1,6 +1,7 @@
 #include "vbon/train/training_run.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -18,6 +19,7 @@
 #include "vbon/store/run_folder.hpp"
 #include "vbon/text/prompts.hpp"
 #include "vbon/train/checkpointing.hpp"
+#include "vbon/train/regression.hpp"
 
 namespace vbon {
 namespace {
@@ -59,6 +61,8 @@ class TrainingRun {
     return settings_.train.method == Method::regression || step < settings_.train.warm_start;
   }
 
+  bool foretells() const { return settings_.train.method == Method::vbon && settings_.ppo.baseline == Baseline::prefix; }
+
   void load() {
     identities_ = identify(context_, settings_);
     comm::together(*context_.everyone, "loading", [&] {
@@ -69,6 +73,11 @@ class TrainingRun {
               "train.prompts_per_step is {}, but '{}' holds {} prompts", settings_.train.prompts_per_step,
               settings_.prompts.train, prompts_.rows.num_prompts());
       if (needs_table()) pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_);
+      if (is_regression(0) && context_.is(comm::Role::learner))
+        targets_.emplace(pool_->pool, *pool_->table, target_n(settings_.vbon), settings_.regression.credit);
+      if (foretells())
+        prefix_values_ = fit_prefix_values(pool_->pool, *pool_->table,
+                                           [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
       if (evaluates()) {
         eval_prompts_ = load_prompts(settings_.prompts.eval, settings_, *tokenizer_, spec_);
         eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);
@@ -174,6 +183,7 @@ class TrainingRun {
 
   LearnerTools learner_tools() {
     LearnerTools tools{.settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
+    if (prefix_values_) tools.prefix_values = &*prefix_values_;
     if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
     return tools;
   }
@@ -209,9 +219,10 @@ class TrainingRun {
   Metrics regress(std::int64_t step) {
     const std::int64_t total =
         settings_.train.method == Method::regression ? settings_.train.steps : settings_.train.warm_start;
-    counters_.episodes += settings_.regression.batch;
-    Metrics metrics = regression_step(*learner_, learner_tools(), pool_->pool, *pool_->table, step, total);
-    counters_.tokens += static_cast<std::int64_t>(metrics.at("length") * static_cast<double>(settings_.regression.batch) + 0.5);
+    const std::int64_t samples = regression_samples(settings_.regression, pool_->pool);
+    Metrics metrics = regression_step(*learner_, learner_tools(), pool_->pool, *targets_, step, total);
+    counters_.episodes += samples;
+    counters_.tokens += std::llround(metrics.at("length") * static_cast<double>(samples));
     return metrics;
   }
 
@@ -225,6 +236,7 @@ class TrainingRun {
     what.sampling = settings_.sampling;
     what.eos_ids = spec_.eos_ids;
     what.stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::rollout, prompts_.key, step);
+    if (prefix_values_) what.prefix_every = prefix_values_->every;
     what.step = step;
     what.weights_version = step;
     what.files = &rollout_files_;
@@ -362,6 +374,8 @@ class TrainingRun {
     comm::together(*context_.everyone, "finishing", [&] {
       if (!context_.is_root()) return;
       last_checkpoint_ = checkpoints_.step_folder(counters_.step);
+      std::error_code ignored;
+      fs::remove(folder_->eval() / "chunks", ignored);  // only if empty
       folder_->finish(fmt::format("{{\"steps\": {}, \"finished_utc\": \"{}\"}}", counters_.step, utc_now()));
     });
     return {.steps_done = counters_.step, .final_checkpoint = last_checkpoint_.string()};
@@ -389,6 +403,8 @@ class TrainingRun {
   std::optional<UsedPool> pool_, eval_pool_;
   CausalLm reference_;
   SamplerWeights sampler_weights_;
+  std::optional<RegressionTargets> targets_;   // of the regression
+  std::optional<PrefixValues> prefix_values_;  // of ppo.baseline prefix
   std::unique_ptr<LearnerState> learner_;
   std::unique_ptr<RolloutState> rollout_;  // of ranks that sample without learning
   std::unique_ptr<RewardModel> reward_, evaluator_;

@@ -13,7 +13,7 @@
 
 namespace vbon {
 
-enum class Baseline { critic_head, critic_model, rloo, none };
+enum class Baseline { critic_head, critic_model, prefix, rloo, none };
 enum class KlForm { penalty, exact };
 enum class MissingEos { as_is, penalty };
 
@@ -46,11 +46,12 @@ struct PpoConfig {
       {.name = "value_clip", .help = "values move at most this far from those of the rollout; 0: no limit"});
     v(c.value_coef, {.name = "value_coef", .help = "weight of the value loss beside the policy loss"});
     v(c.gamma, {.name = "gamma", .help = "discount a token, in (0, 1]; must be 1 for vbon and for rloo or none"});
-    v(c.lam, {.name = "lam", .help = "lambda of generalised advantage estimation, in [0, 1]; critics only"});
+    v(c.lam, {.name = "lam", .help = "lambda of generalised advantage estimation, in [0, 1]; critics and prefix"});
     v(c.epochs, {.name = "epochs", .help = "passes over each batch of rollouts"});
     v(c.baseline, {.name = "baseline",
-                   .help = "critic_head (value head on the policy's trunk), critic_model (a model of its own), rloo "
-                           "(mean of the prompt's other samples) or none"});
+                   .help = "critic_head (value head on the policy's trunk), critic_model (a model of its own), prefix (what "
+                           "the reward of a response's beginning foretells, fitted on a pool with "
+                           "pool.prefix_every), rloo (mean of the prompt's other samples) or none"});
     v(c.kl_form, {.name = "kl_form",
                   .help = "KL to the reference: penalty (sampled, in each token's reward) or exact (over the "
                           "vocabulary: its own gradient, and the KL still to come in the reward)"});

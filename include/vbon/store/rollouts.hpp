@@ -37,6 +37,8 @@ struct RolloutBatch {
   std::vector<std::uint8_t> finished;         // [B] 1: ended by itself, 0: cut at T
   // [B, T], NaN after the end, nats where they are log-probabilities:
   std::vector<float> logp_behavior, logp_reference, kl, entropy, value, advantage, returns;
+  // [B, T] at a prefix's last token the reward of the prefix, NaN at tokens where none was cut:
+  std::vector<float> prefix_reward;
   // [B]:
   std::vector<float> reward, log_f, evaluator;
   std::vector<std::uint8_t> at_floor, at_ceiling;  // [B] log F at its lowest or highest value
@@ -63,6 +65,7 @@ struct RolloutBatch {
     v("advantage", b.advantage, RolloutStage::learned, Per::token);
     v("returns", b.returns, RolloutStage::learned, Per::token);
     v("reward", b.reward, RolloutStage::scored, Per::sequence);
+    v("prefix_reward", b.prefix_reward, RolloutStage::scored, Per::token);
     v("log_f", b.log_f, RolloutStage::scored, Per::sequence);
     v("evaluator", b.evaluator, RolloutStage::scored, Per::sequence);
     v("at_floor", b.at_floor, RolloutStage::scored, Per::sequence);

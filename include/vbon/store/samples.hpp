@@ -39,10 +39,21 @@ struct SampleRows {
 
 using RewardColumns = std::map<std::string, std::vector<float>>;  // name ("main", "evaluator") -> [P, M]
 
+// Responses cut short, scored as if they ended there: after every, 2 every, … tokens. C cuts lie below T. What reward a
+// beginning has already tells which of a response's tokens brought it.
+struct PrefixRows {
+  std::int64_t every = 0;             // tokens; 0: none were scored
+  std::vector<float> reward;          // [P, M, C] of "main"; NaN from the cut on at which the response has ended
+  std::vector<float> logp_reference;  // [P, M, C] sum of log pi_ref over the tokens before the cut; NaN likewise
+
+  std::int64_t num_cuts(std::int64_t max_new_tokens) const { return every > 0 ? (max_new_tokens - 1) / every : 0; }
+};
+
 struct SampleBlock {
   PromptRows prompts;
   SampleRows samples;
   RewardColumns rewards;
+  PrefixRows prefixes;
   std::int64_t num_prompts() const { return prompts.num_prompts(); }
 };
 
@@ -50,7 +61,8 @@ enum class SampleParts { all, without_samples };  // the latter leaves `samples`
 
 // UserError naming the file, the row and what is wrong: sizes that disagree, offsets that fall, duplicate ids, hashes
 // that are not the texts', tokens < -1 or after the end, lengths outside [1, T], `finished` against length or eos_ids
-// (empty: not compared), log-probabilities that are not finite or positive, rewards that are not finite.
+// (empty: not compared), log-probabilities that are not finite or positive, rewards that are not finite (of prefixes:
+// before the response's end).
 void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, const std::string& where,
               SampleParts parts = SampleParts::all);
 void append(SampleBlock& all, const SampleBlock& more);               // rows of `more` after those of `all`

@@ -27,6 +27,7 @@ struct Collection {
   SamplingConfig sampling;
   std::vector<std::int32_t> eos_ids;
   RandomStream stream{0, Purpose::rollout};
+  std::int64_t prefix_every = 0;        // tokens between prefixes that are scored, too; 0: none
   std::int64_t step = 0;
   std::int64_t weights_version = 0;
   const RolloutFiles* files = nullptr;

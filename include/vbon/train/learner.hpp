@@ -1,5 +1,5 @@
-// What a learner rank holds, and its two kinds of step: online (vBoN, KL-PPO) on a collected batch, and regression on
-// the pool. Every learner calls them in the same order; gradients are summed over learners, and everything that is
+// What a learner rank holds, and its step on a collected batch (vBoN, KL-PPO); regression.hpp has the other kind.
+// Every learner calls them in the same order; gradients are summed over learners, and everything that is
 // averaged is averaged over the whole batch.
 #pragma once
 
@@ -19,6 +19,7 @@
 #include "vbon/train/critic.hpp"
 #include "vbon/train/optimizer.hpp"
 #include "vbon/train/phases.hpp"
+#include "vbon/train/prefixes.hpp"
 #include "vbon/train/settings.hpp"
 
 namespace vbon {
@@ -59,6 +60,7 @@ struct LearnerTools {
   comm::Collectives& learners;
   Phases& phases;
   const PromptRows& prompts;                 // of prompts.train, tokenised
+  const PrefixValues* prefix_values = nullptr;  // ppo.baseline prefix: of the scaled objective's reward
   RewardRanks ranks;                         // of prompts.train; method ppo has them for its metrics, where there is a pool
 };
 
@@ -67,11 +69,6 @@ struct LearnerTools {
 // from 0, of `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
 Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
                     std::int64_t step, std::int64_t first_update, std::int64_t total_updates);
-
-// One update on `regression.batch` of the pool's samples, in keyed order: (log pi/pi_ref - log w_N)^2. `table`: the
-// pool's, in its own rows.
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const LogFTable& table,
-                        std::int64_t update, std::int64_t total_updates);
 
 // Updates of one online step.
 std::int64_t updates_per_step(const Settings& settings);

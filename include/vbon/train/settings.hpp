@@ -27,6 +27,8 @@ enum class Dtype { f32, bf16 };
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype);
 enum class Method { vbon, ppo, regression };
 std::span<const std::pair<Method, std::string_view>> enum_names(Method);
+enum class Credit { response, prefix };  // which tokens share a residual of the regression
+std::span<const std::pair<Credit, std::string_view>> enum_names(Credit);
 
 struct RunSection {
   std::string dir;
@@ -65,6 +67,7 @@ struct PoolSection {
   std::string path, eval_path;
   std::int64_t samples = 64;
   std::int64_t use = 0;
+  std::int64_t prefix_every = 0;
   std::int64_t chunk_prompts = 0;
   bool keep_parts = false;
   template <class V, class Self>
@@ -73,6 +76,7 @@ struct PoolSection {
     v(c.eval_path, {.name = "eval_path", .help = "pool.h5 of prompts.eval: written by `vbon pool`, read by evaluation", .required = true});
     v(c.samples, {.name = "samples", .help = "M, reference samples a prompt; at least 2, at least 2N is advised", .unit = "samples"});
     v(c.use, {.name = "use", .help = "use the first m samples of a pool; 0: all", .unit = "samples"});
+    v(c.prefix_every, {.name = "prefix_every", .help = "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit: prefix; 0: no", .unit = "tokens"});
     v(c.chunk_prompts, {.name = "chunk_prompts", .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots", .unit = "prompts"});
     v(c.keep_parts, {.name = "keep_parts", .help = "keep the folder of parts after the pool is merged"});
   }
@@ -129,12 +133,18 @@ struct TrainSection {
 
 struct RegressionSection {
   std::int64_t batch = 64;
+  std::int64_t samples_per_prompt = 8;
+  bool center = true;
+  Credit credit = Credit::response;
   double clip_residual = 3.0;
   std::optional<double> learning_rate;
   std::optional<std::int64_t> warmup;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.batch, {.name = "batch", .help = "pool samples an update", .unit = "samples"});
+    v(c.samples_per_prompt, {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch and pool.samples", .unit = "samples"});
+    v(c.center, {.name = "center", .help = "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the normaliser free; else plain squares"});
+    v(c.credit, {.name = "credit", .help = "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of pool.prefix_every, by what the reward of the prefixes foretells)"});
     v(c.clip_residual, {.name = "clip_residual", .help = "residuals count as at most this much in the gradient; 0: no limit", .unit = "nats"});
     v(c.learning_rate, {.name = "learning_rate", .help = "of the regression; default: optimizer.learning_rate"});
     v(c.warmup, {.name = "warmup", .help = "of the regression; default: optimizer.warmup", .unit = "updates"});

@@ -1,5 +1,5 @@
-// Regression on the pool against autograd of (log pi/pi_ref - log w_N)^2, residuals counting linearly beyond the limit,
-// with every sample's own reward left out of its table. On one rank and on two.
+// Regression on the pool against autograd of (log pi/pi_ref - log w_N)^2, the prompt's mean taken off or not, residuals
+// counting linearly beyond the limit, with every sample's own reward left out of its table. On one rank and on two.
 #include <ATen/Parallel.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
@@ -9,10 +9,12 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <set>
+#include <tuple>
 
 #include "support/world.hpp"
 #include "unit/train/toy_world.hpp"
-#include "vbon/train/learner.hpp"
+#include "vbon/train/regression.hpp"
 
 namespace vbon {
 namespace {
@@ -24,13 +26,13 @@ const std::vector<float> kRewards = {0.5f, 0.5f, -1.0f, 2.0f, 3.0f, 1.0f, -4.0f,
 
 class Fixture {
  public:
-  explicit Fixture(double clip, std::int64_t batch = 100, std::int64_t last = 0) : reference(test::toy_lm({}, 31)) {
+  explicit Fixture(double clip, bool center, std::int64_t batch = 9, std::int64_t last = 0, std::int64_t per_prompt = kM) : reference(test::toy_lm({}, 31)) {
     at::set_num_threads(1);
     settings.run.seed = 12;
     settings.sampling = {.temperature = 0.8, .max_new_tokens = test::kToyTokens};
     settings.train = {.method = Method::regression, .layers = {last}, .micro_batch = 2};
     settings.vbon.n = 4.0;
-    settings.regression = {.batch = batch, .clip_residual = clip};
+    settings.regression = {.batch = batch, .samples_per_prompt = per_prompt, .center = center, .clip_residual = clip};
     settings.optimizer = {.learning_rate = 1e-12, .beta1 = 0, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
     learner = make_learner(reference, settings);
     test::disturb_all(trained_parameters(learner->policy), 0.03, 70);
@@ -46,12 +48,24 @@ class Fixture {
     pool.sorted_rewards = sorted_rows(pool.block.rewards, kM);
     for (std::size_t i = 0; i < kPool; ++i)
       pool.block.samples.logp_reference.push_back(static_cast<float>(test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp.sum().item<double>()));
+    cut_every_two_tokens();
     table = std::make_unique<LogFTable>(pool.sorted_rewards.at("main"), 3, Estimator::add_one);
+  }
+  void cut_every_two_tokens() {  // at 2 and 4 of 6 tokens
+    PrefixRows& prefixes = pool.block.prefixes;
+    prefixes.every = 2;
+    for (std::size_t i = 0; i < kPool; ++i)
+      for (std::int64_t cut = 2; cut <= 4; cut += 2) {
+        const bool inside = cut < static_cast<std::int64_t>(sequence(i).response.size());
+        const at::Tensor logp = test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp;
+        prefixes.logp_reference.push_back(inside ? logp.narrow(0, 0, cut).sum().item<float>() : std::nanf(""));
+        prefixes.reward.push_back(inside ? kRewards[(i + static_cast<std::size_t>(cut)) % kPool] + 0.25f : std::nanf(""));
+      }
   }
   Metrics step(std::int64_t update) {
     Phases phases;
     const LearnerTools tools{.settings = settings, .learners = *group, .phases = phases, .prompts = pool.block.prompts, .ranks = {}};
-    return regression_step(*learner, tools, pool, *table, update, 20);
+    return regression_step(*learner, tools, pool, RegressionTargets(pool, *table, 4, settings.regression.credit), update, 20);
   }
   Sequence sequence(std::size_t i) const {
     return {pool.block.prompts.tokens_of(static_cast<std::int64_t>(i) / kM), pool.block.samples.tokens_of(static_cast<std::int64_t>(i) / kM, static_cast<std::int64_t>(i) % kM)};
@@ -68,6 +82,12 @@ class Fixture {
     const double log_w = std::log((std::pow(whole, n) - std::pow(strict, n)) / (whole - strict));
     const auto t = test::tokens_by_definition(learner->policy.model, reference, sequence(i), 0.8);
     return t.logp.sum() - t.logp_ref.sum() - log_w;
+  }
+  // The residual that is squared.
+  at::Tensor deviation(std::size_t i) const {
+    if (!settings.regression.center) return residual(i);
+    const std::size_t first = i / kM * kM;
+    return residual(i) - (residual(first) + residual(first + 1) + residual(first + 2)) / 3;
   }
   at::Tensor gradient_of(const at::Tensor& loss) {
     learner->parameters.zero_gradients();
@@ -91,13 +111,14 @@ at::Tensor clipped_square(const at::Tensor& residual, double limit) {
 }
 
 TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
-  for (const std::int64_t last : {0, 1})
-    for (const double limit : {0.0, 2.0}) {
-      Fixture f(limit, 100, last);
+  for (const auto& [last, limit, center] : std::vector<std::tuple<std::int64_t, double, bool>>{
+           {0, 0.0, false}, {0, 2.0, false}, {1, 0.0, false}, {1, 2.0, false}, {0, 0.0, true}, {0, 1.0, true}, {1, 1.0, true}}) {
+      SCOPED_TRACE(fmt::format("last {} layers, limit {}, center {}", last, limit, center));
+      Fixture f(limit, center, kPool, last);
       at::Tensor loss;
       double squares = 0, sizes = 0, beyond = 0, log_ratio = 0, tokens = 0;
       for (std::size_t i = 0; i < kPool; ++i) {
-        const at::Tensor residual = f.residual(i), term = clipped_square(residual, limit) / kPool;
+        const at::Tensor residual = f.deviation(i), term = clipped_square(residual, limit) / kPool;
         loss = loss.defined() ? loss + term : term;
         const double r = residual.item<double>();
         squares += r * r / kPool;
@@ -113,7 +134,7 @@ TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
       }
       const at::Tensor want = f.gradient_of(loss);
       const Metrics m = f.step(0);
-      EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5) << "limit " << limit;
+      EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5);
       const std::map<std::string, double> figures = {{"loss", squares}, {"residual", sizes}, {"residual_clipped", beyond / kPool}, {"log_ratio", log_ratio},
                                                      {"length", tokens}, {"grad_norm", want.norm().item<double>()}, {"learning_rate", 1e-12}};
       EXPECT_EQ(m.size(), figures.size());
@@ -121,10 +142,71 @@ TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
     }
 }
 
+// The parts that cuts make of a response, each with its own residual, less the mean at its place among the prompt's samples.
+TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
+  for (const double limit : {0.0, 1.0}) {
+    Fixture f(limit, true);
+    f.settings.regression.credit = Credit::prefix;
+    const RegressionTargets targets(f.pool, *f.table, 4, Credit::prefix);
+    at::Tensor loss;
+    for (std::size_t row = 0; row < kPool / kM; ++row) {
+      std::map<std::size_t, std::vector<at::Tensor>> at_place;
+      for (std::size_t i = row * kM; i < row * kM + kM; ++i) {
+        const auto t = test::tokens_by_definition(f.learner->policy.model, f.reference, f.sequence(i), 0.8);
+        std::int64_t from = 0;
+        std::size_t place = 0;
+        for (const TargetSegment& s : targets.of(static_cast<std::int64_t>(i))) {
+          const at::Tensor ratio = (t.logp - t.logp_ref).narrow(0, from, s.end - from).sum();
+          at_place[place++].push_back(ratio - s.log_ratio);
+          from = s.end;
+        }
+        EXPECT_EQ(from, static_cast<std::int64_t>(f.sequence(i).response.size()));
+      }
+      EXPECT_GE(at_place.size(), 2u);
+      for (const auto& [place, residuals] : at_place) {
+        at::Tensor mean = residuals[0];
+        for (std::size_t k = 1; k < residuals.size(); ++k) mean = mean + residuals[k];
+        mean = mean / static_cast<double>(residuals.size());
+        for (const at::Tensor& r : residuals) {
+          const at::Tensor term = clipped_square(r - mean, limit) / kPool;
+          loss = loss.defined() ? loss + term : term;
+        }
+      }
+    }
+    const at::Tensor want = f.gradient_of(loss);
+    const Metrics m = f.step(0);
+    EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5) << "limit " << limit;
+    if (limit == 0) EXPECT_NEAR(m.at("loss"), loss.item<double>(), 3e-5 * loss.item<double>());
+  }
+}
+
+TEST(RegressionTargets, of_prefixes_divide_log_w_and_the_reference) {
+  Fixture f(0, true);
+  const RegressionTargets whole(f.pool, *f.table, 4, Credit::response), parts(f.pool, *f.table, 4, Credit::prefix);
+  std::size_t most = 0;
+  double mean = 0;
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(kPool); ++i) mean += whole.of(i)[0].log_ratio / kPool;
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(kPool); ++i) {
+    ASSERT_EQ(whole.of(i).size(), 1u);
+    const std::span<const TargetSegment> segments = parts.of(i);
+    most = std::max(most, segments.size());
+    double log_w = 0, logp = 0;
+    for (const TargetSegment& s : segments) log_w += s.log_ratio, logp += s.logp_reference;
+    EXPECT_NEAR(log_w, whole.of(i)[0].log_ratio - mean, 1e-12);
+    EXPECT_NEAR(logp, whole.of(i)[0].logp_reference, 1e-5);
+    for (std::size_t k = 0; k + 1 < segments.size(); ++k) EXPECT_EQ(segments[k].end, 2 * (static_cast<std::int32_t>(k) + 1));
+    EXPECT_EQ(segments.back().end, f.pool.block.samples.length[static_cast<std::size_t>(i)]);
+  }
+  EXPECT_EQ(most, 3u);
+  f.pool.block.prefixes = {};
+  EXPECT_THROW(RegressionTargets(f.pool, *f.table, 4, Credit::prefix), UserError);
+}
+
 TEST(RegressionStep, an_epoch_visits_every_sample_once) {
-  Fixture f(0.9, 3);  // three updates an epoch
+  for (const bool center : {false, true}) {
+  Fixture f(0.9, center, 3);  // three updates an epoch
   at::Tensor loss;
-  for (std::size_t i = 0; i < kPool; ++i) loss = loss.defined() ? loss + clipped_square(f.residual(i), 0.9) / 3 : clipped_square(f.residual(i), 0.9) / 3;
+  for (std::size_t i = 0; i < kPool; ++i) loss = loss.defined() ? loss + clipped_square(f.deviation(i), 0.9) / 3 : clipped_square(f.deviation(i), 0.9) / 3;
   const at::Tensor want = f.gradient_of(loss);
   std::vector<double> first_epoch, second_epoch;
   for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
@@ -136,10 +218,19 @@ TEST(RegressionStep, an_epoch_visits_every_sample_once) {
     EXPECT_LE(test::relative_difference(sum, want), 1e-5) << "epoch " << epoch;
   }
   EXPECT_NE(first_epoch, second_epoch);  // in another order
+  }
+}
+
+TEST(RegressionStep, groups_of_a_prompt_are_dealt_anew_each_epoch) {
+  Fixture f(0, true, 2, 0, 2);  // of each prompt two of its three samples an epoch
+  std::set<double> losses;
+  for (std::int64_t u = 0; u < 12; ++u) losses.insert(f.step(u).at("loss"));
+  EXPECT_GE(losses.size(), 6u);  // three prompts have three pairs each
+  EXPECT_LE(losses.size(), 9u);
 }
 
 TEST(RegressionStep, learns_log_w_and_takes_its_own_rate) {
-  Fixture f(3);
+  Fixture f(3, false);
   f.settings.regression.learning_rate = 5e-3;
   f.settings.regression.warmup = 3;
   f.settings.optimizer.beta1 = 0.9;

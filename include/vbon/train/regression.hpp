@@ -1,0 +1,47 @@
+// Regression on the pool (QRPO's loss with w_N for a reward): log pi/pi_ref is fitted to log w_N, without sampling.
+//
+// centred (regression.center): the mean over a prompt's samples is taken off the residuals, the log-variance loss. Its
+// optimum is the same, pi_bon; but a policy that cannot tell the samples apart then stays at the reference, where plain
+// squares would make it give all of them the mean of log w_N, which is below 0: divergence that buys nothing.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "vbon/train/learner.hpp"
+#include "vbon/train/prefixes.hpp"
+
+namespace vbon {
+
+// log pi/pi_ref that some of a response's tokens should have together.
+struct TargetSegment {
+  std::int32_t end = 0;       // one past its last token; it begins where the one before ended, or at 0
+  double log_ratio = 0;       // nats
+  double logp_reference = 0;  // of its tokens
+};
+
+class RegressionTargets {
+ public:
+  // Of every sample of a pool whose table is `table`. One segment a response; for Credit::prefix one between any two cuts
+  // of the pool's prefixes (prefixes.hpp), whose log ratios add up to log w_N less its mean over the pool. UserError
+  // if the pool has none.
+  RegressionTargets(const Pool& pool, const LogFTable& table, double n, Credit credit);
+
+  std::span<const TargetSegment> of(std::int64_t sample) const;  // row * M + m
+  const PrefixValues& values() const { return values_; }  // of Credit::prefix
+
+ private:
+  std::vector<TargetSegment> segments_;
+  std::vector<std::size_t> first_;  // of each sample, and the end
+  PrefixValues values_;
+};
+
+// Samples of one update: regression.batch, or what of it whole groups of a small pool make up.
+std::int64_t regression_samples(const RegressionSection& config, const Pool& pool);
+
+// One update on groups of samples, a prompt's together, in keyed order; each epoch deals the groups anew.
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,
+                        std::int64_t update, std::int64_t total_updates);
+
+}  // namespace vbon
