@@ -32,12 +32,18 @@ def _parser() -> argparse.ArgumentParser:
         "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run (run.dir of its configuration)"
     )
     report.add_argument("-o", "--out", type=Path, help="the page; default: report.html in the folder of the first run")
-    report.add_argument(
-        "--pool", type=Path, help="pool.h5 of the evaluation prompts; default: pool.eval_path of each run"
-    )
-    report.add_argument("--tokenizer", type=Path, help="tokenizer.json; default: that of each run's last checkpoint")
+    pool_help = "pool.h5 of the evaluation prompts; default: pool.eval_path of each run"
+    tokenizer_help = "tokenizer.json; default: that of each run's last checkpoint"
+    report.add_argument("--pool", type=Path, help=pool_help)
+    report.add_argument("--tokenizer", type=Path, help=tokenizer_help)
     report.add_argument("--picture", type=Path, help="also write the KL and win rate picture (.svg, .png, .pdf)")
     report.set_defaults(command=_report)
+    samples = commands.add_parser("samples", help="texts of the reference, the pool's best and the policy, side by side")
+    samples.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of an evaluated run")
+    samples.add_argument("-n", "--count", type=int, default=4, help="prompts to show; default: 4")
+    samples.add_argument("--pool", type=Path, help=pool_help)
+    samples.add_argument("--tokenizer", type=Path, help=tokenizer_help)
+    samples.set_defaults(command=_samples)
     return parser
 
 
@@ -47,6 +53,15 @@ def _report(options: argparse.Namespace) -> int:
     out = options.out or options.runs[0] / "report.html"
     report(options.runs, out, options.pool, options.tokenizer, options.picture)
     print(out)
+    return 0
+
+
+def _samples(options: argparse.Namespace) -> int:
+    from .sample_text import samples
+
+    if options.count < 1:
+        raise InputError(f"-n {options.count}: at least one prompt can be shown")
+    print(samples(options.runs, options.pool, options.tokenizer, options.count))
     return 0
 
 

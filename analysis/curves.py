@@ -38,6 +38,7 @@ GROUPS = {
         Panel("kl_sampled", "KL to the reference, sampled estimate"),
         Panel("kl_to_bon", "KL to best-of-N (monitor), nats", target=lambda n: 0.0),
         Panel("objective", "objective"),
+        Panel("log_ratio", "log pi/pi_ref of the pool's samples, nats"),
         Panel("reward_sd", "standard deviation of the reward"),
         Panel("floor_share", "share at the floor of log F"),
         Panel("ceiling_share", "share at the ceiling of log F"),

@@ -21,7 +21,7 @@ def report(paths: list[Path], out: Path, pool: Path | None, tokenizer: Path | No
     if kind not in PICTURES:
         raise InputError(f"'{picture}': a picture ends in {', '.join(f'.{name}' for name in PICTURES)}")
     shown = read_all(paths, pool)
-    page = render(shown, [_decoder(one.run, tokenizer) for one in shown])
+    page = render(shown, [decoder_of(one.run, tokenizer) for one in shown])
     try:
         if picture is not None:
             save_picture(shown, str(picture), kind)
@@ -44,7 +44,7 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _decoder(run: Run, given: Path | None) -> Decoder | None:
+def decoder_of(run: Run, given: Path | None) -> Decoder | None:
     """None, with a note in the run, where its samples can be shown as token ids only."""
     path = given or run.tokenizer
     if path is None:

@@ -70,7 +70,7 @@ def read_run(path: Path) -> Run:
     config = read_config(path / "config.yaml")
     _require_plausible(config, path / "config.yaml")
     metrics, provenance = _read_record(path)
-    found = sorted((read_evaluation(file) for file in sorted((path / "eval").glob("*.h5"))), key=_order)
+    found = sorted((read_evaluation(file) for file in _evaluation_files(path / "eval")), key=_order)
     of_policy = [one for one in found if one.method != "reference"]
     if provenance is None and of_policy:
         provenance = of_policy[-1].provenance
@@ -120,6 +120,11 @@ def attach_pool(run: Run, given: Path | None, cache: dict[Path, Pool]) -> None:
     )
 
 
+def _evaluation_files(folder: Path) -> list[Path]:
+    """Those made in training (step-N.h5) and by vbon eval of this run's checkpoints and of the reference."""
+    return sorted([*folder.glob("*.h5"), *folder.glob("final-*/eval.h5"), *folder.glob("reference/eval.h5")])
+
+
 def _order(evaluation: Evaluation) -> tuple[int, str]:
     return evaluation.step, evaluation.provenance.created_utc
 
@@ -146,8 +151,9 @@ def _read_record(path: Path) -> tuple[Metrics | None, Provenance | None]:
 
 
 def _read_last_summary(folder: Path) -> dict[str, Any]:
-    """Of eval/summary.json and eval/step-*.json that of the highest step; {}: none."""
-    found = [read_summary(file) for file in sorted([*folder.glob("step-*.json"), *folder.glob("summary.json")])]
+    """Of eval/final-*/summary.json, eval/summary.json and eval/step-*.json that of the highest step; {}: none."""
+    names = ("step-*.json", "summary.json", "final-*/summary.json")
+    found = [read_summary(file) for name in names for file in sorted(folder.glob(name))]
     return max(found, key=lambda one: one["step"] if isinstance(one.get("step"), int) else -1, default={})
 
 

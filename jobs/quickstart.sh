@@ -9,4 +9,14 @@ begin=$SECONDS
 "$root/jobs/setup.sh" --with-data
 setup_end=$SECONDS
 "$root/build/current/bin/vbon" run -c configs/quickstart.yaml "$@"
-say "set-up $((setup_end - begin)) s, pipeline $((SECONDS - setup_end)) s; results are in $root/runs/quickstart"
+pipeline_end=$SECONDS
+
+run=runs/quickstart/vbon-n4
+analyse() { PYTHONPATH=$root "$venv/bin/python" -m analysis "$@"; }
+if [ -f "$run/finished" ]; then  # not when the arguments name another run.dir
+  say "reward, and the evaluator's probability of praise, of samples before and after:"
+  analyse samples "$run"
+  analyse report "$run" --picture "runs/quickstart/kl-win.png" >/dev/null
+  say "picture: runs/quickstart/kl-win.png, report: $run/report.html"
+fi
+say "set-up $((setup_end - begin)) s, pipeline $((pipeline_end - setup_end)) s"

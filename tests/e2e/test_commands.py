@@ -1,5 +1,7 @@
 """Commands from outside: help, errors of input, sampling and scoring."""
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,28 @@ def test_sample_draws_what_its_seed_says_and_best_of_takes_the_best(toy):
         "".join(json.dumps({"prompt": r["prompt"], "response": r["response"]}) + "\n" for r in draw("-n", 16)))
     scored = toy.run("score", "-c", "toy.yaml", "--texts", "texts.jsonl").stdout
     assert best == max(json.loads(line)["reward"] for line in scored.splitlines())
+
+
+def test_a_run_is_reported(fresh, tmp_path):
+    """The page and the samples of what the program wrote, without naming a file of it."""
+    for command in ("train", "eval"):
+        fresh.run(command, "-c", "toy.yaml", "--quiet")
+
+    def analyse(*arguments, expect=0):
+        done = subprocess.run([sys.executable, "-m", "analysis", *arguments], cwd=fresh.folder, text=True, capture_output=True,
+                              env=fresh.environment({"PYTHONPATH": str(ROOT)}))
+        assert done.returncode == expect, done.stderr
+        return done
+
+    picture = tmp_path / "kl-win.png"
+    page = fresh.folder / analyse("report", "run", "--picture", str(picture)).stdout.strip()
+    html = page.read_text()
+    assert picture.stat().st_size > 10_000 and page == fresh.folder / "run/report.html"
+    table = json.loads((fresh.folder / "run/eval/final-00000006/summary.json").read_text())
+    assert {"policy", "reference"} <= {row["name"] for row in table["rows"]}
+    for shown in ("some people", "reference", "best of 4", "Best-of-N"):  # a held-out prompt, and what it is compared with
+        assert shown.lower() in html.lower(), shown
+    texts = analyse("samples", "run", "-n", "2").stdout
+    assert texts.count(" …\n") == 2 and "best of 4, from the pool" in texts
+    # The report is one of the run's own files: the next command does not call it a stranger's.
+    assert "none of ours" not in fresh.run("eval", "-c", "toy.yaml").stderr

@@ -1,6 +1,9 @@
 #include "vbon/store/pool.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
+#include <utility>
 
 #include "examples.hpp"
 #include "temp_folder.hpp"
@@ -37,6 +40,25 @@ void expect_equal(const SampleBlock& a, const SampleBlock& b) {
   EXPECT_EQ(a.rewards, b.rewards);
 }
 
+// Cut after every token but the last.
+SampleBlock cut_block(std::int64_t first_id, std::int64_t prompts) {
+  SampleBlock block = example_block(first_id, prompts);
+  block.prefixes.every = 1;
+  const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
+  for (const std::int32_t length : block.samples.length)
+    for (std::int64_t cut = 1; cut <= cuts; ++cut) {
+      const auto place = static_cast<float>(block.prefixes.reward.size());
+      block.prefixes.reward.push_back(length > cut ? place : std::nanf(""));
+      block.prefixes.logp_reference.push_back(length > cut ? -place : std::nanf(""));
+    }
+  return block;
+}
+PoolHeader cut_header() {
+  PoolHeader header = example_pool_header();
+  header.prefix_every = 1;
+  return header;
+}
+
 TEST_F(PoolFiles, a_pool_comes_back_with_its_tables) {
   const SampleBlock block = example_block(0, 9);
   const std::string sha256 = write_pool(folder_ / "pool.h5", example_pool_header(), block);
@@ -59,6 +81,61 @@ TEST_F(PoolFiles, a_pool_comes_back_with_its_tables) {
   EXPECT_EQ(two.table(2).size(), 2u);
   EXPECT_EQ(two.block.samples.tokens_of(3, 1).size(), pool.block.samples.tokens_of(3, 1).size());
   EXPECT_THROW(first_samples(pool, 5), UserError);
+}
+
+TEST_F(PoolFiles, prefixes_come_back_and_join) {
+  const auto expect_same = [](const PrefixRows& a, const PrefixRows& b) {
+    EXPECT_EQ(a.every, b.every);
+    for (const auto& [x, y] : {std::pair(&a.reward, &b.reward), std::pair(&a.logp_reference, &b.logp_reference)}) {
+      ASSERT_EQ(x->size(), y->size());
+      for (std::size_t i = 0; i < x->size(); ++i) EXPECT_TRUE((*x)[i] == (*y)[i] || (std::isnan((*x)[i]) && std::isnan((*y)[i])));
+    }
+  };
+  const SampleBlock block = cut_block(0, 5);
+  EXPECT_GT(std::count_if(block.prefixes.reward.begin(), block.prefixes.reward.end(), [](float r) { return std::isnan(r); }), 0);
+  const std::string plain = write_pool(folder_ / "plain.h5", example_pool_header(), example_block(0, 5));
+  EXPECT_NE(write_pool(folder_ / "pool.h5", cut_header(), block), plain);
+  const Pool pool = read_pool(folder_ / "pool.h5");
+  EXPECT_EQ(pool.header.prefix_every, 1);
+  expect_same(pool.block.prefixes, block.prefixes);
+  EXPECT_EQ(read_pool(folder_ / "plain.h5").header.prefix_every, 0);
+  EXPECT_TRUE(read_pool(folder_ / "pool.h5", SampleParts::without_samples).block.prefixes.reward.empty());
+
+  const PoolParts parts(folder_ / "merged.h5", cut_header(), 5, 2);
+  SampleBlock joined;
+  for (const std::int64_t chunk : parts.missing()) {
+    const SampleBlock rows = cut_block(parts.first_prompt(chunk), parts.prompts_in(chunk));
+    append(joined, rows);
+    parts.write(chunk, rows, 0.5);
+  }
+  parts.merge();
+  expect_same(read_pool(folder_ / "merged.h5").block.prefixes, joined.prefixes);
+
+  const PrefixRows few = first_samples(pool, 2).block.prefixes;
+  const auto cuts = static_cast<std::size_t>(few.num_cuts(pool.header.max_new_tokens)), m = static_cast<std::size_t>(pool.header.num_samples);
+  ASSERT_EQ(few.reward.size(), 5 * 2 * cuts);
+  PrefixRows by_hand{.every = 1};
+  for (std::size_t row = 0; row < 5; ++row)
+    for (std::size_t i = 0; i < 2 * cuts; ++i) {
+      by_hand.reward.push_back(block.prefixes.reward[row * m * cuts + i]);
+      by_hand.logp_reference.push_back(block.prefixes.logp_reference[row * m * cuts + i]);
+    }
+  expect_same(few, by_hand);
+}
+
+TEST_F(PoolFiles, prefixes_that_contradict_their_samples_are_refused) {
+  const auto refused = [&](const std::function<void(SampleBlock&)>& harm) {
+    SampleBlock block = cut_block(0, 5);
+    harm(block);
+    return message_of([&] { write_pool(folder_ / "pool.h5", cut_header(), block); });
+  };
+  const auto first_nan = [](const std::vector<float>& values) {
+    return std::find_if(values.begin(), values.end(), [](float r) { return std::isnan(r); }) - values.begin();
+  };
+  EXPECT_NE(refused([&](SampleBlock& b) { b.prefixes.reward[static_cast<std::size_t>(first_nan(b.prefixes.reward))] = 1; }).find("behind the end"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { for (float& r : b.prefixes.reward) r = std::nanf(""); }).find("is missing"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.prefixes.logp_reference.pop_back(); }).find("cuts a sample"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.prefixes = {}; }).find("every 0 tokens"), std::string::npos);
 }
 
 TEST_F(PoolFiles, parts_of_any_size_order_and_number_of_starts_merge_into_the_same_pool) {
