@@ -72,10 +72,10 @@ with h5py.File(folder / "rollouts.h5") as file:
         "int64": ["prompt_id"],
         "int32": ["sample", "weights_version", "attempt", "tokens", "length"],
         "uint8": ["source", "finished", "at_floor", "at_ceiling"],
-        "float32": ["logp_behavior", "logp_reference", "kl", "entropy", "value", "advantage", "returns", "reward", "log_f",
+        "float32": ["logp_behavior", "logp_reference", "kl", "entropy", "value", "advantage", "returns", "prefix_reward", "reward", "log_f",
                     "evaluator"],
     }
-    matrices = {"tokens", "logp_behavior", "logp_reference", "kl", "entropy", "value", "advantage", "returns"}
+    matrices = {"tokens", "logp_behavior", "logp_reference", "kl", "entropy", "value", "advantage", "returns", "prefix_reward"}
     assert sorted(file) == sorted(sum(types.values(), []))
     for dtype, names in types.items():
         for name in names:

@@ -92,7 +92,7 @@ using KilledWriter = TempFolder;
 RolloutBatch complete_rollouts(std::int64_t step) {
   RolloutBatch batch = example_rollouts(step, 2, RolloutStage::learned);
   batch.value.assign(batch.tokens.size(), std::nanf(""));
-  batch.returns = batch.value;
+  batch.returns = batch.prefix_reward = batch.value;
   batch.evaluator.assign(batch.reward.size(), std::nanf(""));
   batch.at_ceiling.assign(batch.reward.size(), 0);
   return batch;

@@ -39,6 +39,7 @@ class Fixture {
 
     pool.block.prompts = test::toy_prompts();
     const RolloutBatch drawn = test::toy_rollouts(pool.block.prompts);
+    pool.header.max_new_tokens = test::kToyTokens;
     pool.header.num_samples = pool.block.samples.num_samples = kM;
     pool.block.samples.max_new_tokens = test::kToyTokens;
     pool.block.samples.tokens = drawn.tokens;
@@ -112,7 +113,7 @@ at::Tensor clipped_square(const at::Tensor& residual, double limit) {
 
 TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
   for (const auto& [last, limit, center] : std::vector<std::tuple<std::int64_t, double, bool>>{
-           {0, 0.0, false}, {0, 2.0, false}, {1, 0.0, false}, {1, 2.0, false}, {0, 0.0, true}, {0, 1.0, true}, {1, 1.0, true}}) {
+           {0, 0.0, false}, {0, 2.0, false}, {1, 0.0, false}, {1, 2.0, false}, {0, 0.0, true}, {0, 2.0, true}, {1, 2.0, true}}) {
       SCOPED_TRACE(fmt::format("last {} layers, limit {}, center {}", last, limit, center));
       Fixture f(limit, center, kPool, last);
       at::Tensor loss;
@@ -176,7 +177,9 @@ TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
     const at::Tensor want = f.gradient_of(loss);
     const Metrics m = f.step(0);
     EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5) << "limit " << limit;
-    if (limit == 0) EXPECT_NEAR(m.at("loss"), loss.item<double>(), 3e-5 * loss.item<double>());
+    if (limit == 0) {
+      EXPECT_NEAR(m.at("loss"), loss.item<double>(), 3e-5 * loss.item<double>());
+    }
   }
 }
 
@@ -204,27 +207,29 @@ TEST(RegressionTargets, of_prefixes_divide_log_w_and_the_reference) {
 
 TEST(RegressionStep, an_epoch_visits_every_sample_once) {
   for (const bool center : {false, true}) {
-  Fixture f(0.9, center, 3);  // three updates an epoch
-  at::Tensor loss;
-  for (std::size_t i = 0; i < kPool; ++i) loss = loss.defined() ? loss + clipped_square(f.deviation(i), 0.9) / 3 : clipped_square(f.deviation(i), 0.9) / 3;
-  const at::Tensor want = f.gradient_of(loss);
-  std::vector<double> first_epoch, second_epoch;
-  for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
-    at::Tensor sum = at::zeros_like(want);
-    for (std::int64_t u = 0; u < 3; ++u) {
-      (epoch == 0 ? first_epoch : second_epoch).push_back(f.step(epoch * 3 + u).at("loss"));
-      sum += f.learner->optimizer.first_moment();
-    }
-    EXPECT_LE(test::relative_difference(sum, want), 1e-5) << "epoch " << epoch;
+    Fixture f(0.9, center, 3);  // three updates an epoch
+    at::Tensor loss;
+    for (std::size_t i = 0; i < kPool; ++i) loss = loss.defined() ? loss + clipped_square(f.deviation(i), 0.9) / 3 : clipped_square(f.deviation(i), 0.9) / 3;
+    const at::Tensor want = f.gradient_of(loss);
+    std::set<std::vector<double>> orders;
+    for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
+      at::Tensor sum = at::zeros_like(want);
+      std::vector<double> losses;
+      for (std::int64_t u = 0; u < 3; ++u) {
+        losses.push_back(f.step(epoch * 3 + u).at("loss"));
+        sum += f.learner->optimizer.first_moment();
+      }
+      orders.insert(losses);
+      EXPECT_LE(test::relative_difference(sum, want), 1e-5) << "epoch " << epoch;
   }
-  EXPECT_NE(first_epoch, second_epoch);  // in another order
+    EXPECT_GE(orders.size(), 2u);  // not always in the same order
   }
 }
 
 TEST(RegressionStep, groups_of_a_prompt_are_dealt_anew_each_epoch) {
   Fixture f(0, true, 2, 0, 2);  // of each prompt two of its three samples an epoch
   std::set<double> losses;
-  for (std::int64_t u = 0; u < 12; ++u) losses.insert(f.step(u).at("loss"));
+  for (std::int64_t u = 0; u < 24; ++u) losses.insert(f.step(u).at("loss"));
   EXPECT_GE(losses.size(), 6u);  // three prompts have three pairs each
   EXPECT_LE(losses.size(), 9u);
 }

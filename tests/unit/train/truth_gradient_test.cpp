@@ -116,7 +116,9 @@ TEST_P(LoopGradient, is_the_enumerated_one_within_monte_carlo_error) {
   EXPECT_LT(along[0].error(), 0.05 * truth.norm().item<double>()) << "too noisy to see a wrong gradient";
   expect_agreement(objective_metric, value.item<double>(), "objective");
   expect_agreement(monitor, world.kl_to_bon(policy, 4), "the monitor of KL(pi || pi_bon)");
-  if (objective == Objective::exact) EXPECT_NEAR(value.item<double>(), -world.kl_to_bon(policy, 4) / 3, 1e-6);
+  if (objective == Objective::exact) {
+    EXPECT_NEAR(value.item<double>(), -world.kl_to_bon(policy, 4) / 3, 1e-6);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Chains, LoopGradient,
@@ -163,6 +165,7 @@ TEST(TruthPool, estimators_and_exact_weights_converge_to_enumeration) {
           const double step = estimator == Estimator::interpolated ? std::log((q.f * samples + 5) / expected_below) : 0;
           EXPECT_LT(std::abs(error), 5 * std::sqrt((1 - q.f_strict) / expected_below) + 1.5 / expected_below + step);
           const double w_error = log_bon_weight(estimate.exact.f_strict, estimate.exact.f, n) - log_bon_weight(q.f_strict, q.f, n);
+          if (256 * q.f_strict < 25) continue;  // the same strings for every M
           log_f_error += world.pi_ref[p][s] * error * error / kPrompts;
           weight_error += world.pi_ref[p][s] * w_error * w_error / (3 * kPrompts);
         }
