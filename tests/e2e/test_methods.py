@@ -287,11 +287,15 @@ def own_log_weights(table, n):
     return np.array(found)
 
 
-def test_regression_alone_approaches_the_target(toy, table):
-    run = train(toy, "regression", "train.method=regression", "train.steps=30", "regression.batch=256",
-                "optimizer.learning_rate=5e-3", "regression.clip_residual=0")
+@pytest.mark.parametrize("center", [False, True])
+def test_regression_alone_approaches_the_target(toy, table, center):
+    run = train(toy, f"regression-{center}", "train.method=regression", "train.steps=30", "regression.batch=256",
+                "optimizer.learning_rate=5e-3", "regression.clip_residual=0", "regression.samples_per_prompt=32",
+                f"regression.center={str(center).lower()}")
     rows = metrics(run)
-    target = own_log_weights(table, 4)
+    target = own_log_weights(table, 4).reshape(8, 32)  # of each prompt's samples
+    if center:
+        target -= target.mean(axis=1, keepdims=True)
     # At the first update the policy is the reference: the residual is the target itself, over the whole pool.
     assert rows[0]["residual"] == pytest.approx(np.abs(target).mean(), rel=1e-4)
     assert rows[0]["loss"] == pytest.approx((target ** 2).mean(), rel=1e-4)
