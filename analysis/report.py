@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
-from .decode import Decoder
 from .errors import InputError, OutputError
 from .picture import save_picture
 from .render import render
-from .runs import Run
+from .runs import decoders_of
 from .shown import read_all
 
 PICTURES = ("svg", "png", "pdf")
@@ -21,7 +20,7 @@ def report(paths: list[Path], out: Path, pool: Path | None, tokenizer: Path | No
     if kind not in PICTURES:
         raise InputError(f"'{picture}': a picture ends in {', '.join(f'.{name}' for name in PICTURES)}")
     shown = read_all(paths, pool)
-    page = render(shown, [decoder_of(one.run, tokenizer) for one in shown])
+    page = render(shown, decoders_of([one.run for one in shown], tokenizer))
     try:
         if picture is not None:
             save_picture(shown, str(picture), kind)
@@ -42,18 +41,3 @@ def write_whole(path: Path, text: str) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def decoder_of(run: Run, given: Path | None) -> Decoder | None:
-    """None, with a note in the run, where its samples can be shown as token ids only."""
-    path = given or run.tokenizer
-    if path is None:
-        run.notes.append("No tokenizer.json in its checkpoints: samples are token ids. Name one with --tokenizer.")
-        return None
-    try:
-        return Decoder(path)
-    except InputError as fault:
-        if given:
-            raise
-        run.notes.append(f"{fault}: samples are token ids.")
-        return None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import lookup
+from .decode import Decoder
 from .errors import InputError
 from .h5 import open_h5
 from .io import (
@@ -169,3 +170,23 @@ def _note_what_is_missing(run: Run) -> None:
         run.notes.append("No evaluation in eval/: no table, no picture. Make one with vbon eval.")
     if not run.is_finished:
         run.notes.append("The run is not finished: the figures are those so far.")
+
+
+def decoders_of(runs: list[Run], given: Path | None) -> list[Decoder | None]:
+    """By the tokenizer named, or by that of each run's last checkpoint."""
+    return [_decoder(run, given) for run in runs]
+
+
+def _decoder(run: Run, given: Path | None) -> Decoder | None:
+    """None, with a note in the run, where its samples can be shown as token ids only."""
+    path = given or run.tokenizer
+    if path is None:
+        run.notes.append("No tokenizer.json in its checkpoints: samples are token ids. Name one with --tokenizer.")
+        return None
+    try:
+        return Decoder(path)
+    except InputError as fault:
+        if given:
+            raise
+        run.notes.append(f"{fault}: samples are token ids.")
+        return None

@@ -5,14 +5,14 @@ import textwrap
 from pathlib import Path
 
 from .errors import InputError
-from .report import decoder_of
+from .runs import decoders_of
 from .samples import Comparison, Sample, compare
 from .shown import read_all
 
 
 def samples(paths: list[Path], pool: Path | None, tokenizer: Path | None, count: int) -> str:
     shown = read_all(paths, pool)
-    found = compare(shown, [decoder_of(one.run, tokenizer) for one in shown], count)
+    found = compare(shown, decoders_of([one.run for one in shown], tokenizer), count)
     if not found:
         raise InputError("none of these runs is evaluated; 'vbon eval' does it")
     width = max(40, min(shutil.get_terminal_size().columns, 120))

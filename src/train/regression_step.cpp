@@ -23,6 +23,8 @@ struct Grouping {
   std::int64_t samples = 0;           // of a group
   std::int64_t groups_a_prompt = 0;   // an epoch; samples that fill no group wait for the next
   std::int64_t groups_an_update = 0;
+
+  std::int64_t samples_an_update() const { return samples * groups_an_update; }
 };
 Grouping grouping_of(const RegressionSection& config, const Pool& pool) {
   const std::int64_t per_prompt = pool.header.num_samples;
@@ -62,12 +64,12 @@ class RegressionStep {
  public:
   RegressionStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets, std::int64_t update)
       : state_(state), tools_(tools), settings_(tools.settings), config_(tools.settings.regression), targets_(targets),
-        grouping_(grouping_of(config_, pool)), members_(members_of(settings_, grouping_, pool, update)),
-        batch_(static_cast<double>(members_.size())) {
+        grouping_(grouping_of(config_, pool)), batch_(static_cast<double>(grouping_.samples_an_update())) {
+    const std::vector<std::int64_t> members = members_of(settings_, grouping_, pool, update);
     // A prompt's samples stay on one rank and in one micro-batch, where their mean is known.
     const Share groups = share_of(grouping_.groups_an_update, tools.learners.rank(), tools.learners.size());
     for (std::int64_t i = groups.begin * grouping_.samples; i < groups.end * grouping_.samples; ++i) {
-      const std::int64_t member = members_[idx(i)], row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
+      const std::int64_t member = members[idx(i)], row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
       mine_.push_back(member);
       sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
       prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
@@ -152,8 +154,7 @@ class RegressionStep {
   const RegressionSection& config_;
   const RegressionTargets& targets_;
   Grouping grouping_;
-  std::vector<std::int64_t> members_;  // of the update
-  double batch_;
+  double batch_;                       // samples of the update, over all learners
   std::vector<std::int64_t> mine_;     // this rank's, group after group
   std::vector<Sequence> sequences_;    // of mine_
   std::vector<std::int64_t> prompt_ids_;
@@ -163,8 +164,7 @@ class RegressionStep {
 }  // namespace
 
 std::int64_t regression_samples(const RegressionSection& config, const Pool& pool) {
-  const Grouping g = grouping_of(config, pool);
-  return g.samples * g.groups_an_update;
+  return grouping_of(config, pool).samples_an_update();
 }
 
 Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,

@@ -12,18 +12,18 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, double n, Credit credit) {
   const auto log_w = [n](const LogF& log_f) { return log_weight(n, log_f); };
   const PrefixRows& prefixes = pool.block.prefixes;
-  if (credit == Credit::prefix) values_ = fit_prefix_values(pool, table, log_w);
-  const auto cuts = static_cast<std::int64_t>(values_.lines.size());
+  const PrefixValues values = credit == Credit::prefix ? fit_prefix_values(pool, table, log_w) : PrefixValues{};
+  const auto cuts = static_cast<std::int64_t>(values.lines.size());
   const std::vector<float>& rewards = pool.block.rewards.at("main");
   first_.push_back(0);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(rewards.size()); ++i) {
     const std::int64_t row = i / pool.header.num_samples;
     const std::int32_t length = pool.block.samples.length[idx(i)];
-    double value = values_.start, logp = 0;
-    for (std::int64_t cut = 0; cut < cuts && (cut + 1) * values_.every < length; ++cut) {
-      const double next = values_.lines[idx(cut)].value(log_w(table.of(row, prefixes.reward[idx(i * cuts + cut)])));
+    double value = values.start, logp = 0;
+    for (std::int64_t cut = 0; cut < cuts && (cut + 1) * values.every < length; ++cut) {
+      const double next = values.lines[idx(cut)].value(log_w(table.of(row, prefixes.reward[idx(i * cuts + cut)])));
       const double next_logp = prefixes.logp_reference[idx(i * cuts + cut)];
-      segments_.push_back({static_cast<std::int32_t>((cut + 1) * values_.every), next - value, next_logp - logp});
+      segments_.push_back({static_cast<std::int32_t>((cut + 1) * values.every), next - value, next_logp - logp});
       value = next;
       logp = next_logp;
     }

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "vbon/train/learner.hpp"
-#include "vbon/train/prefixes.hpp"
 
 namespace vbon {
 
@@ -29,12 +28,10 @@ class RegressionTargets {
   RegressionTargets(const Pool& pool, const LogFTable& table, double n, Credit credit);
 
   std::span<const TargetSegment> of(std::int64_t sample) const;  // row * M + m
-  const PrefixValues& values() const { return values_; }  // of Credit::prefix
 
  private:
   std::vector<TargetSegment> segments_;
   std::vector<std::size_t> first_;  // of each sample, and the end
-  PrefixValues values_;
 };
 
 // Samples of one update: regression.batch, or what of it whole groups of a small pool make up.

@@ -5,14 +5,13 @@
 #include <ATen/core/grad_mode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "support/world.hpp"
+#include "unit/train/shared_folder.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
@@ -41,25 +40,17 @@ std::string lines_of(const json& records) {
   return lines;
 }
 
-class RewardTraining : public testing::Test {
+class RewardTraining : public test::SharedFolder {
  protected:
   void SetUp() override {
-    const auto* const info = testing::UnitTest::GetInstance()->current_test_info();
-    const std::string mine = testing::TempDir() + "vbon_" + info->name() + "_" + std::to_string(::getpid());
-    folder_ = comm::from_root(*group_, mine, 0, "folder");
-    if (is_root()) {
-      make_folders(folder_);
-      write_file_atomically(folder_ / "labels.jsonl", lines_of(golden_.at("texts")));
-      write_file_atomically(folder_ / "heldout.jsonl", lines_of(golden_.at("heldout")));
-    }
-    group_->barrier("set-up");
+    SharedFolder::SetUp();
+    written("labels.jsonl", lines_of(golden_.at("texts")));
+    written("heldout.jsonl", lines_of(golden_.at("heldout")));
   }
   void TearDown() override {
     stop::clear();
-    group_->barrier("end");
-    if (is_root()) fs::remove_all(folder_);
+    SharedFolder::TearDown();
   }
-  bool is_root() const { return group_->rank() == 0; }
 
   RewardConfig config(const std::string& layers = "last 1") const {
     RewardConfig c{.path = folder_ / "model", .batch = 4};
@@ -100,9 +91,7 @@ class RewardTraining : public testing::Test {
     return odds;
   }
 
-  std::unique_ptr<comm::Collectives> group_ = comm::make_collectives(test::world().dup("test"), comm::Backend::host);
   json golden_ = golden();
-  fs::path folder_;
 };
 
 TEST_F(RewardTraining, follows_torch_with_every_choice_of_layers) {
