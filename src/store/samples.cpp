@@ -80,7 +80,7 @@ void validate_prefixes(const SampleBlock& block, const std::string& where) {
           "{}: the prefixes' datasets do not have {} cuts a sample", where, cuts);
   for (std::size_t i = 0; i < size; ++i) {
     const std::size_t sample = i / index(cuts);
-    const bool inside = block.samples.length[sample] > (static_cast<std::int64_t>(i) % cuts + 1) * prefixes.every;
+    const bool inside = static_cast<std::int64_t>(i) % cuts < prefixes.num_cuts(block.samples.length[sample]);
     const bool is_number = std::isfinite(prefixes.reward[i]) && std::isfinite(prefixes.logp_reference[i]);
     require(inside ? is_number : std::isnan(prefixes.reward[i]) && std::isnan(prefixes.logp_reference[i]),
             "{}: cut {} of sample {}: a number {}", where, i % index(cuts), sample, inside ? "is missing" : "behind the end");

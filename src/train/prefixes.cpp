@@ -34,8 +34,7 @@ PrefixValues fit_prefix_values(const Pool& pool, const LogFTable& table, const s
     const auto row = static_cast<std::int64_t>(i) / per_prompt;
     const double final_score = score(table.of_own(row, rewards[i]));
     values.start += final_score / static_cast<double>(rewards.size());
-    for (std::size_t cut = 0; cut < now.size(); ++cut) {
-      if (pool.block.samples.length[i] <= static_cast<std::int64_t>(cut + 1) * prefixes.every) break;
+    for (std::size_t cut = 0; cut < static_cast<std::size_t>(prefixes.num_cuts(pool.block.samples.length[i])); ++cut) {
       now[cut].push_back(score(table.of(row, prefixes.reward[i * now.size() + cut])));
       whole[cut].push_back(final_score);
     }

@@ -46,7 +46,8 @@ struct PrefixRows {
   std::vector<float> reward;          // [P, M, C] of "main"; NaN from the cut on at which the response has ended
   std::vector<float> logp_reference;  // [P, M, C] sum of log pi_ref over the tokens before the cut; NaN likewise
 
-  std::int64_t num_cuts(std::int64_t max_new_tokens) const { return every > 0 ? (max_new_tokens - 1) / every : 0; }
+  // Inside a response of so many tokens; C is that of T.
+  std::int64_t num_cuts(std::int64_t tokens) const { return every > 0 ? (tokens - 1) / every : 0; }
 };
 
 struct SampleBlock {

@@ -76,7 +76,7 @@ struct PoolSection {
     v(c.eval_path, {.name = "eval_path", .help = "pool.h5 of prompts.eval: written by `vbon pool`, read by evaluation", .required = true});
     v(c.samples, {.name = "samples", .help = "M, reference samples a prompt; at least 2, at least 2N is advised", .unit = "samples"});
     v(c.use, {.name = "use", .help = "use the first m samples of a pool; 0: all", .unit = "samples"});
-    v(c.prefix_every, {.name = "prefix_every", .help = "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit: prefix; 0: no", .unit = "tokens"});
+    v(c.prefix_every, {.name = "prefix_every", .help = "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit and ppo.baseline: prefix; 0: no", .unit = "tokens"});
     v(c.chunk_prompts, {.name = "chunk_prompts", .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots", .unit = "prompts"});
     v(c.keep_parts, {.name = "keep_parts", .help = "keep the folder of parts after the pool is merged"});
   }
@@ -142,7 +142,7 @@ struct RegressionSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.batch, {.name = "batch", .help = "pool samples an update", .unit = "samples"});
-    v(c.samples_per_prompt, {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch and pool.samples", .unit = "samples"});
+    v(c.samples_per_prompt, {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch", .unit = "samples"});
     v(c.center, {.name = "center", .help = "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the normaliser free; else plain squares"});
     v(c.credit, {.name = "credit", .help = "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of pool.prefix_every, by what the reward of the prefixes foretells)"});
     v(c.clip_residual, {.name = "clip_residual", .help = "residuals count as at most this much in the gradient; 0: no limit", .unit = "nats"});
