@@ -4,12 +4,47 @@ add_library(vbon_warnings INTERFACE)
 target_compile_options(vbon_warnings INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
   -Wno-missing-field-initializers  # designated initialisers leave the rest at its default on purpose
-  -Wno-restrict                    # g++ 12 is wrong about std::string concatenation
+  -Wno-restrict -Wno-stringop-overflow -Wno-stringop-overread -Wno-array-bounds  # g++ 12 is wrong about std::string concatenation
   $<$<BOOL:${VBON_WERROR}>:-Werror>)
 if(VBON_SANITIZE)
   target_compile_options(vbon_warnings INTERFACE -fsanitize=${VBON_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(vbon_warnings INTERFACE -fsanitize=${VBON_SANITIZE})
 endif()
+
+# Headers of other people that most files read are parsed once for each kind of target: with LibTorch or without, test
+# or not. Files still include what they use: with VBON_PRECOMPILED=OFF the compiler checks that.
+set(_common_headers <algorithm> <array> <chrono> <cmath> <cstdint> <filesystem> <functional> <map> <memory> <numeric>
+  <optional> <span> <string> <string_view> <vector> <fmt/format.h>)
+set(_torch_headers <ATen/core/Tensor.h> <ATen/Parallel.h> <ATen/TensorOperators.h> <ATen/ops/empty.h>)
+set(_test_headers <gtest/gtest.h> <gmock/gmock.h>)
+function(_vbon_precompile name libraries)
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/${name}.cpp CONTENT "")
+  add_library(${name} OBJECT ${PROJECT_BINARY_DIR}/${name}.cpp)
+  target_link_libraries(${name} PRIVATE ${libraries} fmt::fmt vbon_warnings)
+  target_precompile_headers(${name} PRIVATE ${_common_headers} ${ARGN})
+endfunction()
+if(VBON_PRECOMPILED)
+  _vbon_precompile(vbon_headers "")
+  _vbon_precompile(vbon_torch_headers LibTorch::cpu ${_torch_headers})
+  if(VBON_TESTS)
+    _vbon_precompile(vbon_test_headers GTest::gmock ${_test_headers})
+    _vbon_precompile(vbon_torch_test_headers "LibTorch::cpu;GTest::gmock" ${_torch_headers} ${_test_headers})
+  endif()
+endif()
+
+# _vbon_headers(NAME test|"" libraries it links)
+function(_vbon_headers name test)
+  if(VBON_PRECOMPILED)
+    set(kind vbon)
+    if("${ARGN}" MATCHES "LibTorch|vbon_(objective|model|generate|reward|train|commands)")
+      string(APPEND kind _torch)
+    endif()
+    if(test)
+      string(APPEND kind _test)
+    endif()
+    target_precompile_headers(${name} REUSE_FROM ${kind}_headers)
+  endif()
+endfunction()
 
 # vbon_layer(NAME SOURCES a.cpp ... LINK lower layers and third parties): one layer, one library.
 function(vbon_layer name)
@@ -17,6 +52,7 @@ function(vbon_layer name)
   add_library(vbon_${name} STATIC ${arg_SOURCES})
   target_include_directories(vbon_${name} PUBLIC ${PROJECT_SOURCE_DIR}/include PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(vbon_${name} PUBLIC ${arg_LINK} PRIVATE vbon_warnings)
+  _vbon_headers(vbon_${name} "" ${arg_LINK})
 endfunction()
 
 # vbon_test(NAME SOURCES ... LINK ... LABELS unit): one GoogleTest program of one process, one ctest entry.
@@ -26,24 +62,37 @@ function(vbon_test name)
     set(arg_TIMEOUT 120)
   endif()
   add_executable(${name} ${arg_SOURCES})
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src)
-  target_compile_definitions(${name} PRIVATE VBON_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
-  target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main vbon_warnings)
+  _vbon_test_properties(${name} ${arg_LINK})
+  target_link_libraries(${name} PRIVATE GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
 endfunction()
 
-# vbon_mpi_test(NAME SOURCES ... LINK ... NP 1 2 4): one program with the MPI test main, a ctest entry per size.
+# vbon_mpi_test(NAME SOURCES ... LINK ... NP 1 2 4 [LOCAL NAME]): one program with the MPI test main, a ctest entry
+# (label mpi) per size; with LOCAL a second program of the same objects, one process without MPI (label unit).
 function(vbon_mpi_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;NP" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT;LOCAL" "SOURCES;LINK;NP" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
-  add_executable(${name} ${arg_SOURCES} ${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp)
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src)
-  target_link_libraries(${name} PRIVATE ${arg_LINK} vbon_comm GTest::gtest GTest::gmock vbon_warnings)
+  add_library(${name}_objects OBJECT ${arg_SOURCES})
+  _vbon_test_properties(${name}_objects ${arg_LINK} vbon_comm)
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp)
+  target_link_libraries(${name} PRIVATE ${name}_objects)
+  _vbon_test_properties(${name} ${arg_LINK} vbon_comm)
   foreach(np ${arg_NP})
     add_test(NAME ${name}.np${np} COMMAND ${PROJECT_SOURCE_DIR}/jobs/mpirun.sh -n ${np} $<TARGET_FILE:${name}>)
     set_tests_properties(${name}.np${np} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS mpi PROCESSORS ${np})
   endforeach()
+  if(arg_LOCAL)
+    vbon_test(${arg_LOCAL} SOURCES ${PROJECT_SOURCE_DIR}/tests/support/local_world.cpp
+      LINK ${name}_objects ${arg_LINK} vbon_comm LABELS unit TIMEOUT ${arg_TIMEOUT})
+  endif()
+endfunction()
+
+function(_vbon_test_properties name)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src)
+  target_compile_definitions(${name} PRIVATE VBON_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
+  target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gmock vbon_warnings)
+  _vbon_headers(${name} test ${ARGN})
 endfunction()

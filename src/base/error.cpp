@@ -11,8 +11,12 @@ InternalError::InternalError(const std::string& text, std::source_location where
 void throw_output_error(int error_number, const std::string& operation, const std::string& path) {
   const char* hint = "";
   switch (error_number) {
-    case ENOSPC: case EDQUOT: case EFBIG: hint = "; free space (or raise the quota), then run the same command again"; break;
-    case EACCES: case EPERM: case EROFS: hint = "; make the folder writable, then run the same command again"; break;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: hint = "; free space (or raise the quota), then run the same command again"; break;
+    case EACCES:
+    case EPERM:
+    case EROFS: hint = "; make the folder writable, then run the same command again"; break;
     default: break;
   }
   throw EnvironmentError("cannot {} '{}': {}{}", operation, path, std::strerror(error_number), hint);

@@ -68,9 +68,7 @@ void make_folders(const fs::path& path) {
   if (error) throw_output_error(error.value(), "create the folder", path.string());
 }
 
-fs::path temporary_name(const fs::path& path) {
-  return path.parent_path() / ("." + path.filename().string() + ".tmp");
-}
+fs::path temporary_name(const fs::path& path) { return path.parent_path() / ("." + path.filename().string() + ".tmp"); }
 
 void sync_file(const fs::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -147,8 +145,8 @@ std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm utc = {};
   gmtime_r(&now, &utc);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour,
-                     utc.tm_min, utc.tm_sec);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                     utc.tm_hour, utc.tm_min, utc.tm_sec);
 }
 
 }  // namespace vbon

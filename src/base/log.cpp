@@ -14,8 +14,8 @@ namespace {
 constexpr const char* kTerminalPattern = "%H:%M:%S %^%L%$ %v";
 
 struct State {
-  std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>(
-      "vbon", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  std::shared_ptr<spdlog::logger> logger =
+      std::make_shared<spdlog::logger>("vbon", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   Level level = Level::info;
   std::string prefix;  // "[rank 3] " where several ranks speak
   bool root = true;

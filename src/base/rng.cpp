@@ -43,10 +43,11 @@ RandomStream::RandomStream(std::uint64_t seed, Purpose purpose, std::uint64_t pr
   key_ = {static_cast<std::uint32_t>(k), static_cast<std::uint32_t>(k >> 32)};
 }
 
-std::array<std::uint32_t, 4> RandomStream::words(std::int64_t prompt_id, std::int32_t sample, std::int32_t position) const {
+std::array<std::uint32_t, 4> RandomStream::words(std::int64_t prompt_id, std::int32_t sample,
+                                                 std::int32_t position) const {
   const auto id = static_cast<std::uint64_t>(prompt_id);
-  return philox({static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32), static_cast<std::uint32_t>(sample),
-                 static_cast<std::uint32_t>(position)},
+  return philox({static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32),
+                 static_cast<std::uint32_t>(sample), static_cast<std::uint32_t>(position)},
                 key_);
 }
 
@@ -61,7 +62,8 @@ double RandomStream::normal(std::int64_t prompt_id, std::int32_t sample, std::in
   return radius * std::cos(2.0 * std::numbers::pi * to_unit(w[2], w[3]));
 }
 
-std::int64_t RandomStream::below(std::int64_t bound, std::int64_t prompt_id, std::int32_t sample, std::int32_t position) const {
+std::int64_t RandomStream::below(std::int64_t bound, std::int64_t prompt_id, std::int32_t sample,
+                                 std::int32_t position) const {
   return static_cast<std::int64_t>(uniform(prompt_id, sample, position) * static_cast<double>(bound));
 }
 

@@ -34,8 +34,14 @@ void install() {
 
 bool requested() { return flag != 0; }
 int signal_number() { return last_signal; }
-void request(int signal) { last_signal = signal; flag = 1; }
-void clear() { flag = 0; last_signal = 0; }
+void request(int signal) {
+  last_signal = signal;
+  flag = 1;
+}
+void clear() {
+  flag = 0;
+  last_signal = 0;
+}
 
 AtOnce::AtOnce() {
   at_once = 1;

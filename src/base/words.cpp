@@ -83,10 +83,19 @@ bool is_valid_utf8(std::string_view text) {
     std::uint32_t minimum = 0;
     std::uint32_t code = first;
     if (first >= 0x80) {
-      if ((first & 0xE0) == 0xC0) { length = 2; minimum = 0x80; code = first & 0x1Fu; }
-      else if ((first & 0xF0) == 0xE0) { length = 3; minimum = 0x800; code = first & 0x0Fu; }
-      else if ((first & 0xF8) == 0xF0) { length = 4; minimum = 0x10000; code = first & 0x07u; }
-      else return false;
+      if ((first & 0xE0) == 0xC0) {
+        length = 2;
+        minimum = 0x80;
+        code = first & 0x1Fu;
+      } else if ((first & 0xF0) == 0xE0) {
+        length = 3;
+        minimum = 0x800;
+        code = first & 0x0Fu;
+      } else if ((first & 0xF8) == 0xF0) {
+        length = 4;
+        minimum = 0x10000;
+        code = first & 0x07u;
+      } else return false;
       if (i + length > text.size()) return false;
       for (std::size_t k = 1; k < length; ++k) {
         if ((byte(i + k) & 0xC0) != 0x80) return false;

@@ -61,10 +61,8 @@ bool collect(const std::array<int, 2>& ends, double timeout_s, ChildResult& resu
       if (open[i].fd < 0 || (open[i].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
       std::array<char, 4096> buffer{};
       const ssize_t got = ::read(open[i].fd, buffer.data(), buffer.size());
-      if (got <= 0)
-        open[i].fd = -1;
-      else if (targets[i]->size() < kMostOutput)
-        targets[i]->append(buffer.data(), static_cast<std::size_t>(got));
+      if (got <= 0) open[i].fd = -1;
+      else if (targets[i]->size() < kMostOutput) targets[i]->append(buffer.data(), static_cast<std::size_t>(got));
     }
   }
   return true;

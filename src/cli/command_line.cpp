@@ -39,7 +39,8 @@ CommandLine parse_command_line(int argc, char** argv) {
   CommandLine line;
   CLI::App app("vbon: variational Best-of-N alignment of language models", "vbon");
   app.require_subcommand(1);
-  app.footer("vbon help config [SECTION]  every key of the configuration\nvbon COMMAND --help         flags of a command");
+  app.footer(
+      "vbon help config [SECTION]  every key of the configuration\nvbon COMMAND --help         flags of a command");
   std::string shard;
   std::vector<std::string> names;
   for (const Command& command : commands()) {
@@ -59,7 +60,8 @@ CommandLine parse_command_line(int argc, char** argv) {
     if (name == "pool") {
       sub.add_option("--shard", shard, "i/n: draw only this job's part of the chunks");
       sub.add_flag("--merge", line.merge, "make the pool from the parts of all jobs");
-      sub.add_option("--split", line.split, "which prompts: train, eval or both")->check(CLI::IsMember({"train", "eval", "both"}));
+      sub.add_option("--split", line.split, "which prompts: train, eval or both")
+          ->check(CLI::IsMember({"train", "eval", "both"}));
     }
     if (name == "reward")
       sub.add_option("--section", line.section, "which model to make: reward, evaluator or both")
@@ -77,12 +79,13 @@ CommandLine parse_command_line(int argc, char** argv) {
       sub.add_option("--seed", line.seed, "of the draws");
     }
     if (name == "score") sub.add_option("--texts", line.texts, "JSON Lines: {text} or {prompt, response}");
-    if (name == "plan") sub.add_option("--ranks", line.ranks, "ranks to plan for");
+    if (name == "plan")
+      sub.add_option("--ranks", line.ranks, "ranks to plan for; default: those that cluster.roles counts, or 1");
   }
   if (argc >= 2 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
     const std::string nearest = nearest_name(argv[1], names);
-    throw UserError("unknown command '{}'{}; commands: {}", argv[1], nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest),
-                    joined(names));
+    throw UserError("unknown command '{}'{}; commands: {}", argv[1],
+                    nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest), joined(names));
   }
   try {
     app.parse(argc, argv);

@@ -86,10 +86,8 @@ class ConfigurationCheck {
     std::error_code error;
     if (!fs::exists(path, error)) {
       const std::string text = fmt::format("{}: {} is not there", key, in_quotes(path));
-      if (needed)
-        f_.bad(area, text, "mend the path, or put it there (relative paths start at the folder you are in)");
-      else
-        f_.warn(area, text, "what it was for is done: nothing to do");
+      if (needed) f_.bad(area, text, "mend the path, or put it there (relative paths start at the folder you are in)");
+      else f_.warn(area, text, "what it was for is done: nothing to do");
       return false;
     }
     if (folder ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) return true;
@@ -168,12 +166,10 @@ class ConfigurationCheck {
   void to_be_made(const std::string& area, const std::string& key, const fs::path& path, bool makeable,
                   const char* command, const std::string& otherwise) {
     const std::string text = fmt::format("{}: {} is not there yet", key, in_quotes(path));
-    if (!makeable)
-      f_.bad(area, text, otherwise);
+    if (!makeable) f_.bad(area, text, otherwise);
     else if (!can_be_made(path))
       f_.bad(area, text + ", and cannot be made there", "name a folder that you may write to");
-    else
-      f_.warn(area, text, fmt::format("`{}` makes it", command));
+    else f_.warn(area, text, fmt::format("`{}` makes it", command));
   }
 
   // ---- rewards
@@ -227,8 +223,7 @@ class ConfigurationCheck {
     options.startup_s = std::min(options.startup_s, kMostProgramSeconds);
     try {
       ExecProgram started(options);
-      if (started.probe())
-        f_.ok(area, "{}.command: '{}' answers", section, config.command.front());
+      if (started.probe()) f_.ok(area, "{}.command: '{}' answers", section, config.command.front());
       else
         f_.warn(area,
                 fmt::format("{}.command: '{}' gives one text two different rewards", section, config.command.front()),
@@ -341,8 +336,7 @@ class ConfigurationCheck {
     const fs::path dir = s_.run.dir;
     if (dir.empty()) return f_.warn("run", "run.dir is not set", "`vbon train` needs a folder to write to");
     if (!fs::exists(dir)) {
-      if (can_be_made(dir))
-        f_.ok("run", "run.dir {}: not there yet; a new run starts in it", in_quotes(dir));
+      if (can_be_made(dir)) f_.ok("run", "run.dir {}: not there yet; a new run starts in it", in_quotes(dir));
       else
         f_.bad("run", fmt::format("run.dir {} cannot be made", in_quotes(dir)), "name a folder that you may write to");
       return;
@@ -368,8 +362,7 @@ class ConfigurationCheck {
     if (latest)
       f_.ok("run", "run.dir {}: resumes at step {} of {} (last written by {} ranks)", in_quotes(dir),
             latest->manifest.step, s_.train.steps, latest->manifest.world_size);
-    else
-      f_.ok("run", "run.dir {}: no checkpoint yet; the run starts at step 0", in_quotes(dir));
+    else f_.ok("run", "run.dir {}: no checkpoint yet; the run starts at step 0", in_quotes(dir));
   }
 
   Findings& f_;

@@ -35,30 +35,18 @@ FileSystem file_system(const fs::path& folder) {
   struct statfs info = {};
   if (::statfs(folder.c_str(), &info) != 0) return {};
   switch (static_cast<unsigned long>(info.f_type) & 0xffffffffUL) {
-    case 0x01021994:
-      return {"tmpfs", true, false};
-    case 0x6969:
-      return {"NFS", false, true};
-    case 0x0bd00bd0:
-      return {"Lustre", false, true};
-    case 0x47504653:
-      return {"GPFS", false, true};
-    case 0x19830326:
-      return {"BeeGFS", false, true};
-    case 0xff534d42:
-      return {"CIFS", false, true};
-    case 0x00c36400:
-      return {"Ceph", false, true};
-    case 0xef53:
-      return {"ext4", false, false};
-    case 0x58465342:
-      return {"XFS", false, false};
-    case 0x9123683e:
-      return {"Btrfs", false, false};
-    case 0x794c7630:
-      return {"overlay", false, false};
-    default:
-      return {};
+    case 0x01021994: return {"tmpfs", true, false};
+    case 0x6969: return {"NFS", false, true};
+    case 0x0bd00bd0: return {"Lustre", false, true};
+    case 0x47504653: return {"GPFS", false, true};
+    case 0x19830326: return {"BeeGFS", false, true};
+    case 0xff534d42: return {"CIFS", false, true};
+    case 0x00c36400: return {"Ceph", false, true};
+    case 0xef53: return {"ext4", false, false};
+    case 0x58465342: return {"XFS", false, false};
+    case 0x9123683e: return {"Btrfs", false, false};
+    case 0x794c7630: return {"overlay", false, false};
+    default: return {};
   }
 }
 
@@ -146,12 +134,9 @@ fs::path nearest_folder(const fs::path& folder) {
 
 void check_room(Findings& f, const std::string& area, const std::string& where, std::int64_t free) {
   const std::string text = fmt::format("{}: {} free", where, human_bytes(static_cast<std::uint64_t>(free)));
-  if (free < 256 * kMiB)
-    f.bad(area, text, "make room: checkpoints alone need more (`vbon plan` says how much)");
-  else if (free < 4096 * kMiB)
-    f.warn(area, text, "see with `vbon plan` whether checkpoints and rollouts fit");
-  else
-    f.ok(area, "{}", text);
+  if (free < 256 * kMiB) f.bad(area, text, "make room: checkpoints alone need more (`vbon plan` says how much)");
+  else if (free < 4096 * kMiB) f.warn(area, text, "see with `vbon plan` whether checkpoints and rollouts fit");
+  else f.ok(area, "{}", text);
 }
 
 }  // namespace
@@ -173,8 +158,7 @@ void check_disk(Findings& f, const std::string& area, const fs::path& folder) {
     if (speed < 20e6 || latency > 0.1)
       f.warn(area, text,
              "slow: every chunk and every step is synced; use a local disk, or larger chunks (train.chunk_prompts)");
-    else
-      f.ok(area, "{}", text);
+    else f.ok(area, "{}", text);
     if (system.in_memory)
       f.warn(area, "this is memory, not a disk: what is written is gone after a restart of the machine",
              "fine for tests; else choose a disk");
@@ -186,8 +170,7 @@ void check_disk(Findings& f, const std::string& area, const fs::path& folder) {
     if (probe.rename_is_visible())
       f.ok(area, "a renamed file is seen at once{}",
            system.network ? " on this node (other nodes may see it later)" : "");
-    else
-      f.bad(area, "a renamed file is not seen at once", "mount without attribute caching, or use another folder");
+    else f.bad(area, "a renamed file is not seen at once", "mount without attribute caching, or use another folder");
   } catch (const std::exception& e) {
     f.bad(area, e.what(), "choose a folder that can be written, or mend its permissions or quota");
   }

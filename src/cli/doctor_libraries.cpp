@@ -69,8 +69,7 @@ void check_mpirun(Findings& f, const std::string& library) {
           fmt::format("{} is of Open MPI {}, and this program uses {}: ranks would not find each other", program,
                       version, library),
           "put the mpirun of the library in use first in PATH (one MPI module at a time)");
-  else
-    f.ok("MPI", "{}: {}", program, first);
+  else f.ok("MPI", "{}: {}", program, first);
   if (::geteuid() == 0 && launch().by.empty() && variable("OMPI_ALLOW_RUN_AS_ROOT").empty() &&
       first.find("Open MPI") != std::string::npos)
     f.warn("MPI", "you are root, and mpirun refuses root",
@@ -86,8 +85,7 @@ void check_srun(Findings& f) {
   else if (list.find("pmix") == std::string::npos)
     f.warn("Slurm", fmt::format("srun has no pmix plugin ({})", joined(split(std::string(trimmed(list)), '\n'), " ")),
            "start ranks by mpirun inside the allocation, or ask for Slurm's PMIx plugin");
-  else
-    f.ok("Slurm", "srun has the pmix plugin: srun --mpi=pmix");
+  else f.ok("Slurm", "srun has the pmix plugin: srun --mpi=pmix");
 }
 
 // Ranks that their launcher counts must be ranks of MPI.
@@ -139,12 +137,10 @@ void check_mpi(Findings& f) {
             "use an MPI library with thread support");
     const Launch launched = launch();
     compare_launch(f, launched, facts);
-    if (!facts.libraries.empty())
-      f.ok("MPI", "PMIx: {}", joined(facts.libraries));
+    if (!facts.libraries.empty()) f.ok("MPI", "PMIx: {}", joined(facts.libraries));
     else if (!launched.by.empty())
       f.warn("MPI", "no PMIx library is in use", "fine where ranks above are counted rightly");
-    else
-      f.ok("MPI", "PMIx: not loaded by a process started by itself");
+    else f.ok("MPI", "PMIx: not loaded by a process started by itself");
   }
   check_mpirun(f, library);
   check_srun(f);
@@ -182,8 +178,7 @@ void check_hdf5(Findings& f) {
           "build with the serial flavour (libhdf5-dev, HDF5_ROOT)");
   else if (!hdf5_is_thread_safe())
     f.warn("HDF5", flavour, "fine for one thread that writes; Debian's libhdf5-dev is thread-safe");
-  else
-    f.ok("HDF5", "{}; no locks are taken: files are written in memory and committed by rename", flavour);
+  else f.ok("HDF5", "{}; no locks are taken: files are written in memory and committed by rename", flavour);
 }
 
 void check_cuda(Findings& f, bool needed) {
@@ -197,10 +192,8 @@ void check_cuda(Findings& f, bool needed) {
         .dump();
   });
   const auto unusable = [&](const std::string& what, const std::string& remedy) {
-    if (needed)
-      f.bad("CUDA", what + ", and cluster.device is cuda", remedy);
-    else
-      f.ok("CUDA", "{}; work is done on CPUs", what);
+    if (needed) f.bad("CUDA", what + ", and cluster.device is cuda", remedy);
+    else f.ok("CUDA", "{}; work is done on CPUs", what);
   };
   if (!probe.ended) {
     f.bad(
@@ -228,8 +221,7 @@ void check_cuda(Findings& f, bool needed) {
                     device.at("minor").get<int>());
     if (device.at("major").get<int>() * 10 + device.at("minor").get<int>() < 75)
       f.bad("CUDA", text + ": too old for CUDA 13", "use a newer GPU, or cluster.device: cpu");
-    else
-      f.ok("CUDA", "{}", text);
+    else f.ok("CUDA", "{}", text);
   }
   if (variable("CUBLAS_WORKSPACE_CONFIG").empty())
     f.warn("CUDA", "CUBLAS_WORKSPACE_CONFIG is not set: products on GPUs may differ from run to run",

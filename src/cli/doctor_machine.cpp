@@ -37,8 +37,7 @@ void check_memory(Findings& f) {
                                        memory.limited ? " (limit of the container)" : "", bytes(memory.available));
   if (memory.available < 2 * kGiB)
     f.warn("memory", text, "little is left: end other programs; `vbon plan -c CONFIG --ranks N` says what a run needs");
-  else
-    f.ok("memory", "{}", text);
+  else f.ok("memory", "{}", text);
   struct statvfs shared = {};
   if (::statvfs("/dev/shm", &shared) != 0) {
     f.warn("memory", "/dev/shm is not there: ranks of a node talk through files in TMPDIR",
@@ -54,8 +53,7 @@ void check_memory(Findings& f) {
            fmt::format("/dev/shm has {} free; ranks of a node share memory there, some MiB each", bytes(free)),
            "give the container more (--shm-size=1g), or set OMPI_MCA_btl_vader_backing_directory to another "
            "memory-backed folder");
-  else
-    f.ok("memory", "/dev/shm, where ranks of a node share memory: {} free", bytes(free));
+  else f.ok("memory", "/dev/shm, where ranks of a node share memory: {} free", bytes(free));
 }
 
 bool starts_with_any(std::string_view name, std::initializer_list<std::string_view> prefixes) {
@@ -89,8 +87,7 @@ void check_machine(Findings& f) {
   if (!sets.empty() && !has("avx2") && !has("asimd") && !has("sve"))
     f.warn("processor", text,
            "without AVX2 products take several times longer; in a virtual machine, pass the host's CPU through");
-  else
-    f.ok("processor", "{}", text);
+  else f.ok("processor", "{}", text);
   if (cores.quota > 0 && cores.quota < cores.allowed)
     f.warn("processor",
            fmt::format("the container may use {:.1f} cores' time, and sees {} cores", cores.quota, cores.allowed),
@@ -105,11 +102,9 @@ void check_limits(Findings& f) {
     f.warn("limits", fmt::format("{} open files at most (ulimit -n)", limit_text(files.rlim_cur)),
            fmt::format("ulimit -n {}",
                        files.rlim_max == RLIM_INFINITY ? "4096" : limit_text(std::min<rlim_t>(files.rlim_max, 4096))));
-  else
-    f.ok("limits", "{} open files at most (ulimit -n)", limit_text(files.rlim_cur));
+  else f.ok("limits", "{} open files at most (ulimit -n)", limit_text(files.rlim_cur));
   const rlimit size = limit_of(RLIMIT_FSIZE);
-  if (size.rlim_cur == RLIM_INFINITY)
-    f.ok("limits", "files of any size (ulimit -f)");
+  if (size.rlim_cur == RLIM_INFINITY) f.ok("limits", "files of any size (ulimit -f)");
   else if (size.rlim_cur < static_cast<rlim_t>(64 * kMiB))
     f.bad("limits",
           fmt::format("files of at most {} (ulimit -f): no checkpoint fits",
@@ -174,8 +169,7 @@ void check_environment(Findings& f) {
              "unset it unless it is meant");
     else if (name == "LD_PRELOAD")
       f.warn("environment", text, "unset it unless it is meant: it changes every library below");
-    else
-      f.ok("environment", "{}", text);
+    else f.ok("environment", "{}", text);
   }
   if (variables.empty()) f.ok("environment", "no variable that changes how ranks compute or talk is set");
 }

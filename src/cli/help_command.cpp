@@ -13,7 +13,8 @@ ExitCode run_help_command(const CommandLine& line) {
   if (!line.topics.empty() && line.topics[0] == "config") {
     const std::vector<SectionDoc> docs = config_docs<Settings>();
     const std::string topic = line.topics.size() > 1 ? line.topics[1] : "";
-    fmt::print("{}", topic == "--markdown" || topic == "markdown" ? config_markdown(docs) : config_help(docs, topic, terminal_width()));
+    fmt::print("{}", topic == "--markdown" || topic == "markdown" ? config_markdown(docs)
+                                                                  : config_help(docs, topic, terminal_width()));
     return ExitCode::ok;
   }
   Table table({"command", "what it does"});
@@ -28,7 +29,9 @@ ExitCode run_help_command(const CommandLine& line) {
     require(known, "no help on '{}'{}; topics: config, {}", line.topics[0],
             nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest), joined(names));
   }
-  fmt::print("{}\nvbon COMMAND --help shows a command's flags, vbon help config [SECTION] every key of the configuration.\n", table.text());
+  fmt::print(
+      "{}\nvbon COMMAND --help shows a command's flags, vbon help config [SECTION] every key of the configuration.\n",
+      table.text());
   return ExitCode::ok;
 }
 

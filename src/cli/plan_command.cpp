@@ -37,8 +37,8 @@ std::int64_t smallest_device() {
 }  // namespace
 
 ExitCode run_plan_command(const CommandLine& line) {
-  require(line.ranks >= 1 && line.ranks <= kMostRanks, "vbon plan needs the number of ranks: --ranks N (1 to {})",
-          kMostRanks);
+  require(!line.ranks || (*line.ranks >= 1 && *line.ranks <= kMostRanks),
+          "--ranks {} is not a number of ranks (1 to {})", line.ranks.value_or(0), kMostRanks);
   const Loaded loaded = load_settings(line, {"model.reference"});
   const Settings& settings = loaded.settings();
   std::vector<std::string> found = problems(settings);
@@ -47,7 +47,9 @@ ExitCode run_plan_command(const CommandLine& line) {
     for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
   refuse(found);
 
-  ReadPlanInputs read = read_plan_inputs(settings, line.ranks);
+  const comm::Roles& roles = settings.cluster.roles;
+  const int asked = roles.kind == comm::Roles::Kind::numbers ? roles.rollout + roles.scorer + roles.learner : 1;
+  ReadPlanInputs read = read_plan_inputs(settings, line.ranks.value_or(asked));
   RunPlan plan = plan_run(settings, read.inputs, std::nullopt);
   PlanContext context{.node_memory = host_memory().total};
   const bool on_devices = read.inputs.topology.devices_per_node > 0;

@@ -44,10 +44,8 @@ void read_tokenizer_files(const fs::path& folder, PlanInputs& inputs) {
 void measure_prompts(const PromptSet& set, const fs::path& folder, const Settings& settings, PlanInputs& inputs,
                      std::vector<std::string>& notes) {
   std::optional<Tokenizer> tokenizer;
-  if (fs::exists(folder / "tokenizer.json"))
-    tokenizer = Tokenizer::load(folder);
-  else
-    notes.push_back(fmt::format("'{}' has no tokenizer.json: a token is taken to be four bytes", folder.string()));
+  if (fs::exists(folder / "tokenizer.json")) tokenizer = Tokenizer::load(folder);
+  else notes.push_back(fmt::format("'{}' has no tokenizer.json: a token is taken to be four bytes", folder.string()));
   const auto tokens_of = [&](const std::string& text) {
     if (tokenizer) return static_cast<std::int64_t>(encode_text(*tokenizer, settings.model.start_token, text).size());
     return static_cast<std::int64_t>(text.size() + 3) / 4 + (settings.model.start_token ? 1 : 0);
@@ -84,8 +82,7 @@ void read_prompt_files(const Settings& settings, const fs::path& folder, PlanInp
   if (settings.eval.every == 0) return;
   if (!settings.prompts.eval.empty() && fs::exists(settings.prompts.eval))
     inputs.num_eval_prompts = static_cast<std::int64_t>(read_prompts(settings.prompts.eval).size());
-  else
-    notes.emplace_back("prompts.eval is not there yet: evaluations are left out");
+  else notes.emplace_back("prompts.eval is not there yet: evaluations are left out");
 }
 
 PlannedReward read_reward(const RewardConfig& config, const char* section, std::vector<std::string>& notes) {

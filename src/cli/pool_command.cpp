@@ -17,14 +17,17 @@ ExitCode make_pool(comm::Communicator& world, const CommandLine& line, Prepared&
   const auto observer = [&](const PoolProgress& p) {
     if (!progress)
       progress = std::make_unique<Progress>(
-          ProgressOptions{.what = train ? "pool" : "evaluation pool", .unit = "samples", .total = p.total,
-                          .done_before = p.already, .line_every_s = settings.log.every_s},
+          ProgressOptions{.what = train ? "pool" : "evaluation pool",
+                          .unit = "samples",
+                          .total = p.total,
+                          .done_before = p.already,
+                          .line_every_s = settings.log.every_s},
           ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
     progress->update(p.done, fmt::format("reward {:.3f}", p.mean_reward));
   };
-  const PoolResult result = run_pool_job(world, settings, prepared.loaded.text, prepared.programs,
-                                         {.which = which, .shard = line.shard, .num_shards = line.num_shards, .merge_only = line.merge},
-                                         observer);
+  const PoolResult result = run_pool_job(
+      world, settings, prepared.loaded.text, prepared.programs,
+      {.which = which, .shard = line.shard, .num_shards = line.num_shards, .merge_only = line.merge}, observer);
   if (result.code != ExitCode::ok) return result.code;
   if (progress) progress->finish();
   if (result.merged) log::info("pool: {} (content {:.12})", path, result.content_sha256);
@@ -40,7 +43,8 @@ ExitCode run_pool_command(comm::Communicator& world, const CommandLine& line, Pr
   for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
   if (settings.evaluator.configured())
     for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
-  if (settings.pool.samples < 2) found.push_back(fmt::format("pool.samples is {}; F needs at least 2 samples a prompt", settings.pool.samples));
+  if (settings.pool.samples < 2)
+    found.push_back(fmt::format("pool.samples is {}; F needs at least 2 samples a prompt", settings.pool.samples));
   const bool train = line.split != "eval" && !settings.pool.path.empty();
   const bool eval = line.split != "train" && !settings.pool.eval_path.empty();
   if (!train && !eval) found.push_back("neither pool.path nor pool.eval_path is set for the prompts asked for");

@@ -30,7 +30,8 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
   };
   const bool evaluates = !settings.pool.eval_path.empty() && !settings.prompts.eval.empty();
   const std::vector<Stage> stages = {
-      {"reward", !settings.reward.train.labels.empty() || !settings.evaluator.train.labels.empty(), with(run_reward_command)},
+      {"reward", !settings.reward.train.labels.empty() || !settings.evaluator.train.labels.empty(),
+       with(run_reward_command)},
       {"sft", !settings.sft.text.empty(), with(run_sft_command)},
       {"pool", true, with(run_pool_command)},
       {"train", true,

@@ -36,7 +36,8 @@ ExitCode make_reward_model(RankContext& context, const CommandLine& line, const 
        .observer = [&](const RewardTrainingProgress& p) {
          if (!progress)
            progress = std::make_unique<Progress>(
-               ProgressOptions{.what = section, .unit = "updates", .total = p.total, .line_every_s = settings.log.every_s},
+               ProgressOptions{
+                   .what = section, .unit = "updates", .total = p.total, .line_every_s = settings.log.every_s},
                ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
          progress->update(p.update, fmt::format("loss {:.3f}", p.loss));
        }});
@@ -68,7 +69,8 @@ ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, 
   cluster.roles = {.kind = comm::Roles::Kind::all};  // every rank takes its share of each batch
   RankContext context = make_rank_context(world, cluster, 0);
   for (const Wanted& w : wanted)
-    if (const ExitCode code = make_reward_model(context, line, prepared, w.section, w.config); code != ExitCode::ok) return code;
+    if (const ExitCode code = make_reward_model(context, line, prepared, w.section, w.config); code != ExitCode::ok)
+      return code;
   return ExitCode::ok;
 }
 

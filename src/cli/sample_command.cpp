@@ -43,7 +43,10 @@ struct Answer {
 
 void print_answer(const CommandLine& line, const std::string& prompt, std::int64_t sample, const Answer& answer) {
   if (line.json) {
-    nlohmann::json record = {{"prompt", prompt}, {"response", answer.response}, {"sample", sample}, {"logp", answer.logp},
+    nlohmann::json record = {{"prompt", prompt},
+                             {"response", answer.response},
+                             {"sample", sample},
+                             {"logp", answer.logp},
                              {"finished", answer.finished}};
     if (answer.reward) record["reward"] = *answer.reward;
     fmt::print("{}\n", record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
@@ -67,14 +70,17 @@ ExitCode run_sample_command(const CommandLine& line) {
   if (line.best_of > 1) {
     require(settings != nullptr && settings->reward.configured(),
             "--best-of {} needs a reward to choose by: give a configuration with section `reward` (-c)", line.best_of);
-    const auto program = settings->reward.kind == RewardKind::exec ? std::make_shared<ExecProgram>(exec_options(settings->reward)) : nullptr;
+    const auto program = settings->reward.kind == RewardKind::exec
+                             ? std::make_shared<ExecProgram>(exec_options(settings->reward))
+                             : nullptr;
     reward = load_reward(settings->reward, at::kCPU, program);
   }
   const SamplingConfig sampling = sampling_of(line, settings);
   const CausalLm model = load_causal_lm(line.model, at::kCPU);
   const Tokenizer tokenizer = Tokenizer::load(line.model);
   const std::optional<std::int64_t> start = settings != nullptr ? settings->model.start_token : std::nullopt;
-  const auto seed = static_cast<std::uint64_t>(line.seed.value_or(settings != nullptr ? settings->run.seed.value_or(0) : 0));
+  const auto seed =
+      static_cast<std::uint64_t>(line.seed.value_or(settings != nullptr ? settings->run.seed.value_or(0) : 0));
   const PromptSet set = make_prompt_set(
       [&] {
         std::vector<std::int64_t> ids;
@@ -86,9 +92,10 @@ ExitCode run_sample_command(const CommandLine& line) {
     const std::vector<std::int32_t> tokens = encode_text(tokenizer, start, set.texts[p]);
     const GenerateRequest request{.prompts = {{set.ids[p], tokens}},
                                   .num_samples = static_cast<std::int32_t>(line.samples * line.best_of)};
-    const std::vector<Completion> drawn =
-        generate(model, request, {.sampling = sampling, .eos_ids = model.spec.eos_ids,
-                                  .stream = RandomStream(seed, Purpose::sample, set.key())});
+    const std::vector<Completion> drawn = generate(model, request,
+                                                   {.sampling = sampling,
+                                                    .eos_ids = model.spec.eos_ids,
+                                                    .stream = RandomStream(seed, Purpose::sample, set.key())});
     std::vector<Answer> answers;
     for (const Completion& c : drawn) {
       Answer answer{.response = tokenizer.decode(c.tokens), .finished = c.finished};

@@ -21,7 +21,8 @@ ExitCode run_score_command(comm::Communicator& world, const CommandLine& line, P
   const auto reward = load_reward(settings.reward, at::kCPU, prepared.programs.reward);
   const std::vector<float> scores = reward->score(pairs);
   std::vector<float> judged;
-  if (settings.evaluator.configured()) judged = load_reward(settings.evaluator, at::kCPU, prepared.programs.evaluator)->score(pairs);
+  if (settings.evaluator.configured())
+    judged = load_reward(settings.evaluator, at::kCPU, prepared.programs.evaluator)->score(pairs);
   std::string out;
   for (std::size_t i = 0; i < records.size(); ++i) {
     nlohmann::json record;

@@ -24,7 +24,8 @@ ExitCode run_sft_command(comm::Communicator& world, const CommandLine& line, Pre
   if (progress) progress->finish();
   if (result.skipped) log::info("'{}' is there and was made so: nothing to do", settings.model.reference);
   else if (std::isfinite(result.perplexity_after))
-    log::info("reference: {} (perplexity {:.1f} -> {:.1f})", settings.model.reference, result.perplexity_before, result.perplexity_after);
+    log::info("reference: {} (perplexity {:.1f} -> {:.1f})", settings.model.reference, result.perplexity_before,
+              result.perplexity_after);
   else log::info("reference: {}", settings.model.reference);
   return ExitCode::ok;
 }

@@ -29,7 +29,8 @@ std::string evaluation_text(const Evaluation& evaluation) {
   for (const auto& row : table_rows(evaluation)) table.add_row(row);
   std::string text = table.text();
   if (std::isfinite(evaluation.efficiency))
-    text += fmt::format("efficiency {:.2f}: (win - 1/2) of the policy over that of BoN at the same KL\n", evaluation.efficiency);
+    text += fmt::format("efficiency {:.2f}: (win - 1/2) of the policy over that of BoN at the same KL\n",
+                        evaluation.efficiency);
   return text;
 }
 
@@ -39,9 +40,10 @@ std::string figures_text(const Metrics& metrics) {
     const char* label;
     int digits;
   };
-  static constexpr Shown kShown[] = {{"loss", "loss", 3},   {"residual", "residual", 3}, {"reward", "reward", 3},
-                                     {"log_f", "log F", 3}, {"win", "win", 3},           {"kl", "KL", 3},
-                                     {"kl_to_bon", "KL to BoN", 3}, {"length", "length", 1}};
+  static constexpr Shown kShown[] = {
+      {"loss", "loss", 3},           {"residual", "residual", 3}, {"reward", "reward", 3},
+      {"log_f", "log F", 3},         {"win", "win", 3},           {"kl", "KL", 3},
+      {"kl_to_bon", "KL to BoN", 3}, {"length", "length", 1}};
   std::string text;
   for (const Shown& s : kShown)
     if (const auto it = metrics.find(s.key); it != metrics.end() && std::isfinite(it->second))

@@ -11,20 +11,22 @@ ExitCode run_train_command(comm::Communicator& world, const CommandLine& line, P
   std::vector<std::string> found = problems(settings);
   for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
   const bool needs_pool = settings.train.method != Method::ppo || settings.train.warm_start > 0;
-  if (needs_pool && settings.pool.path.empty()) found.push_back("pool.path is not set; vbon and regression read log F from a pool");
+  if (needs_pool && settings.pool.path.empty())
+    found.push_back("pool.path is not set; vbon and regression read log F from a pool");
   if (settings.eval.every > 0 && (settings.prompts.eval.empty() || settings.pool.eval_path.empty()))
     found.push_back("eval.every needs prompts.eval and pool.eval_path");
   refuse(found);
   if (announce(line, prepared.loaded)) return ExitCode::ok;
 
-  Progress progress({.what = "train", .unit = "steps", .total = settings.train.steps, .line_every_s = settings.log.every_s},
-                    {.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
-  const TrainingObserver observer{
-      .step = [&](std::int64_t done, std::int64_t, const Metrics& metrics) { progress.update(done, figures_text(metrics)); },
-      .evaluated =
-          [&](std::int64_t step, const Evaluation& evaluation) {
-            log::info("evaluation at step {}:\n{}", step, evaluation_text(evaluation));
-          }};
+  Progress progress(
+      {.what = "train", .unit = "steps", .total = settings.train.steps, .line_every_s = settings.log.every_s},
+      {.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+  const TrainingObserver observer{.step = [&](std::int64_t done, std::int64_t,
+                                              const Metrics& metrics) { progress.update(done, figures_text(metrics)); },
+                                  .evaluated =
+                                      [&](std::int64_t step, const Evaluation& evaluation) {
+                                        log::info("evaluation at step {}:\n{}", step, evaluation_text(evaluation));
+                                      }};
   const TrainingResult result = run_training(world, settings, prepared.loaded.text, prepared.programs, observer);
   if (result.code == ExitCode::ok) {
     progress.finish();

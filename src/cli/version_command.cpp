@@ -10,11 +10,12 @@
 namespace vbon::cli {
 
 ExitCode run_version_command(const CommandLine& line) {
-  const std::vector<std::pair<std::string, std::string>> versions = {{"vbon", version()},
-                                                                     {"torch", torch_version()},
-                                                                     {"mpi", comm::mpi_library_version()},
-                                                                     {"hdf5", hdf5_version()},
-                                                                     {"cuda", has_cuda_build() ? "built in" : "not built in"}};
+  const std::vector<std::pair<std::string, std::string>> versions = {
+      {"vbon", version()},
+      {"torch", torch_version()},
+      {"mpi", comm::mpi_library_version()},
+      {"hdf5", hdf5_version()},
+      {"cuda", has_cuda_build() ? "built in" : "not built in"}};
   if (line.json) {
     nlohmann::json out;
     for (const auto& [name, value] : versions) out[name] = value;

@@ -230,23 +230,12 @@ std::string double_quoted(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
     switch (text[i]) {
-      case '"':
-        out += "\\\"";
-        continue;
-      case '\\':
-        out += "\\\\";
-        continue;
-      case '\n':
-        out += "\\n";
-        continue;
-      case '\t':
-        out += "\\t";
-        continue;
-      case '\r':
-        out += "\\r";
-        continue;
-      default:
-        break;
+      case '"': out += "\\\""; continue;
+      case '\\': out += "\\\\"; continue;
+      case '\n': out += "\\n"; continue;
+      case '\t': out += "\\t"; continue;
+      case '\r': out += "\\r"; continue;
+      default: break;
     }
     if (byte < 0x20 || byte == 0x7F) {
       out += fmt::format("\\x{:02x}", byte);
@@ -301,8 +290,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& name, std::vector<
 std::string flow_text(const YamlNode& node) {
   std::vector<std::string> parts;
   switch (node.kind) {
-    case YamlNode::Kind::null:
-      return "null";
+    case YamlNode::Kind::null: return "null";
     case YamlNode::Kind::scalar:
       if (node.quoted ? is_plain_safe(node.text) : is_number_like(node.text)) return node.text;
       return double_quoted(node.text);
@@ -320,14 +308,10 @@ std::string flow_text(const YamlNode& node) {
 std::string description(const YamlNode& node) {
   constexpr std::size_t kShown = 60;
   switch (node.kind) {
-    case YamlNode::Kind::null:
-      return "nothing";
-    case YamlNode::Kind::sequence:
-      return fmt::format("a list of {}", node.items.size());
-    case YamlNode::Kind::map:
-      return "a map of keys";
-    case YamlNode::Kind::scalar:
-      break;
+    case YamlNode::Kind::null: return "nothing";
+    case YamlNode::Kind::sequence: return fmt::format("a list of {}", node.items.size());
+    case YamlNode::Kind::map: return "a map of keys";
+    case YamlNode::Kind::scalar: break;
   }
   if (node.text.size() <= kShown) return fmt::format("{}'{}'", node.quoted ? "the text " : "", node.text);
   std::size_t end = kShown;

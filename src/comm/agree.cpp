@@ -88,12 +88,9 @@ void agree_on_success(Collectives& group, std::exception_ptr failure, std::strin
   const std::string record = text_of(all.of(first));
   const std::string text = fmt::format("{} failed on {}: {}", what, group.group().place_of(first), record.substr(1));
   switch (static_cast<Failure>(record[0])) {
-    case Failure::user:
-      throw UserError(text);
-    case Failure::environment:
-      throw EnvironmentError(text);
-    default:
-      throw InternalError(text);
+    case Failure::user: throw UserError(text);
+    case Failure::environment: throw EnvironmentError(text);
+    default: throw InternalError(text);
   }
 }
 

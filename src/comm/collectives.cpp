@@ -24,18 +24,12 @@ void Pending::wait() {
 
 std::string_view name_of(Operation operation) {
   switch (operation) {
-    case Operation::all_reduce:
-      return "all_reduce";
-    case Operation::broadcast:
-      return "broadcast";
-    case Operation::all_gather:
-      return "all_gather";
-    case Operation::all_gather_v:
-      return "all_gather_v";
-    case Operation::reduce_scatter:
-      return "reduce_scatter";
-    case Operation::barrier:
-      return "barrier";
+    case Operation::all_reduce: return "all_reduce";
+    case Operation::broadcast: return "broadcast";
+    case Operation::all_gather: return "all_gather";
+    case Operation::all_gather_v: return "all_gather_v";
+    case Operation::reduce_scatter: return "reduce_scatter";
+    case Operation::barrier: return "barrier";
   }
   return "?";
 }

@@ -74,12 +74,9 @@ void reduce_tiles(std::span<const std::byte* const> sources, std::byte* destinat
 template <class Wire, class Codec = Plain<Wire>>
 void reduce_type(std::span<const std::byte* const> sources, std::byte* destination, std::int64_t count, Reduction op) {
   switch (op) {
-    case Reduction::sum:
-      return reduce_tiles<Wire, Codec>(sources, destination, count, Add{});
-    case Reduction::max:
-      return reduce_tiles<Wire, Codec>(sources, destination, count, Max{});
-    case Reduction::min:
-      return reduce_tiles<Wire, Codec>(sources, destination, count, Min{});
+    case Reduction::sum: return reduce_tiles<Wire, Codec>(sources, destination, count, Add{});
+    case Reduction::max: return reduce_tiles<Wire, Codec>(sources, destination, count, Max{});
+    case Reduction::min: return reduce_tiles<Wire, Codec>(sources, destination, count, Min{});
   }
 }
 
@@ -121,36 +118,25 @@ Float16 to_float16(float value) {
 std::size_t size_of(DataType type) {
   switch (type) {
     case DataType::float32:
-    case DataType::int32:
-      return 4;
+    case DataType::int32: return 4;
     case DataType::float64:
-    case DataType::int64:
-      return 8;
-    case DataType::uint8:
-      return 1;
+    case DataType::int64: return 8;
+    case DataType::uint8: return 1;
     case DataType::bfloat16:
-    case DataType::float16:
-      return 2;
+    case DataType::float16: return 2;
   }
   throw InternalError("unknown data type");
 }
 
 std::string_view name_of(DataType type) {
   switch (type) {
-    case DataType::float32:
-      return "float32";
-    case DataType::float64:
-      return "float64";
-    case DataType::int32:
-      return "int32";
-    case DataType::int64:
-      return "int64";
-    case DataType::uint8:
-      return "uint8";
-    case DataType::bfloat16:
-      return "bfloat16";
-    case DataType::float16:
-      return "float16";
+    case DataType::float32: return "float32";
+    case DataType::float64: return "float64";
+    case DataType::int32: return "int32";
+    case DataType::int64: return "int64";
+    case DataType::uint8: return "uint8";
+    case DataType::bfloat16: return "bfloat16";
+    case DataType::float16: return "float16";
   }
   return "?";
 }
@@ -161,20 +147,13 @@ void reduce_in_order(std::span<const std::byte* const> sources, std::byte* desti
                      DataType type, Reduction op) {
   check(!sources.empty(), "a reduction has sources");
   switch (type) {
-    case DataType::float32:
-      return reduce_type<float>(sources, destination, count, op);
-    case DataType::float64:
-      return reduce_type<double>(sources, destination, count, op);
-    case DataType::int32:
-      return reduce_type<std::int32_t>(sources, destination, count, op);
-    case DataType::int64:
-      return reduce_type<std::int64_t>(sources, destination, count, op);
-    case DataType::uint8:
-      return reduce_type<std::uint8_t>(sources, destination, count, op);
-    case DataType::bfloat16:
-      return reduce_type<BFloat16, Brain>(sources, destination, count, op);
-    case DataType::float16:
-      return reduce_type<Float16, Half>(sources, destination, count, op);
+    case DataType::float32: return reduce_type<float>(sources, destination, count, op);
+    case DataType::float64: return reduce_type<double>(sources, destination, count, op);
+    case DataType::int32: return reduce_type<std::int32_t>(sources, destination, count, op);
+    case DataType::int64: return reduce_type<std::int64_t>(sources, destination, count, op);
+    case DataType::uint8: return reduce_type<std::uint8_t>(sources, destination, count, op);
+    case DataType::bfloat16: return reduce_type<BFloat16, Brain>(sources, destination, count, op);
+    case DataType::float16: return reduce_type<Float16, Half>(sources, destination, count, op);
   }
 }
 

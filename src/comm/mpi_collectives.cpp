@@ -86,12 +86,8 @@ Pending MpiCollectives::start(const Call& call) {
       operation = std::make_unique<BroadcastOperation>(group_, tag, title, call, options_.piece_bytes);
       break;
     case Operation::all_gather:
-    case Operation::all_gather_v:
-      operation = std::make_unique<GatherOperation>(group_, tag, title, call);
-      break;
-    case Operation::barrier:
-      operation = std::make_unique<BarrierOperation>(group_, tag, title);
-      break;
+    case Operation::all_gather_v: operation = std::make_unique<GatherOperation>(group_, tag, title, call); break;
+    case Operation::barrier: operation = std::make_unique<BarrierOperation>(group_, tag, title); break;
   }
   return Pending(std::move(operation), group_.waiter());
 }

@@ -47,10 +47,7 @@ std::string MpiOperation::description() const {
 
 ReduceOperation::ReduceOperation(const Communicator& group, int tag, std::string title, const Call& call,
                                  std::int64_t piece_bytes)
-    : MpiOperation(group, tag, std::move(title)),
-      in_(call.in),
-      out_(call.out),
-      op_(call.reduction),
+    : MpiOperation(group, tag, std::move(title)), in_(call.in), out_(call.out), op_(call.reduction),
       all_(call.operation == Operation::all_reduce) {
   const std::int64_t ranks = group.size();
   const auto element = static_cast<std::int64_t>(size_of(in_.type));
@@ -136,10 +133,8 @@ bool ReduceOperation::advance() {
       if (!slot.requests.empty()) continue;
       if (slot.phase == 0) {
         reduce(slot);
-        if (all_)
-          share(slot);
-        else
-          slot.phase = 1;
+        if (all_) share(slot);
+        else slot.phase = 1;
       }
       if (!slot.requests.empty()) continue;
       slot.piece = -1;
@@ -204,10 +199,8 @@ bool BarrierOperation::advance() {
 
 BroadcastOperation::BroadcastOperation(const Communicator& group, int tag, std::string title, const Call& call,
                                        std::int64_t piece_bytes)
-    : MpiOperation(group, tag, std::move(title)),
-      data_(call.out),
-      piece_bytes_(std::min(piece_bytes, kMaxMessageBytes)),
-      num_pieces_(divide_up(data_.bytes(), piece_bytes_)) {
+    : MpiOperation(group, tag, std::move(title)), data_(call.out),
+      piece_bytes_(std::min(piece_bytes, kMaxMessageBytes)), num_pieces_(divide_up(data_.bytes(), piece_bytes_)) {
   // The binomial tree on ranks counted from the root: the parent lacks the lowest set bit, children add a lower one.
   const int ranks = group.size();
   const int mine = (group.rank() - call.root + ranks) % ranks;

@@ -55,20 +55,13 @@ Event make_event() {
 
 ncclDataType_t nccl_type(DataType type) {
   switch (type) {
-    case DataType::float32:
-      return ncclFloat32;
-    case DataType::float64:
-      return ncclFloat64;
-    case DataType::int32:
-      return ncclInt32;
-    case DataType::int64:
-      return ncclInt64;
-    case DataType::uint8:
-      return ncclUint8;
-    case DataType::bfloat16:
-      return ncclBfloat16;
-    case DataType::float16:
-      return ncclFloat16;
+    case DataType::float32: return ncclFloat32;
+    case DataType::float64: return ncclFloat64;
+    case DataType::int32: return ncclInt32;
+    case DataType::int64: return ncclInt64;
+    case DataType::uint8: return ncclUint8;
+    case DataType::bfloat16: return ncclBfloat16;
+    case DataType::float16: return ncclFloat16;
   }
   throw InternalError("unknown data type");
 }

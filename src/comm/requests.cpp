@@ -8,9 +8,7 @@
 namespace vbon::comm {
 
 Requests::Requests(Requests&& other) noexcept
-    : group_(other.group_),
-      requests_(std::exchange(other.requests_, {})),
-      peers_(std::exchange(other.peers_, {})),
+    : group_(other.group_), requests_(std::exchange(other.requests_, {})), peers_(std::exchange(other.peers_, {})),
       expected_(std::exchange(other.expected_, {})) {}
 
 void Requests::send(const std::byte* data, std::int64_t bytes, int peer, int tag) {

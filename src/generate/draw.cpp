@@ -6,8 +6,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "vbon/model/cpu_kernels.hpp"
 #include "vbon/base/error.hpp"
+#include "vbon/model/cpu_kernels.hpp"
 
 namespace vbon {
 namespace {
@@ -54,7 +54,8 @@ Drawn draw(const at::Tensor& logits, std::int64_t row, const SamplingConfig& sam
   return drawn[0];
 }
 
-std::vector<Drawn> draw_rows(const at::Tensor& logits, const SamplingConfig& sampling, const std::vector<double>& uniforms) {
+std::vector<Drawn> draw_rows(const at::Tensor& logits, const SamplingConfig& sampling,
+                             const std::vector<double>& uniforms) {
   const at::Tensor z = logits.cpu().contiguous();  // [n, V]
   const std::int64_t vocab = z.size(1);
   const float* data = z.const_data_ptr<float>();
@@ -62,7 +63,8 @@ std::vector<Drawn> draw_rows(const at::Tensor& logits, const SamplingConfig& sam
   check(static_cast<std::int64_t>(uniforms.size()) <= z.size(0), "draw_rows: fewer rows than uniforms");
   at::parallel_for(0, static_cast<std::int64_t>(uniforms.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      drawn[static_cast<std::size_t>(i)] = draw_row(data + i * vocab, vocab, sampling, uniforms[static_cast<std::size_t>(i)]);
+      drawn[static_cast<std::size_t>(i)] =
+          draw_row(data + i * vocab, vocab, sampling, uniforms[static_cast<std::size_t>(i)]);
   });
   check_finite(drawn);
   return drawn;

@@ -17,6 +17,7 @@ struct Drawn {
 
 Drawn draw(const at::Tensor& logits, std::int64_t row, const SamplingConfig& sampling, double uniform);
 // Of the first uniforms.size() rows.
-std::vector<Drawn> draw_rows(const at::Tensor& logits, const SamplingConfig& sampling, const std::vector<double>& uniforms);
+std::vector<Drawn> draw_rows(const at::Tensor& logits, const SamplingConfig& sampling,
+                             const std::vector<double>& uniforms);
 
 }  // namespace vbon

@@ -34,7 +34,8 @@ void prefill_range(const CausalLm& model, const GenerateRequest& request, const 
                    std::int64_t begin, std::int64_t end, Prefilled& out, std::vector<at::Tensor>& logits) {
   const std::int64_t batch = end - begin;
   std::vector<std::int64_t> lengths, last_rows;
-  for (std::int64_t i = begin; i < end; ++i) lengths.push_back(static_cast<std::int64_t>(request.prompts[idx(i)].tokens.size()));
+  for (std::int64_t i = begin; i < end; ++i)
+    lengths.push_back(static_cast<std::int64_t>(request.prompts[idx(i)].tokens.size()));
   const std::int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   at::Tensor tokens = at::zeros({batch, longest}, at::kLong);
   for (std::int64_t i = 0; i < batch; ++i) {
@@ -76,7 +77,8 @@ Prefilled prefill(const CausalLm& model, const GenerateRequest& request, const G
 // The sequences of a chunk and the slots that work on them.
 class Decoder {
  public:
-  Decoder(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options, SamplerWeights& weights)
+  Decoder(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options,
+          SamplerWeights& weights)
       : model_(model), request_(request), options_(options) {
     const std::int64_t total = static_cast<std::int64_t>(request.prompts.size()) * request.num_samples;
     completions_.resize(idx(total));
@@ -94,7 +96,8 @@ class Decoder {
   std::vector<Completion> run(GenerateStatistics& stats) {
     const auto start = Clock::now();
     prefilled_ = prefill(model_, request_, options_);
-    for (const PromptTokens& prompt : request_.prompts) stats.prompt_tokens += static_cast<std::int64_t>(prompt.tokens.size());
+    for (const PromptTokens& prompt : request_.prompts)
+      stats.prompt_tokens += static_cast<std::int64_t>(prompt.tokens.size());
     stats.prefill_s += seconds_since(start);
     if (options_.keep_layer >= 0) kept_.resize(completions_.size());
     for (refill(); any_active(); refill()) step(stats);
@@ -112,7 +115,8 @@ class Decoder {
     for (std::int64_t& occupant : occupant_) {
       while (occupant < 0 && next_ < static_cast<std::int64_t>(completions_.size())) {
         const std::int64_t sequence = next_++;
-        const Drawn drawn = draw(prefilled_.logits, completions_[idx(sequence)].prompt, options_.sampling, uniform(sequence));
+        const Drawn drawn =
+            draw(prefilled_.logits, completions_[idx(sequence)].prompt, options_.sampling, uniform(sequence));
         if (!accept(sequence, drawn)) occupant = sequence;
       }
     }
@@ -120,7 +124,8 @@ class Decoder {
 
   double uniform(std::int64_t sequence) const {
     const Completion& c = completions_[idx(sequence)];
-    return options_.stream.uniform(request_.prompts[idx(c.prompt)].id, c.sample, static_cast<std::int32_t>(c.tokens.size()));
+    return options_.stream.uniform(request_.prompts[idx(c.prompt)].id, c.sample,
+                                   static_cast<std::int32_t>(c.tokens.size()));
   }
 
   // Appends a token; true when the sequence is complete.
@@ -219,8 +224,9 @@ void validate(const CausalLm& model, const GenerateRequest& request, const Gener
             "sampling.max_new_tokens",
             prompt.id, length, options.sampling.max_new_tokens, model.spec.max_positions);
     for (const std::int32_t token : prompt.tokens)
-      require(token >= 0 && token < model.spec.vocab_size, "prompt {} holds token {}, outside the model's vocabulary of {}",
-              prompt.id, token, model.spec.vocab_size);
+      require(token >= 0 && token < model.spec.vocab_size,
+              "prompt {} holds token {}, outside the model's vocabulary of {}", prompt.id, token,
+              model.spec.vocab_size);
   }
   check(options.keep_layer <= model.num_layers(), "keep_layer out of range");
 }
@@ -241,7 +247,8 @@ std::vector<Completion> generate(const CausalLm& model, const GenerateRequest& r
   const c10::InferenceMode guard;
   GenerateStatistics local;
   SamplerWeights own;
-  return Decoder(model, request, options, options.weights != nullptr ? *options.weights : own).run(statistics != nullptr ? *statistics : local);
+  return Decoder(model, request, options, options.weights != nullptr ? *options.weights : own)
+      .run(statistics != nullptr ? *statistics : local);
 }
 
 }  // namespace vbon

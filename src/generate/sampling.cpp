@@ -8,10 +8,12 @@ std::vector<std::string> problems(const SamplingConfig& c, bool allow_truncation
   std::vector<std::string> found;
   if (!(c.temperature > 0 && c.temperature <= 100))
     found.push_back(fmt::format("sampling.temperature is {}; it must be in (0, 100]", c.temperature));
-  if (c.max_new_tokens < 1) found.push_back(fmt::format("sampling.max_new_tokens is {}; at least 1 is needed", c.max_new_tokens));
+  if (c.max_new_tokens < 1)
+    found.push_back(fmt::format("sampling.max_new_tokens is {}; at least 1 is needed", c.max_new_tokens));
   if (c.slots < 1) found.push_back(fmt::format("sampling.slots is {}; at least 1 is needed", c.slots));
   if (c.top_k < 0) found.push_back(fmt::format("sampling.top_k is {}; 0 (all) or more is needed", c.top_k));
-  if (!(c.top_p > 0 && c.top_p <= 1)) found.push_back(fmt::format("sampling.top_p is {}; it must be in (0, 1]", c.top_p));
+  if (!(c.top_p > 0 && c.top_p <= 1))
+    found.push_back(fmt::format("sampling.top_p is {}; it must be in (0, 1]", c.top_p));
   if (!allow_truncation && (c.top_k != 0 || c.top_p != 1.0))
     found.push_back(
         "sampling.top_k and sampling.top_p are for `vbon sample` only: pools and training use the log-probabilities of the "

@@ -82,10 +82,10 @@ Attend full_attention(const LmSpec& spec, std::int64_t batch, std::int64_t lengt
           .expand({batch, spec.num_kv_heads, group, length, spec.head_dim})
           .reshape({batch, spec.num_heads, length, spec.head_dim});
     };
-    const at::Tensor mixed = at::scaled_dot_product_attention(
-        heads_first(q, spec.num_heads), repeated(heads_first(k, spec.num_kv_heads)),
-        repeated(heads_first(v, spec.num_kv_heads)), /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
-        attention_scale(spec, layer));
+    const at::Tensor mixed =
+        at::scaled_dot_product_attention(heads_first(q, spec.num_heads), repeated(heads_first(k, spec.num_kv_heads)),
+                                         repeated(heads_first(v, spec.num_kv_heads)), /*attn_mask=*/{},
+                                         /*dropout_p=*/0.0, /*is_causal=*/true, attention_scale(spec, layer));
     return mixed.transpose(1, 2).reshape({batch * length, spec.query_size()});
   };
 }

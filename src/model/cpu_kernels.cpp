@@ -130,7 +130,8 @@ void row_gradient(float* z, const float* z_ref, std::int64_t vocab, float invers
     for (std::int64_t v = 0; v < vocab; ++v) {
       const float logp = z[v] * t - log_sum;
       const float logq = z_ref[v] * t - log_sum_ref;
-      z[v] = t * exp_negative(std::min(logp, 0.0f)) * (c_kl * (logp - logq - kl) - c_entropy * (logp + entropy) - c_logp);
+      z[v] =
+          t * exp_negative(std::min(logp, 0.0f)) * (c_kl * (logp - logq - kl) - c_entropy * (logp + entropy) - c_logp);
     }
   } else {
 #pragma omp simd
@@ -154,7 +155,8 @@ Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, dou
   for (std::int64_t b = 0; b < num_blocks; ++b) {
     const std::int64_t n = std::min(kBlock, vocab - b * kBlock);
     tops[static_cast<std::size_t>(b)] = block_max(z + b * kBlock, n);
-    masses[static_cast<std::size_t>(b)] = block_sum(z + b * kBlock, n, tops[static_cast<std::size_t>(b)], inverse_temperature);
+    masses[static_cast<std::size_t>(b)] =
+        block_sum(z + b * kBlock, n, tops[static_cast<std::size_t>(b)], inverse_temperature);
     top = std::max(top, tops[static_cast<std::size_t>(b)]);
   }
   double total = 0;
@@ -165,7 +167,8 @@ Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, dou
   }
   double left = u * total;
   std::int64_t block = 0;
-  while (block + 1 < num_blocks && left >= masses[static_cast<std::size_t>(block)]) left -= masses[static_cast<std::size_t>(block++)];
+  while (block + 1 < num_blocks && left >= masses[static_cast<std::size_t>(block)])
+    left -= masses[static_cast<std::size_t>(block++)];
   const std::int64_t begin = block * kBlock, end = std::min(begin + kBlock, vocab);
   std::int64_t token = -1;
   for (std::int64_t v = begin; v < end; ++v) {
@@ -258,7 +261,8 @@ VBON_MULTIVERSION
 void attend_row(const float* q, std::int64_t group, std::int64_t head_dim, float scale, KeySpan prefix, KeySpan suffix,
                 float* scratch, float* out) {
   std::int64_t g = 0;
-  for (; g + 4 <= group; g += 4) attend_group<4>(q + g * head_dim, head_dim, scale, prefix, suffix, scratch, out + g * head_dim);
+  for (; g + 4 <= group; g += 4)
+    attend_group<4>(q + g * head_dim, head_dim, scale, prefix, suffix, scratch, out + g * head_dim);
   q += g * head_dim;
   out += g * head_dim;
   switch (group - g) {

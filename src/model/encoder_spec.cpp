@@ -77,10 +77,8 @@ EncoderSpec parse_encoder_spec(const std::string& config_text, const std::string
   const JsonObject config(parse_json(config_text, where), where);
   const std::string type = config.text("model_type", "");
   EncoderSpec spec;
-  if (type == "bert")
-    spec = parse_bert(config);
-  else if (type == "distilbert")
-    spec = parse_distilbert(config);
+  if (type == "bert") spec = parse_bert(config);
+  else if (type == "distilbert") spec = parse_distilbert(config);
   else
     throw UserError("'{}': model_type '{}' is not supported as an encoder (supported: bert, distilbert)", where, type);
   require(!config.has("quantization_config"), "'{}': quantised weights are not supported; give f32, bf16 or f16",

@@ -166,14 +166,10 @@ Entries weight_table(const EncoderSpec& spec) {
   const std::int64_t d = spec.hidden_size;
   Entries table;
   add_embeddings(table, spec, prefix);
-  if (bert)
-    add_bert_blocks(table, spec, prefix);
-  else
-    add_distilbert_blocks(table, spec, prefix);
-  if (bert)
-    add_dense(table, prefix + "pooler.dense", &Encoder::pooler, d, d, spec.pooling != Pooling::first);
-  else if (spec.pooling == Pooling::first)
-    add_dense(table, "pre_classifier", &Encoder::pooler, d, d);
+  if (bert) add_bert_blocks(table, spec, prefix);
+  else add_distilbert_blocks(table, spec, prefix);
+  if (bert) add_dense(table, prefix + "pooler.dense", &Encoder::pooler, d, d, spec.pooling != Pooling::first);
+  else if (spec.pooling == Pooling::first) add_dense(table, "pre_classifier", &Encoder::pooler, d, d);
   if (spec.pooling != Pooling::none) add_dense(table, "classifier", &Encoder::classifier, spec.num_labels(), d);
   return table;
 }

@@ -10,10 +10,10 @@
 #include <set>
 
 #include "model/json.hpp"
-#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/base/words.hpp"
+#include "vbon/model/tensor_io.hpp"
 #include "vbon/store/safetensors.hpp"
 
 namespace vbon {
@@ -125,13 +125,13 @@ CausalLm load_causal_lm(const fs::path& folder, at::Device device, at::ScalarTyp
     if (file.find(name) == nullptr) missing.push_back(entry.name);
     used.insert(name);
   }
-  require(missing.empty(), "'{}' lacks {} of the {} tensors that its config.json ({}) needs, the first: {}", folder.string(),
-          missing.size(), table.size(), spec.model_type, missing.empty() ? "" : missing.front());
+  require(missing.empty(), "'{}' lacks {} of the {} tensors that its config.json ({}) needs, the first: {}",
+          folder.string(), missing.size(), table.size(), spec.model_type, missing.empty() ? "" : missing.front());
   allocate(model, table, at::TensorOptions(dtype).device(device));
   for (const WeightEntry& entry : table) {
     const at::Tensor source = load_tensor(file, name_in_file(file, entry.name), file_shape(entry), dtype);
-    require(at::isfinite(source).all().item<bool>(), "'{}': tensor {} holds numbers that are not finite: these weights are broken",
-            folder.string(), entry.name);
+    require(at::isfinite(source).all().item<bool>(),
+            "'{}': tensor {} holds numbers that are not finite: these weights are broken", folder.string(), entry.name);
     entry.target(model).narrow(0, entry.first_row, entry.shape[0]).copy_(turned_in(source, entry.turn, spec));
   }
   tie(model);
@@ -174,8 +174,8 @@ std::vector<std::pair<std::string, at::Tensor>> named_tensors(const CausalLm& mo
 
 std::vector<std::string> tokenizer_files(const fs::path& folder) {
   std::vector<std::string> names;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
-                           "vocab.txt", "chat_template.jinja", "added_tokens.json"})
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+                           "merges.txt", "vocab.txt", "chat_template.jinja", "added_tokens.json"})
     if (fs::exists(folder / name)) names.emplace_back(name);
   return names;
 }
@@ -185,13 +185,18 @@ void export_causal_lm(const CausalLm& model, const fs::path& folder, const Expor
   Json config = parse_json(model.spec.config_text, "config.json");
   const char* dtype_name = model.dtype() == at::kBFloat16 ? "bfloat16" : "float32";
   config[config.contains("torch_dtype") ? "torch_dtype" : "dtype"] = dtype_name;
-  Json generation = {{"do_sample", true}, {"temperature", options.temperature}, {"top_k", 0}, {"top_p", 1.0},
+  Json generation = {{"do_sample", true},
+                     {"temperature", options.temperature},
+                     {"top_k", 0},
+                     {"top_p", 1.0},
                      {"eos_token_id", model.spec.eos_ids}};
   if (options.max_new_tokens > 0) generation["max_new_tokens"] = options.max_new_tokens;
   if (!model.spec.eos_ids.empty()) {
-    generation["pad_token_id"] = config.value("pad_token_id", Json()).is_number_integer() ? config["pad_token_id"]
-                                                                                          : Json(model.spec.eos_ids.front());
-    config["eos_token_id"] = model.spec.eos_ids.size() == 1 ? Json(model.spec.eos_ids.front()) : Json(model.spec.eos_ids);
+    generation["pad_token_id"] = config.value("pad_token_id", Json()).is_number_integer()
+                                     ? config["pad_token_id"]
+                                     : Json(model.spec.eos_ids.front());
+    config["eos_token_id"] =
+        model.spec.eos_ids.size() == 1 ? Json(model.spec.eos_ids.front()) : Json(model.spec.eos_ids);
   }
   if (config.value("bos_token_id", Json()).is_number_integer()) generation["bos_token_id"] = config["bos_token_id"];
   for (const std::string& name : tokenizer_files(options.source))

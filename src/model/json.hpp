@@ -46,10 +46,14 @@ class JsonObject {
     return value_[key].get<std::int64_t>();
   }
   // A size: at least 1 and no larger than any real model's.
-  std::int64_t size(const char* key) const { need(key); return size(key, 0); }
+  std::int64_t size(const char* key) const {
+    need(key);
+    return size(key, 0);
+  }
   std::int64_t size(const char* key, std::int64_t fallback) const {
     const std::int64_t value = integer(key, fallback);
-    require(value >= 1 && value <= (std::int64_t{1} << 24), "'{}': '{}' is {}, which is no size of a model", where_, key, value);
+    require(value >= 1 && value <= (std::int64_t{1} << 24), "'{}': '{}' is {}, which is no size of a model", where_,
+            key, value);
     return value;
   }
   double number(const char* key, double fallback) const {

@@ -1,7 +1,7 @@
 #include "vbon/model/kv_cache.hpp"
 
-#include <ATen/TensorOperators.h>
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/List.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
@@ -17,8 +17,8 @@
 #include <map>
 #include <optional>
 
-#include "vbon/model/cpu_kernels.hpp"
 #include "vbon/base/error.hpp"
+#include "vbon/model/cpu_kernels.hpp"
 
 namespace vbon {
 namespace {
@@ -44,12 +44,14 @@ at::Tensor attend_by_tensors(const LmSpec& s, const std::vector<PrefixCache>& pr
   const at::Tensor slots = long_tensor(rows.slot, q.device());
   const std::int64_t longest = *std::max_element(rows.suffix_length.begin(), rows.suffix_length.end()) + 1;
   const at::Tensor queries = q.reshape({n, s.num_kv_heads, group, s.head_dim}) * scale;
-  const at::Tensor keys = suffix.keys_t[at_index(layer)].index_select(0, slots).narrow(3, 0, longest);   // [n, K, d, r]
-  const at::Tensor values = suffix.values[at_index(layer)].index_select(0, slots).narrow(2, 0, longest);  // [n, K, r, d]
+  const at::Tensor keys = suffix.keys_t[at_index(layer)].index_select(0, slots).narrow(3, 0, longest);  // [n, K, d, r]
+  const at::Tensor values =
+      suffix.values[at_index(layer)].index_select(0, slots).narrow(2, 0, longest);  // [n, K, r, d]
   const at::Tensor lengths = long_tensor(rows.suffix_length, q.device());
   const at::Tensor beyond = at::arange(longest, lengths.options()).unsqueeze(0) > lengths.unsqueeze(1);  // [n, r]
-  const at::Tensor own_scores = at::matmul(queries, keys).masked_fill(
-      beyond.unsqueeze(1).unsqueeze(1), -std::numeric_limits<double>::infinity());  // [n, K, G, r]
+  const at::Tensor own_scores =
+      at::matmul(queries, keys)
+          .masked_fill(beyond.unsqueeze(1).unsqueeze(1), -std::numeric_limits<double>::infinity());  // [n, K, G, r]
   std::map<std::int64_t, std::vector<std::int64_t>> by_prompt;
   for (std::int64_t i = 0; i < n; ++i) by_prompt[rows.prefix[at_index(i)]].push_back(i);
   at::Tensor out = at::empty({n, s.num_kv_heads, group, s.head_dim}, q.options());
@@ -58,16 +60,19 @@ at::Tensor attend_by_tensors(const LmSpec& s, const std::vector<PrefixCache>& pr
     const at::Tensor index = long_tensor(members, q.device());
     const auto m = static_cast<std::int64_t>(members.size());
     // The prompt's keys serve all its rows in one product: [K, m G, d] x [K, d, P].
-    const at::Tensor folded = queries.index_select(0, index).transpose(0, 1).reshape({s.num_kv_heads, m * group, s.head_dim});
-    const at::Tensor prompt_scores =
-        at::matmul(folded, cache.keys_t[at_index(layer)].narrow(2, 0, cache.length)).reshape({s.num_kv_heads, m, group, cache.length}).transpose(0, 1);
+    const at::Tensor folded =
+        queries.index_select(0, index).transpose(0, 1).reshape({s.num_kv_heads, m * group, s.head_dim});
+    const at::Tensor prompt_scores = at::matmul(folded, cache.keys_t[at_index(layer)].narrow(2, 0, cache.length))
+                                         .reshape({s.num_kv_heads, m, group, cache.length})
+                                         .transpose(0, 1);
     const at::Tensor weights =
         at::softmax(at::cat({prompt_scores, own_scores.index_select(0, index)}, -1), -1);  // [m, K, G, P + r]
-    const at::Tensor from_prompt = at::matmul(weights.narrow(3, 0, cache.length).transpose(0, 1).reshape(
-                                                  {s.num_kv_heads, m * group, cache.length}),
-                                              cache.values[at_index(layer)])
-                                       .view({s.num_kv_heads, m, group, s.head_dim})
-                                       .transpose(0, 1);
+    const at::Tensor from_prompt =
+        at::matmul(
+            weights.narrow(3, 0, cache.length).transpose(0, 1).reshape({s.num_kv_heads, m * group, cache.length}),
+            cache.values[at_index(layer)])
+            .view({s.num_kv_heads, m, group, s.head_dim})
+            .transpose(0, 1);
     const at::Tensor from_own = at::matmul(weights.narrow(3, cache.length, longest), values.index_select(0, index));
     out.index_put_({index}, from_prompt + from_own);
   }
@@ -132,7 +137,8 @@ SuffixCache make_suffix_cache(const CausalLm& model, std::int64_t slots, std::in
   return cache;
 }
 
-std::int64_t suffix_cache_bytes(const LmSpec& s, std::int64_t slots, std::int64_t capacity, std::int64_t element_bytes) {
+std::int64_t suffix_cache_bytes(const LmSpec& s, std::int64_t slots, std::int64_t capacity,
+                                std::int64_t element_bytes) {
   return 2 * s.num_layers * slots * s.key_size() * kernels::in_lanes(capacity) * element_bytes;
 }
 

@@ -117,8 +117,7 @@ RopeTable make_rope_table(const RopeSpec& spec, std::int64_t max_positions, at::
     if (spec.scaling == RopeScaling::llama3) {
       const double length = static_cast<double>(spec.original_max_positions);
       const double wave = 2.0 * std::numbers::pi / frequency;
-      const double smooth =
-          (length / wave - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
+      const double smooth = (length / wave - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
       if (wave > length / spec.low_freq_factor) frequency /= spec.factor;
       else if (wave >= length / spec.high_freq_factor)
         frequency = (1.0 - smooth) * frequency / spec.factor + smooth * frequency;

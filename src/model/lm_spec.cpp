@@ -9,8 +9,8 @@ Activation activation_named(const std::string& name, const std::string& where) {
   if (name == "gelu") return Activation::gelu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation::gelu_tanh;
   if (name == "relu") return Activation::relu;
-  throw UserError("'{}': activation '{}' is not supported (supported: silu, gelu, gelu_new, gelu_pytorch_tanh, relu)", where,
-                  name);
+  throw UserError("'{}': activation '{}' is not supported (supported: silu, gelu, gelu_new, gelu_pytorch_tanh, relu)",
+                  where, name);
 }
 
 namespace {
@@ -36,8 +36,8 @@ RopeSpec parse_rope(const JsonObject& config, std::int64_t head_dim, double defa
       rope.high_freq_factor = scaling.number("high_freq_factor", 4.0);
       rope.original_max_positions =
           scaling.size("original_max_position_embeddings", config.size("max_position_embeddings", 8192));
-      require(rope.high_freq_factor > rope.low_freq_factor, "'{}': llama3 RoPE needs high_freq_factor > low_freq_factor",
-              config.where());
+      require(rope.high_freq_factor > rope.low_freq_factor,
+              "'{}': llama3 RoPE needs high_freq_factor > low_freq_factor", config.where());
     } else {
       require(type == "default", "'{}': RoPE type '{}' is not supported (supported: default, linear, llama3)",
               config.where(), type);
@@ -132,9 +132,10 @@ LmSpec parse_lm_spec(const std::string& config_text, const std::string& where) {
   else if (type == "gpt2") spec = parse_gpt2(config);
   else if (type == "gpt_neox") spec = parse_gpt_neox(config);
   else
-    throw UserError("'{}': model_type '{}' is not supported as a language model (supported: llama, gpt2, gpt_neox)", where,
-                    type);
-  require(!config.has("quantization_config"), "'{}': quantised weights are not supported; give f32, bf16 or f16", where);
+    throw UserError("'{}': model_type '{}' is not supported as a language model (supported: llama, gpt2, gpt_neox)",
+                    where, type);
+  require(!config.has("quantization_config"), "'{}': quantised weights are not supported; give f32, bf16 or f16",
+          where);
   spec.model_type = type;
   spec.vocab_size = config.size("vocab_size");
   spec.eos_ids = config.ids("eos_token_id");

@@ -33,8 +33,8 @@ at::Tensor to_tensor(const TensorView& view, at::ScalarType dtype) {
 at::Tensor load_tensor(const SafeTensors& file, const std::string& name, const std::vector<std::int64_t>& shape,
                        at::ScalarType dtype) {
   const TensorView& view = file.at(name);
-  require(view.shape == shape, "'{}': tensor '{}' has shape {}, but config.json asks for {}", file.path().string(), name,
-          shape_text(view.shape), shape_text(shape));
+  require(view.shape == shape, "'{}': tensor '{}' has shape {}, but config.json asks for {}", file.path().string(),
+          name, shape_text(view.shape), shape_text(shape));
   return to_tensor(view, dtype);
 }
 
@@ -45,7 +45,9 @@ void write_tensors(const std::filesystem::path& path, const NamedTensors& tensor
     kept.push_back(tensor.detach().cpu().contiguous());
     const at::Tensor& t = kept.back();
     check(t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16, "write_tensors: float32 or bfloat16");
-    views.push_back({name, t.scalar_type() == at::kFloat ? DType::f32 : DType::bf16, t.sizes().vec(),
+    views.push_back({name,
+                     t.scalar_type() == at::kFloat ? DType::f32 : DType::bf16,
+                     t.sizes().vec(),
                      {static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()}});
   }
   write_safetensors(path, views);

@@ -1,7 +1,7 @@
 #include "vbon/model/vocab_head.hpp"
 
-#include <ATen/TensorOperators.h>
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/matmul.h>
@@ -12,8 +12,8 @@
 #include <optional>
 #include <vector>
 
-#include "vbon/model/cpu_kernels.hpp"
 #include "vbon/base/error.hpp"
+#include "vbon/model/cpu_kernels.hpp"
 
 namespace vbon {
 namespace {
@@ -35,10 +35,11 @@ at::Tensor all_row_statistics(const at::Tensor& logits, const at::Tensor& refere
   const std::int64_t* token = tokens.const_data_ptr<std::int64_t>();
   at::parallel_for(0, n, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const RowStatistics s =
-          kernels::row_statistics(row_or_null(logits, i), row_or_null(reference, i), vocab, inverse_temperature, token[i]);
+      const RowStatistics s = kernels::row_statistics(row_or_null(logits, i), row_or_null(reference, i), vocab,
+                                                      inverse_temperature, token[i]);
       double* row = out + i * kColumns;
-      row[0] = s.log_sum, row[1] = s.log_sum_ref, row[2] = s.logp, row[3] = s.logp_ref, row[4] = s.kl, row[5] = s.entropy;
+      row[0] = s.log_sum, row[1] = s.log_sum_ref, row[2] = s.logp, row[3] = s.logp_ref, row[4] = s.kl,
+      row[5] = s.entropy;
     }
   });
   return result;
@@ -64,7 +65,9 @@ void logits_to_gradient(at::Tensor& logits, const at::Tensor& reference, const a
   });
 }
 
-at::Tensor column(const at::Tensor& statistics, std::int64_t index) { return statistics.select(1, index).to(at::kFloat); }
+at::Tensor column(const at::Tensor& statistics, std::int64_t index) {
+  return statistics.select(1, index).to(at::kFloat);
+}
 
 // Outputs: logp, kl, entropy, logp_ref (the last without gradient).
 class VocabHead : public torch::autograd::Function<VocabHead> {

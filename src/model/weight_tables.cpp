@@ -37,7 +37,8 @@ void add_linear(Entries& table, const std::string& name, std::int64_t layer, Lin
 
 void add_norm(Entries& table, const std::string& name, std::int64_t layer, Norm Block::*part, const LmSpec& s) {
   table.push_back({name + ".weight", block_norm(layer, part, &Norm::weight), Shape{s.hidden_size}});
-  if (s.norm == NormKind::layer) table.push_back({name + ".bias", block_norm(layer, part, &Norm::bias), Shape{s.hidden_size}});
+  if (s.norm == NormKind::layer)
+    table.push_back({name + ".bias", block_norm(layer, part, &Norm::bias), Shape{s.hidden_size}});
 }
 
 void add_ends(Entries& table, const LmSpec& s, const std::string& embedding, const std::string& norm,
@@ -58,7 +59,8 @@ Entries llama_table(const LmSpec& s) {
     add_linear(table, at + "self_attn.k_proj", i, &Block::qkv, s.key_size(), s.hidden_size, s.qkv_bias, s.query_size());
     add_linear(table, at + "self_attn.v_proj", i, &Block::qkv, s.key_size(), s.hidden_size, s.qkv_bias,
                s.query_size() + s.key_size());
-    add_linear(table, at + "self_attn.o_proj", i, &Block::attention_out, s.hidden_size, s.query_size(), s.attention_out_bias);
+    add_linear(table, at + "self_attn.o_proj", i, &Block::attention_out, s.hidden_size, s.query_size(),
+               s.attention_out_bias);
     add_norm(table, at + "post_attention_layernorm", i, &Block::mlp_norm, s);
     add_linear(table, at + "mlp.gate_proj", i, &Block::mlp_in, s.intermediate_size, s.hidden_size, s.mlp_bias);
     add_linear(table, at + "mlp.up_proj", i, &Block::mlp_in, s.intermediate_size, s.hidden_size, s.mlp_bias,
@@ -71,7 +73,8 @@ Entries llama_table(const LmSpec& s) {
 Entries gpt2_table(const LmSpec& s) {
   Entries table;
   add_ends(table, s, "transformer.wte.weight", "transformer.ln_f", "lm_head.weight");
-  table.push_back({"transformer.wpe.weight", model_tensor(&CausalLm::position_embedding), Shape{s.max_positions, s.hidden_size}});
+  table.push_back(
+      {"transformer.wpe.weight", model_tensor(&CausalLm::position_embedding), Shape{s.max_positions, s.hidden_size}});
   for (std::int64_t i = 0; i < s.num_layers; ++i) {
     const std::string at = fmt::format("transformer.h.{}.", i);
     const std::int64_t d = s.hidden_size;

@@ -130,12 +130,9 @@ double LogFTable::estimate(const Query& q) const {
   const double floor = -2.0 * log_total;
   const double add_one = std::log(static_cast<double>(q.counts.lt + 1) / static_cast<double>(q.size + 1));
   switch (estimator_) {
-    case Estimator::add_one:
-      return add_one;
-    case Estimator::harmonic:
-      return harmonic_[lt] - harmonic_[static_cast<std::size_t>(q.size)];
-    case Estimator::interpolated:
-      return std::max(floor, interpolated(q));
+    case Estimator::add_one: return add_one;
+    case Estimator::harmonic: return harmonic_[lt] - harmonic_[static_cast<std::size_t>(q.size)];
+    case Estimator::interpolated: return std::max(floor, interpolated(q));
     case Estimator::exponential: {
       const ExponentialFit& fit = fits_[static_cast<std::size_t>(q.prompt)];
       return fit.rate > 0 ? std::max(floor, fit(q.reward)) : add_one;

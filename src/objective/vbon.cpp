@@ -11,10 +11,8 @@ ObjectiveNats objective_nats(Objective objective, double n, double log_w, double
   check(n >= 1.0, "N >= 1");
   if (n == 1.0) return {};
   switch (objective) {
-    case Objective::exact:
-      return {.reward = log_w, .kl = 1.0};
-    case Objective::L:
-      return {.reward = (n - 1.0) * log_f_strict, .kl = 1.0};
+    case Objective::exact: return {.reward = log_w, .kl = 1.0};
+    case Objective::L: return {.reward = (n - 1.0) * log_f_strict, .kl = 1.0};
     case Objective::L1:
       check(n == std::round(n), "L1 with integer N");
       return {.reward = n * (n - 1.0) / 2.0 * log_f_strict,

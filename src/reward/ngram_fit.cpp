@@ -191,10 +191,8 @@ NgramModel fit_ngram(std::span<const LabelRecord> texts, const NgramConfig& conf
   require(good > 0 && bad > 0, "all labelled texts are of one class; n-gram models need texts of both");
   NgramModel model{.order = config.order, .prefix = config.prefix};
   const Presence data = read_presence(texts, config, model);
-  if (config.model == NgramKind::naive_bayes)
-    fit_naive_bayes(model, data, config.smoothing);
-  else
-    fit_logistic(model, data, config.l2);
+  if (config.model == NgramKind::naive_bayes) fit_naive_bayes(model, data, config.smoothing);
+  else fit_logistic(model, data, config.l2);
   return model;
 }
 

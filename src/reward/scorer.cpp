@@ -161,12 +161,9 @@ ExecOptions exec_options(const RewardConfig& config) {
 
 RewardModel make_reward(const RewardConfig& config, at::Device device, std::shared_ptr<ExecProgram> program) {
   switch (config.kind) {
-    case RewardKind::classifier:
-      return {"'" + config.path + "'", config.round, classifier_scorer(config, device)};
-    case RewardKind::ngram:
-      return {"'" + config.path + "'", config.round, ngram_scorer(config)};
-    case RewardKind::exec:
-      return {"'" + config.id + "'", config.round, exec_scorer(config, std::move(program))};
+    case RewardKind::classifier: return {"'" + config.path + "'", config.round, classifier_scorer(config, device)};
+    case RewardKind::ngram: return {"'" + config.path + "'", config.round, ngram_scorer(config)};
+    case RewardKind::exec: return {"'" + config.id + "'", config.round, exec_scorer(config, std::move(program))};
   }
   throw InternalError("unknown kind of reward");
 }

@@ -75,12 +75,9 @@ void hash_attributes(Sha256& hash, const H5Group& group, const std::string& wher
     std::visit(
         [&](const auto& value) {
           using T = std::decay_t<decltype(value)>;
-          if constexpr (std::is_same_v<T, std::string>)
-            hash_name(hash, "text", value);
-          else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>)
-            hash_name(hash, "list", text_of(value));
-          else
-            hash.update(std::as_bytes(std::span(&value, 1)));
+          if constexpr (std::is_same_v<T, std::string>) hash_name(hash, "text", value);
+          else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) hash_name(hash, "list", text_of(value));
+          else hash.update(std::as_bytes(std::span(&value, 1)));
         },
         group.attribute(name));
   }
@@ -103,16 +100,11 @@ void hash_dataset(Sha256& hash, const H5Dataset& dataset) {
   hash_name(hash, "dataset", dataset.name());
   hash_name(hash, name_of(dataset.type()), text_of(dataset.shape()));
   switch (dataset.type()) {
-    case H5Type::int32:
-      return hash_rows<std::int32_t>(hash, dataset);
-    case H5Type::int64:
-      return hash_rows<std::int64_t>(hash, dataset);
-    case H5Type::uint8:
-      return hash_rows<std::uint8_t>(hash, dataset);
-    case H5Type::float32:
-      return hash_rows<float>(hash, dataset);
-    case H5Type::float64:
-      return hash_rows<double>(hash, dataset);
+    case H5Type::int32: return hash_rows<std::int32_t>(hash, dataset);
+    case H5Type::int64: return hash_rows<std::int64_t>(hash, dataset);
+    case H5Type::uint8: return hash_rows<std::uint8_t>(hash, dataset);
+    case H5Type::float32: return hash_rows<float>(hash, dataset);
+    case H5Type::float64: return hash_rows<double>(hash, dataset);
     case H5Type::text:
       for (const std::string& text : dataset.read_text()) hash_name(hash, "text", text);
       return;

@@ -102,36 +102,24 @@ Type text_type(const Origin& origin) {
 
 hid_t memory_type(H5Type type) {
   switch (type) {
-    case H5Type::int32:
-      return H5T_NATIVE_INT32;
-    case H5Type::int64:
-      return H5T_NATIVE_INT64;
-    case H5Type::uint8:
-      return H5T_NATIVE_UINT8;
-    case H5Type::float32:
-      return H5T_NATIVE_FLOAT;
-    case H5Type::float64:
-      return H5T_NATIVE_DOUBLE;
-    case H5Type::text:
-      break;
+    case H5Type::int32: return H5T_NATIVE_INT32;
+    case H5Type::int64: return H5T_NATIVE_INT64;
+    case H5Type::uint8: return H5T_NATIVE_UINT8;
+    case H5Type::float32: return H5T_NATIVE_FLOAT;
+    case H5Type::float64: return H5T_NATIVE_DOUBLE;
+    case H5Type::text: break;
   }
   throw InternalError("text has no number type");
 }
 
 hid_t file_type(H5Type type) {
   switch (type) {
-    case H5Type::int32:
-      return H5T_STD_I32LE;
-    case H5Type::int64:
-      return H5T_STD_I64LE;
-    case H5Type::uint8:
-      return H5T_STD_U8LE;
-    case H5Type::float32:
-      return H5T_IEEE_F32LE;
-    case H5Type::float64:
-      return H5T_IEEE_F64LE;
-    case H5Type::text:
-      break;
+    case H5Type::int32: return H5T_STD_I32LE;
+    case H5Type::int64: return H5T_STD_I64LE;
+    case H5Type::uint8: return H5T_STD_U8LE;
+    case H5Type::float32: return H5T_IEEE_F32LE;
+    case H5Type::float64: return H5T_IEEE_F64LE;
+    case H5Type::text: break;
   }
   throw InternalError("text has no number type");
 }
@@ -592,10 +580,8 @@ void H5Group::collect(const std::string& prefix, int depth, std::vector<std::str
   require(depth < kMaxDepth && found.size() < kMaxNames, "'{}' has more groups in each other than any schema of ours",
           origin_->path.string());
   for (const std::string& name : members()) {
-    if (has_group(name))
-      group(name).collect(prefix + name + "/", depth + 1, found);
-    else
-      found.push_back(prefix + name);
+    if (has_group(name)) group(name).collect(prefix + name + "/", depth + 1, found);
+    else found.push_back(prefix + name);
   }
 }
 

@@ -62,11 +62,16 @@ void write_holder(int fd, const LockHolder& holder, const fs::path& path) {
     throw_output_error(errno, "write", path.string());
 }
 
+// What the lock is of: its folder, or for NAME.lock, NAME.
+fs::path locked_by(const fs::path& lock) {
+  return lock.extension() == ".lock" ? fs::path(lock).replace_extension() : lock.parent_path();
+}
+
 [[noreturn]] void refuse(const fs::path& path, const LockHolder& holder) {
   throw UserError(
       "'{}' is locked: process {} on {}{} has been at work on it since {}. Wait for it or stop it; if it is "
       "gone, remove '{}'",
-      path.parent_path().string(), holder.pid, holder.host.empty() ? "an unknown host" : holder.host,
+      locked_by(path).string(), holder.pid, holder.host.empty() ? "an unknown host" : holder.host,
       holder.job.empty() ? "" : fmt::format(" (job {})", holder.job),
       holder.started.empty() ? "an unknown time" : holder.started, path.string());
 }

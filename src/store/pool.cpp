@@ -31,7 +31,8 @@ void validate_pool(const Pool& pool, const std::string& where, SampleParts parts
           pool.header.max_new_tokens);
   validate(pool.block, pool.header.eos_ids, where, parts);
   require(parts != SampleParts::all || pool.block.prefixes.every == pool.header.prefix_every,
-          "{}: prefixes are cut every {} tokens, where {} was said", where, pool.block.prefixes.every, pool.header.prefix_every);
+          "{}: prefixes are cut every {} tokens, where {} was said", where, pool.block.prefixes.every,
+          pool.header.prefix_every);
   require(pool.block.rewards.contains("main"), "{} has no reward 'main'", where);
 }
 
@@ -154,10 +155,8 @@ std::vector<std::int64_t> PoolIndex::rows_of(const PromptRows& prompts, const fs
   std::vector<std::int64_t> rows;
   std::vector<std::string> missing;
   for (std::size_t i = 0; i < prompts.id.size(); ++i) {
-    if (const auto row = find(prompts.id[i], prompts.text_sha256[i]))
-      rows.push_back(*row);
-    else
-      missing.push_back(fmt::format("{}", prompts.id[i]));
+    if (const auto row = find(prompts.id[i], prompts.text_sha256[i])) rows.push_back(*row);
+    else missing.push_back(fmt::format("{}", prompts.id[i]));
   }
   const std::size_t named = std::min(missing.size(), kNamed);
   require(missing.empty(), "'{}' lacks {} of {} prompts (id {}{}); make a pool of these prompts with 'vbon pool'",

@@ -16,27 +16,23 @@ namespace {
 std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int64_t prompts_per_chunk) {
   const Provenance& made = header.provenance;
   return sha256_hex(fmt::format(
-      "{}\n", fmt::join(std::vector<std::string>{made.reference_sha256, made.tokenizer_sha256, made.reward_sha256,
-                                                 made.evaluator_sha256, made.prompts_sha256, made.start_token,
-                                                 made.dtype, fmt::format("{}", made.seed), fmt::format("{}", header.temperature),
-                                                 fmt::format("{}", header.max_new_tokens),
-                                                 fmt::format("{}", header.num_samples),
-                                                 fmt::format("{}", fmt::join(header.eos_ids, " ")),
-                                                 header.reward_output, fmt::format("{}", header.reward_round),
-                                                 fmt::format("{}", header.prefix_every),
-                                                 fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
-                        "\n")));
+      "{}\n",
+      fmt::join(
+          std::vector<std::string>{made.reference_sha256, made.tokenizer_sha256, made.reward_sha256,
+                                   made.evaluator_sha256, made.prompts_sha256, made.start_token, made.dtype,
+                                   fmt::format("{}", made.seed), fmt::format("{}", header.temperature),
+                                   fmt::format("{}", header.max_new_tokens), fmt::format("{}", header.num_samples),
+                                   fmt::format("{}", fmt::join(header.eos_ids, " ")), header.reward_output,
+                                   fmt::format("{}", header.reward_round), fmt::format("{}", header.prefix_every),
+                                   fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
+          "\n")));
 }
 
 }  // namespace
 
 PoolParts::PoolParts(fs::path pool, PoolHeader header, std::int64_t num_prompts, std::int64_t prompts_per_chunk)
-    : pool_(std::move(pool)),
-      folder_(pool_.string() + ".parts"),
-      header_(std::move(header)),
-      num_prompts_(num_prompts),
-      prompts_per_chunk_(prompts_per_chunk),
-      key_(key_of(header_, num_prompts, prompts_per_chunk)) {
+    : pool_(std::move(pool)), folder_(pool_.string() + ".parts"), header_(std::move(header)), num_prompts_(num_prompts),
+      prompts_per_chunk_(prompts_per_chunk), key_(key_of(header_, num_prompts, prompts_per_chunk)) {
   check(num_prompts >= 1 && prompts_per_chunk >= 1, "a pool has prompts and chunks have some");
 }
 

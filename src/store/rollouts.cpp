@@ -50,8 +50,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   if constexpr (std::is_floating_point_v<T>)
     return std::equal(a.begin(), a.end(), b.begin(),
                       [](T x, T y) { return (std::isnan(x) && std::isnan(y)) || std::memcmp(&x, &y, sizeof x) == 0; });
-  else
-    return a == b;
+  else return a == b;
 }
 
 template <class T>
@@ -63,12 +62,9 @@ constexpr T unmeasured() {
 
 std::string_view name_of(RolloutStage stage) {
   switch (stage) {
-    case RolloutStage::sampled:
-      return "sampled";
-    case RolloutStage::scored:
-      return "scored";
-    case RolloutStage::learned:
-      break;
+    case RolloutStage::sampled: return "sampled";
+    case RolloutStage::scored: return "scored";
+    case RolloutStage::learned: break;
   }
   return "learned";
 }

@@ -83,7 +83,8 @@ void validate_prefixes(const SampleBlock& block, const std::string& where) {
     const bool inside = static_cast<std::int64_t>(i) % cuts < prefixes.num_cuts(block.samples.length[sample]);
     const bool is_number = std::isfinite(prefixes.reward[i]) && std::isfinite(prefixes.logp_reference[i]);
     require(inside ? is_number : std::isnan(prefixes.reward[i]) && std::isnan(prefixes.logp_reference[i]),
-            "{}: cut {} of sample {}: a number {}", where, i % index(cuts), sample, inside ? "is missing" : "behind the end");
+            "{}: cut {} of sample {}: a number {}", where, i % index(cuts), sample,
+            inside ? "is missing" : "behind the end");
   }
 }
 

@@ -17,16 +17,13 @@ nlohmann::json parse_strict_json(std::string_view text, int max_depth, const std
         require(depth < max_depth, "{} is nested deeper than its format allows", what);
         if (event == Event::object_start) keys.emplace_back();
         break;
-      case Event::object_end:
-        keys.pop_back();
-        break;
+      case Event::object_end: keys.pop_back(); break;
       case Event::key: {
         const auto& key = parsed.get_ref<const std::string&>();
         require(keys.back().insert(key).second, "{} names '{}' twice", what, key);
         break;
       }
-      default:
-        break;
+      default: break;
     }
     return true;
   };

@@ -123,10 +123,8 @@ AddedTokens::AddedTokens(const JsonView& json, const Vocabulary& vocabulary, con
     for (std::size_t k = 0; k < tokens_.size(); ++k) {
       const AddedToken& token = tokens_[k];
       if (token.special != special) continue;
-      if (token.normalized)
-        normalized_.add(normalizer.apply(token.content), k);
-      else
-        raw_.add(token.content, k);
+      if (token.normalized) normalized_.add(normalizer.apply(token.content), k);
+      else raw_.add(token.content, k);
     }
 }
 

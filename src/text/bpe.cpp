@@ -38,12 +38,9 @@ std::pair<std::string, std::string> read_pair(const JsonView& merges, std::size_
 }  // namespace
 
 Bpe::Bpe(const JsonView& json, bool words_are_bytes)
-    : vocabulary_(json.at("vocab")),
-      words_are_bytes_(words_are_bytes),
-      fuse_unknown_(json.boolean_or("fuse_unk", false)),
-      byte_fallback_(json.boolean_or("byte_fallback", false)),
-      ignore_merges_(json.boolean_or("ignore_merges", false)),
-      unknown_name_(json.string_or("unk_token", "")) {
+    : vocabulary_(json.at("vocab")), words_are_bytes_(words_are_bytes),
+      fuse_unknown_(json.boolean_or("fuse_unk", false)), byte_fallback_(json.boolean_or("byte_fallback", false)),
+      ignore_merges_(json.boolean_or("ignore_merges", false)), unknown_name_(json.string_or("unk_token", "")) {
   refuse_affix(json, "continuing_subword_prefix");
   refuse_affix(json, "end_of_word_suffix");
   const auto dropout = json.find("dropout");
@@ -163,10 +160,8 @@ void Bpe::unknown_character(std::string_view character, bool& pending, std::vect
 void Bpe::merge_from(std::size_t begin, std::vector<std::int32_t>& ids) const {
   const std::size_t count = ids.size() - begin;
   if (count < 2) return;
-  if (count <= kFew)
-    merge_few(begin, ids);
-  else
-    merge_many(begin, ids);
+  if (count <= kFew) merge_few(begin, ids);
+  else merge_many(begin, ids);
 }
 
 void Bpe::merge_few(std::size_t begin, std::vector<std::int32_t>& ids) const {

@@ -43,10 +43,8 @@ void clean_up(std::string& text) {
 Tokens apply_step(ByteLevelDecoder, Tokens tokens) {
   std::string bytes;
   for (const std::string& token : tokens) {
-    if (const auto inverse = byte_level_inverse(token))
-      bytes += *inverse;
-    else
-      bytes += token;
+    if (const auto inverse = byte_level_inverse(token)) bytes += *inverse;
+    else bytes += token;
   }
   return {is_valid_utf8(bytes) ? bytes : lossy_utf8(bytes)};
 }
@@ -66,10 +64,8 @@ Tokens apply_step(ByteFallbackDecoder, Tokens tokens) {
   std::string bytes;
   const auto flush = [&]() {
     if (bytes.empty()) return;
-    if (is_valid_utf8(bytes))
-      out.push_back(bytes);
-    else
-      out.insert(out.end(), bytes.size(), "\xEF\xBF\xBD");
+    if (is_valid_utf8(bytes)) out.push_back(bytes);
+    else out.insert(out.end(), bytes.size(), "\xEF\xBF\xBD");
     bytes.clear();
   };
   for (std::string& token : tokens) {
@@ -99,10 +95,8 @@ Tokens apply_step(const BpeDecoder& step, Tokens tokens) {
 Tokens apply_step(const WordPieceDecoder& step, Tokens tokens) {
   for (std::size_t k = 0; k < tokens.size(); ++k) {
     if (k > 0) {
-      if (tokens[k].starts_with(step.prefix))
-        tokens[k].erase(0, step.prefix.size());
-      else
-        tokens[k].insert(0, " ");
+      if (tokens[k].starts_with(step.prefix)) tokens[k].erase(0, step.prefix.size());
+      else tokens[k].insert(0, " ");
     }
     if (step.cleanup) clean_up(tokens[k]);
   }

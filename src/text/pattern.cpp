@@ -54,14 +54,10 @@ class Translator {
   std::string run() {
     while (at_ < in_.size()) {
       const char c = in_[at_];
-      if (c == '\\')
-        escape();
-      else if (in_class_)
-        class_character(c);
-      else if (c == '[')
-        open_class();
-      else
-        plain(c);
+      if (c == '\\') escape();
+      else if (in_class_) class_character(c);
+      else if (c == '[') open_class();
+      else plain(c);
     }
     return std::move(out_);
   }
@@ -84,14 +80,10 @@ class Translator {
       at_ += 2;
     };
     switch (c) {
-      case 's':
-        return set(kWhiteSpace, false);
-      case 'w':
-        return set(kWord, false);
-      case 'S':
-        return in_class_ ? not_white_space() : set(kWhiteSpace, true);
-      case 'W':
-        return set(kWord, true);
+      case 's': return set(kWhiteSpace, false);
+      case 'w': return set(kWord, false);
+      case 'S': return in_class_ ? not_white_space() : set(kWhiteSpace, true);
+      case 'W': return set(kWord, true);
       case 'h':
       case 'H':
       case 'g':
@@ -100,13 +92,10 @@ class Translator {
       case 'E':
       case 'y':
       case 'Y':
-      case 'M':
-        refuse(fmt::format("\\{}", c));
+      case 'M': refuse(fmt::format("\\{}", c));
       case 'p':
-      case 'P':
-        return property();
-      default:
-        take(std::min<std::size_t>(2, in_.size() - at_));
+      case 'P': return property();
+      default: take(std::min<std::size_t>(2, in_.size() - at_));
     }
   }
 

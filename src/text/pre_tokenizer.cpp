@@ -47,10 +47,8 @@ void cut(std::string_view text, std::vector<Span> spans, Delimiter delimiter, st
                            : false;
     previous = span.match;
     if (delimiter == Delimiter::removed && span.match) continue;
-    if (joins && !kept.empty())
-      (backwards ? kept.back().begin : kept.back().end) = backwards ? span.begin : span.end;
-    else
-      kept.push_back(span);
+    if (joins && !kept.empty()) (backwards ? kept.back().begin : kept.back().end) = backwards ? span.begin : span.end;
+    else kept.push_back(span);
   }
   if (delimiter == Delimiter::merged_with_next) std::reverse(kept.begin(), kept.end());
   for (const Span& span : kept)
@@ -66,10 +64,8 @@ void cut_by_character(std::string_view text, Delimiter delimiter, Matches&& matc
     if (matches(point.value)) found.push_back({at, at + point.length});
     at += point.length;
   }
-  if (found.empty())
-    pieces.push_back(text);
-  else
-    cut(text, spans_of(text, found), delimiter, pieces);
+  if (found.empty()) pieces.push_back(text);
+  else cut(text, spans_of(text, found), delimiter, pieces);
 }
 
 // Each overload appends the parts of one piece.

@@ -112,10 +112,8 @@ std::string lossy_utf8(std::string_view bytes) {
   text.reserve(bytes.size());
   while (!bytes.empty()) {
     const Part part = first_part(bytes);
-    if (part.valid)
-      text.append(bytes.substr(0, part.length));
-    else
-      text += "\xEF\xBF\xBD";
+    if (part.valid) text.append(bytes.substr(0, part.length));
+    else text += "\xEF\xBF\xBD";
     bytes.remove_prefix(part.length);
   }
   return text;
@@ -156,10 +154,8 @@ bool is_word(char32_t code) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      return false;
+    case UTF8PROC_CATEGORY_PC: return true;
+    default: return false;
   }
 }
 

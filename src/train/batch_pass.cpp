@@ -17,12 +17,8 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
 BatchPass::BatchPass(const CausalLm& reference, const Policy& policy, std::vector<Sequence> sequences, Options options)
-    : reference_(reference),
-      policy_(policy),
-      sequences_(std::move(sequences)),
-      options_(options),
-      trunks_(sequences_.size()),
-      reference_logits_(sequences_.size()) {}
+    : reference_(reference), policy_(policy), sequences_(std::move(sequences)), options_(options),
+      trunks_(sequences_.size()), reference_logits_(sequences_.size()) {}
 
 std::vector<std::vector<std::int64_t>> BatchPass::split(std::span<const std::int64_t> members) const {
   std::vector<Sequence> chosen;
@@ -95,8 +91,8 @@ Measured measure(BatchPass& pass, const Policy& policy, const Critic& critic, st
   for (const auto& group : pass.split(members)) {
     const BatchPass::Micro micro = pass.micro(group);
     const at::Tensor hidden = pass.policy_hidden(micro);
-    const TokenStatistics stats =
-        token_statistics(hidden, policy.model.head, micro.packed.targets, pass.options().temperature, pass.reference_logits(micro));
+    const TokenStatistics stats = token_statistics(hidden, policy.model.head, micro.packed.targets,
+                                                   pass.options().temperature, pass.reference_logits(micro));
     const at::Tensor values = critic.exists() ? values_of(critic, hidden, micro.packed, micro.trunk) : at::Tensor();
     for (std::size_t k = 0; k < group.size(); ++k) {
       const std::int64_t begin = micro.packed.offset[k], count = micro.packed.offset[k + 1] - begin;

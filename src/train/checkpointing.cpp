@@ -4,10 +4,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/model/hf_weights.hpp"
+#include "vbon/model/tensor_io.hpp"
 #include "vbon/store/safetensors.hpp"
 
 namespace vbon {
@@ -37,14 +37,15 @@ Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& sta
   const std::vector<std::string> names = part_names(settings, state.critic.exists());
   const fs::path folder = files.begin(counters.step, names);
   export_causal_lm(state.policy.model, folder / "policy",
-                   {.source = settings.model.reference, .temperature = settings.sampling.temperature,
+                   {.source = settings.model.reference,
+                    .temperature = settings.sampling.temperature,
                     .max_new_tokens = settings.sampling.max_new_tokens});
-  write_tensors(folder / kOptimizer, {{"first_moment", state.optimizer.first_moment()},
-                                      {"second_moment", state.optimizer.second_moment()}});
+  write_tensors(folder / kOptimizer,
+                {{"first_moment", state.optimizer.first_moment()}, {"second_moment", state.optimizer.second_moment()}});
   if (state.critic.exists()) write_tensors(folder / kCritic, {{"parameters", critic_part(state)}});
-  const nlohmann::json text = {{"step", counters.step},           {"episodes", counters.episodes},
-                               {"tokens", counters.tokens},       {"optimizer_steps", state.optimizer.num_steps()},
-                               {"kl_coef", state.kl_coef},        {"best_step", counters.best_step},
+  const nlohmann::json text = {{"step", counters.step},        {"episodes", counters.episodes},
+                               {"tokens", counters.tokens},    {"optimizer_steps", state.optimizer.num_steps()},
+                               {"kl_coef", state.kl_coef},     {"best_step", counters.best_step},
                                {"best_win", counters.best_win}};
   write_file_atomically(folder / kCounters, text.dump(1) + "\n");
   manifest.step = counters.step;
@@ -71,8 +72,11 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state) {
     part.detach().copy_(load_tensor(critic, "parameters", {part.numel()}, at::kFloat));
   }
   state.kl_coef = text.at("kl_coef");
-  return {.step = text.at("step"), .episodes = text.at("episodes"), .tokens = text.at("tokens"),
-          .best_step = text.at("best_step"), .best_win = text.at("best_win")};
+  return {.step = text.at("step"),
+          .episodes = text.at("episodes"),
+          .tokens = text.at("tokens"),
+          .best_step = text.at("best_step"),
+          .best_win = text.at("best_win")};
 }
 
 }  // namespace vbon

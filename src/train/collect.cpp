@@ -86,8 +86,9 @@ class Collector {
     for (const std::int64_t row : rows_of(chunk))
       request.prompts.push_back({what_.prompts->id[idx(row)], what_.prompts->tokens_of(row)});
     request.num_samples = what_.samples_per_prompt;
-    const std::vector<Completion> completions =
-        generate(*tools_.policy, request, {.sampling = what_.sampling, .eos_ids = what_.eos_ids, .stream = what_.stream, .weights = tools_.weights});
+    const std::vector<Completion> completions = generate(
+        *tools_.policy, request,
+        {.sampling = what_.sampling, .eos_ids = what_.eos_ids, .stream = what_.stream, .weights = tools_.weights});
     RolloutBatch batch;
     batch.max_new_tokens = what_.sampling.max_new_tokens;
     const std::size_t count = completions.size(), width = idx(batch.max_new_tokens);
@@ -110,9 +111,11 @@ class Collector {
 
   void score_all() {
     std::int64_t mine = 0;
-    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk) mine += scorer_of(chunk) == context_.world.rank() ? 1 : 0;
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk)
+      mine += scorer_of(chunk) == context_.world.rank() ? 1 : 0;
     for (std::int64_t done = 0; done < mine; ++done) {
-      const auto message = context_.mailbox->wait({kSampled}, fmt::format("sampled chunks of step {}", what_.step)).as<ChunkMessage>();
+      const auto message =
+          context_.mailbox->wait({kSampled}, fmt::format("sampled chunks of step {}", what_.step)).as<ChunkMessage>();
       check(message.step == what_.step, "a sampled chunk of another step");
       RolloutBatch batch;
       {
@@ -134,7 +137,8 @@ class Collector {
     std::vector<std::string> responses;
     const std::size_t width = idx(batch.max_new_tokens);
     for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
-      responses.push_back(tools_.tokenizer->decode(std::span(batch.tokens).subspan(idx(i) * width, idx(batch.length[idx(i)]))));
+      responses.push_back(
+          tools_.tokenizer->decode(std::span(batch.tokens).subspan(idx(i) * width, idx(batch.length[idx(i)]))));
     std::vector<PromptResponse> requests;
     for (std::size_t i = 0; i < responses.size(); ++i)
       requests.push_back({what_.prompts->text[idx(rows[i / idx(what_.samples_per_prompt)])], responses[i]});
@@ -164,10 +168,12 @@ class Collector {
   RolloutBatch gather_all() {
     std::vector<RolloutBatch> chunks(idx(what_.num_chunks()));
     for (std::size_t done = 0; done < chunks.size(); ++done) {
-      const auto message = context_.mailbox->wait({kScored}, fmt::format("scored chunks of step {}", what_.step)).as<ChunkMessage>();
+      const auto message =
+          context_.mailbox->wait({kScored}, fmt::format("scored chunks of step {}", what_.step)).as<ChunkMessage>();
       check(message.step == what_.step, "a scored chunk of another step");
       const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      chunks[idx(message.chunk)] = what_.files->read_chunk(RolloutStage::scored, message.step, message.chunk, sha256_of(message));
+      chunks[idx(message.chunk)] =
+          what_.files->read_chunk(RolloutStage::scored, message.step, message.chunk, sha256_of(message));
     }
     return concatenate(chunks);
   }

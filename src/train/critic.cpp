@@ -19,7 +19,8 @@ Critic make_critic(Baseline kind, const CausalLm& reference, TrainedLayers layer
 
 std::vector<NamedParameter> trained_parameters(Critic& critic) {
   if (!critic.exists()) return {};
-  std::vector<NamedParameter> parameters = {{"critic.head.weight", &critic.head.weight}, {"critic.head.bias", &critic.head.bias}};
+  std::vector<NamedParameter> parameters = {{"critic.head.weight", &critic.head.weight},
+                                            {"critic.head.bias", &critic.head.bias}};
   if (critic.kind != Baseline::critic_model) return parameters;
   // The language-model head of the critic's own model never runs: it is no parameter of it (the embedding may be).
   for (NamedParameter& p : trained_parameters(critic.model))

@@ -30,7 +30,8 @@ RolloutBatch draw(RankContext& context, const Settings& settings, const Evaluati
   what.prompts_per_chunk = std::max<std::int64_t>(1, 2 * settings.sampling.slots / settings.eval.samples);
   what.sampling = settings.sampling;
   for (const std::int64_t id : tools.header.eos_ids) what.eos_ids.push_back(static_cast<std::int32_t>(id));
-  what.stream = RandomStream(static_cast<std::uint64_t>(evaluation_seed(settings)), Purpose::evaluation, tools.prompts.key);
+  what.stream =
+      RandomStream(static_cast<std::uint64_t>(evaluation_seed(settings)), Purpose::evaluation, tools.prompts.key);
   what.step = tools.header.checkpoint_step;
   what.weights_version = tools.header.checkpoint_step;
   what.files = tools.chunks;
@@ -44,7 +45,7 @@ struct ResponseSums {
 };
 
 ResponseSums response_sums(RankContext& context, const Settings& settings, const EvaluationTools& tools,
-                               const RolloutBatch& batch) {
+                           const RolloutBatch& batch) {
   const Phases::Scope scope(context.phases, Phase::evaluate, context.world.waiter());
   std::vector<Sequence> sequences;
   for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
@@ -53,11 +54,13 @@ ResponseSums response_sums(RankContext& context, const Settings& settings, const
   BatchPass pass(*tools.reference, *tools.policy, sequences,
                  {settings.sampling.temperature, settings.train.micro_batch, 0});
   const Share mine = share_of(pass.size(), context.learners->rank(), context.learners->size());
-  const Measured measured = measure(pass, *tools.policy, Critic{.kind = Baseline::none}, mine.begin, mine.end, batch.max_new_tokens);
+  const Measured measured =
+      measure(pass, *tools.policy, Critic{.kind = Baseline::none}, mine.begin, mine.end, batch.max_new_tokens);
   const auto gathered = [&](const at::Tensor& per_token) {
     const at::Tensor sums = per_token.sum(-1).contiguous();
     const float* data = sums.const_data_ptr<float>();
-    return context.learners->all_gather_v(std::span(data + mine.begin, idx(mine.end - mine.begin)), "evaluation").values;
+    return context.learners->all_gather_v(std::span(data + mine.begin, idx(mine.end - mine.begin)), "evaluation")
+        .values;
   };
   return {gathered(measured.kl), gathered(measured.logp_reference)};
 }
@@ -115,7 +118,9 @@ class Table {
     const SampleRows& samples = pool_.pool.block.samples;
     const std::int64_t m = pool_.pool.header.num_samples;
     for (std::int64_t p = 0; p < file_.block.num_prompts(); ++p) {
-      const auto mean = [&](auto values) { return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(m); };
+      const auto mean = [&](auto values) {
+        return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(m);
+      };
       reward.push_back(mean(rewards_of(p, "main")));
       if (has_evaluator()) evaluator.push_back(mean(rewards_of(p, "evaluator")));
       length.push_back(mean(std::span(samples.length).subspan(idx(pool_.row[idx(p)] * m), idx(m))));
@@ -135,7 +140,8 @@ class Table {
     set(row.kl, row.kl_interval, per_prompt(file_.kl, prompts));
     set(row.win, row.win_interval, file_.win);
     set(row.reward, row.reward_interval, per_prompt(file_.block.rewards.at("main"), prompts));
-    if (has_evaluator()) set(row.evaluator, row.evaluator_interval, per_prompt(file_.block.rewards.at("evaluator"), prompts));
+    if (has_evaluator())
+      set(row.evaluator, row.evaluator_interval, per_prompt(file_.block.rewards.at("evaluator"), prompts));
     row.length = mean_error(per_prompt(file_.block.samples.length, prompts));
     row.finished = mean_error(per_prompt(file_.block.samples.finished, prompts));
     return row;
@@ -162,8 +168,14 @@ class Table {
   }
 
   EvalRow analytic(double n) const {
-    return {.name = "bon_analytic", .n = n, .kl = exactly(bon_kl(n)), .win = exactly(bon_win_rate(n)), .reward = no_figure(),
-            .evaluator = no_figure(), .length = no_figure(), .finished = no_figure()};
+    return {.name = "bon_analytic",
+            .n = n,
+            .kl = exactly(bon_kl(n)),
+            .win = exactly(bon_win_rate(n)),
+            .reward = no_figure(),
+            .evaluator = no_figure(),
+            .length = no_figure(),
+            .finished = no_figure()};
   }
 
   const Settings& settings_;
@@ -172,9 +184,7 @@ class Table {
   RandomStream stream_;
 };
 
-std::string row_key(const EvalRow& row) {
-  return row.n > 0 ? fmt::format("{}_{:g}", row.name, row.n) : row.name;
-}
+std::string row_key(const EvalRow& row) { return row.n > 0 ? fmt::format("{}_{:g}", row.name, row.n) : row.name; }
 
 void fill_summary(Evaluation& evaluation) {
   auto& out = evaluation.file.summary;
@@ -228,7 +238,8 @@ Evaluation evaluate(RankContext& context, const Settings& settings, const Evalua
   if (!batch.evaluator.empty()) file.block.rewards["evaluator"] = batch.evaluator;
   std::vector<double> win;
   for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
-    win.push_back(win_rate(tools.pool.table->row(tools.pool.row[idx(i / settings.eval.samples)]), batch.reward[idx(i)]));
+    win.push_back(
+        win_rate(tools.pool.table->row(tools.pool.row[idx(i / settings.eval.samples)]), batch.reward[idx(i)]));
   file.win = per_prompt(win, file.block.num_prompts());
   result.rows = Table(settings, tools, file).rows();
   const EvalRow& policy = result.rows[1];

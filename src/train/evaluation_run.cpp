@@ -9,6 +9,7 @@
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/objective/bon.hpp"
 #include "vbon/store/checkpoint.hpp"
+#include "vbon/store/lock.hpp"
 #include "vbon/store/safetensors.hpp"
 
 namespace vbon {
@@ -31,11 +32,13 @@ EvaluationRequest evaluation_request(const Settings& settings) {
     std::vector<std::string> skipped;
     const auto latest = CheckpointFiles(fs::path(settings.run.dir) / "checkpoints").latest(skipped);
     for (const std::string& line : skipped) log::warn("{}", line);
-    require(latest.has_value(), "'{}' holds no valid checkpoint; train first, or name a model folder: eval.checkpoint", settings.run.dir);
+    require(latest.has_value(), "'{}' holds no valid checkpoint; train first, or name a model folder: eval.checkpoint",
+            settings.run.dir);
     return of_checkpoint(*latest, settings);
   }
   if (fs::exists(given / "manifest.json")) return of_checkpoint(verify_checkpoint(given), settings);
-  require(fs::exists(given / "config.json"), "eval.checkpoint '{}' is neither a checkpoint nor a model folder", given.string());
+  require(fs::exists(given / "config.json"), "eval.checkpoint '{}' is neither a checkpoint nor a model folder",
+          given.string());
   const bool is_reference = fs::exists(settings.model.reference) && fs::equivalent(given, settings.model.reference);
   return {.policy = given,
           .output = fs::path(settings.run.dir) / "eval" / (is_reference ? "reference" : given.filename().string()),
@@ -43,8 +46,8 @@ EvaluationRequest evaluation_request(const Settings& settings) {
           .checkpoint_sha256 = folder_sha256(given)};
 }
 
-Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
-                          const EvaluationRequest& request) {
+Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, const RunText& text,
+                          RewardPrograms& programs, const EvaluationRequest& request) {
   const stop::AtOnce signals_end_it;
   RankContext context = make_rank_context(world, settings.cluster, 0);
   const Identities identities = identify(context, settings);
@@ -57,6 +60,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   SamplerWeights sampler_weights;
   std::unique_ptr<RewardModel> reward, evaluator;
   std::string forced;
+  std::optional<FileLock> lock;
   const fs::path chunk_folder = request.output / "chunks";
   comm::together(*context.everyone, "loading", [&] {
     tokenizer = Tokenizer::load(settings.model.reference);
@@ -65,19 +69,25 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
     pool = load_pool(settings.pool.eval_path, settings, *prompts, identities, text.force, forced);
     if (context.is(comm::Role::scorer)) {
       reward = load_reward(settings.reward, context.device, programs.reward);
-      if (settings.evaluator.configured()) evaluator = load_reward(settings.evaluator, context.device, programs.evaluator);
+      if (settings.evaluator.configured())
+        evaluator = load_reward(settings.evaluator, context.device, programs.evaluator);
     }
     const at::ScalarType dtype = scalar_type(settings.model.dtype);
     if (context.is(comm::Role::learner)) reference = load_causal_lm(settings.model.reference, context.device, dtype);
     if (context.is(comm::Role::learner) || context.is(comm::Role::rollout)) {
       policy_model = load_causal_lm(request.policy, context.device, dtype);
-      require(policy_model.spec.vocab_size == spec.vocab_size, "'{}' has another vocabulary than the reference", request.policy.string());
-      policy = make_policy(policy_model, reference.blocks.empty() ? TrainedLayers{} : differing_layers(reference, policy_model));
+      require(policy_model.spec.vocab_size == spec.vocab_size, "'{}' has another vocabulary than the reference",
+              request.policy.string());
+      policy = make_policy(policy_model,
+                           reference.blocks.empty() ? TrainedLayers{} : differing_layers(reference, policy_model));
     }
-    if (context.is_root()) make_folders(chunk_folder);
+    if (!context.is_root()) return;
+    make_folders(chunk_folder);
+    lock.emplace(request.output / "lock", LockHolder{.job = text.job});
   });
   const RolloutFiles chunks(chunk_folder);
-  EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities), .method = request.method};
+  EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities),
+                    .method = request.method};
   header.provenance.run_id = request.method;
   header.provenance.prompts_sha256 = prompts->sha256;
   header.provenance.pool_sha256 = pool->pool.content_sha256;
@@ -90,17 +100,18 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   header.checkpoint_step = request.step;
   header.checkpoint_sha256 = request.checkpoint_sha256;
   header.eos_ids.assign(spec.eos_ids.begin(), spec.eos_ids.end());
-  Evaluation result = evaluate(
-      context, settings,
-      {.prompts = *prompts,
-       .pool = *pool,
-       .collection = {.policy = context.is(comm::Role::rollout) ? &policy_model : nullptr, .weights = &sampler_weights,
-                      .tokenizer = &*tokenizer,
-                      .reward = reward.get(), .evaluator = evaluator.get()},
-       .reference = context.is(comm::Role::learner) ? &reference : nullptr,
-       .policy = context.is(comm::Role::learner) ? &*policy : nullptr,
-       .header = header,
-       .chunks = &chunks});
+  Evaluation result = evaluate(context, settings,
+                               {.prompts = *prompts,
+                                .pool = *pool,
+                                .collection = {.policy = context.is(comm::Role::rollout) ? &policy_model : nullptr,
+                                               .weights = &sampler_weights,
+                                               .tokenizer = &*tokenizer,
+                                               .reward = reward.get(),
+                                               .evaluator = evaluator.get()},
+                                .reference = context.is(comm::Role::learner) ? &reference : nullptr,
+                                .policy = context.is(comm::Role::learner) ? &*policy : nullptr,
+                                .header = header,
+                                .chunks = &chunks});
   comm::together(*context.everyone, "writing the evaluation", [&] {
     if (!context.is_root()) return;
     chunks.clean();

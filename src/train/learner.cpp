@@ -44,7 +44,9 @@ RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_
 
 std::int64_t updates_per_step(const Settings& settings) { return settings.ppo.epochs * settings.train.minibatches; }
 
-Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size) { return {n * rank / size, n * (rank + 1) / size}; }
+Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size) {
+  return {n * rank / size, n * (rank + 1) / size};
+}
 
 void sum_over_learners(const LearnerTools& tools, std::span<double> values, const char* what) {
   tools.learners.host().all_reduce(values, comm::Reduction::sum, what);

@@ -18,8 +18,8 @@ struct Share {
 };
 Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size);
 
-// Sums gradients over learners, checks them, clips and steps. Returns the norm before clipping. `prompts` are named when
-// it is not finite.
+// Sums gradients over learners, checks them, clips and steps. Returns the norm before clipping. `prompts` are named
+// when it is not finite.
 double reduce_and_step(LearnerState& state, const LearnerTools& tools, double learning_rate,
                        std::span<const std::int64_t> prompt_ids, const std::string& where);
 

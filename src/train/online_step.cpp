@@ -25,11 +25,11 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // What the batch is worth: one score a sequence and what KL and entropy cost, in the loop's units.
 struct Scores {
-  at::Tensor score;        // [B] float32
+  at::Tensor score;  // [B] float32
   CostWeights costs;
-  double mean_log_w = 0;   // E_pi[log w_N], for the monitor KL(pi || pi_bon)
+  double mean_log_w = 0;                           // E_pi[log w_N], for the monitor KL(pi || pi_bon)
   double log_f = 0, at_floor = 0, at_ceiling = 0;  // means
-  double win = 0;          // against reference samples, ties half
+  double win = 0;                                  // against reference samples, ties half
   bool has_ranks = false;
 };
 
@@ -40,8 +40,7 @@ class OnlineStep {
       : state_(state), tools_(tools), settings_(tools.settings), batch_(batch), rows_(rows), step_(step),
         pass_(*state.reference, state.policy, sequences(),
               {settings_.sampling.temperature, settings_.train.micro_batch, settings_.train.reference_cache_mib}),
-        lengths_(at::tensor(batch.length, at::kInt)),
-        mask_(response_mask(lengths_, batch.max_new_tokens)),
+        lengths_(at::tensor(batch.length, at::kInt)), mask_(response_mask(lengths_, batch.max_new_tokens)),
         behavior_(at::from_blob(batch.logp_behavior.data(), {batch.num_sequences(), batch.max_new_tokens}, at::kFloat)
                       .masked_fill(~mask_, 0.0)) {}
 
@@ -75,7 +74,8 @@ class OnlineStep {
   void measure_all() {
     const Share mine = share_of(pass_.size(), tools_.learners.rank(), tools_.learners.size());
     measured_ = measure(pass_, state_.policy, state_.critic, mine.begin, mine.end, batch_.max_new_tokens);
-    for (at::Tensor* t : {&measured_.logp, &measured_.logp_reference, &measured_.kl, &measured_.entropy, &measured_.values}) {
+    for (at::Tensor* t :
+         {&measured_.logp, &measured_.logp_reference, &measured_.kl, &measured_.entropy, &measured_.values}) {
       if (!t->defined() || tools_.learners.size() == 1) continue;
       const std::int64_t width = batch_.max_new_tokens;
       const float* data = t->const_data_ptr<float>();
@@ -119,8 +119,8 @@ class OnlineStep {
       if (ppo.whiten_rewards) rewards = whitened(rewards, mask_, masked_moments(rewards, mask_), /*shift_mean=*/false);
       advantages_ = gae(rewards, measured_.values, mask_, ppo.gamma, ppo.lam);
     } else {
-      advantages_ =
-          sequence_advantages(scores_.score, cost, mask_, ppo.kl_form, ppo.baseline, settings_.train.samples_per_prompt);
+      advantages_ = sequence_advantages(scores_.score, cost, mask_, ppo.kl_form, ppo.baseline,
+                                        settings_.train.samples_per_prompt);
     }
     const Moments moments = masked_moments(advantages_.advantages, mask_);
     advantage_sd_ = std::sqrt(moments.variance());
@@ -171,10 +171,12 @@ class OnlineStep {
     const std::vector<std::int64_t> order = permutation(stream, pass_.size(), static_cast<std::int32_t>(epoch));
     const Share minibatch = share_of(pass_.size(), part, settings_.train.minibatches);
     const std::span members = std::span(order).subspan(idx(minibatch.begin), idx(minibatch.end - minibatch.begin));
-    const Share mine = share_of(static_cast<std::int64_t>(members.size()), tools_.learners.rank(), tools_.learners.size());
+    const Share mine =
+        share_of(static_cast<std::int64_t>(members.size()), tools_.learners.rank(), tools_.learners.size());
     double tokens = 0;  // of the whole minibatch, over all learners
     for (const std::int64_t i : members) tokens += batch_.length[idx(i)];
-    std::array<double, 8> sums{};  // policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, spare
+    std::array<double, 8>
+        sums{};  // policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, spare
     double max_log_ratio = 0;
     for (const auto& group : pass_.split(members.subspan(idx(mine.begin), idx(mine.end - mine.begin))))
       backward(group, tokens, sums, max_log_ratio);
@@ -193,7 +195,8 @@ class OnlineStep {
     ++updates_;
   }
 
-  void backward(std::span<const std::int64_t> group, double tokens, std::array<double, 8>& sums, double& max_log_ratio) {
+  void backward(std::span<const std::int64_t> group, double tokens, std::array<double, 8>& sums,
+                double& max_log_ratio) {
     const PpoConfig& ppo = settings_.ppo;
     const BatchPass::Micro micro = pass_.micro(group);
     const at::Tensor hidden = pass_.policy_hidden(micro);
@@ -206,8 +209,10 @@ class OnlineStep {
       for (const std::int64_t i : group) parts.push_back(table.select(0, i).narrow(0, 0, batch_.length[idx(i)]));
       return at::cat(parts, 0).to(hidden.device()).unsqueeze(0);
     };
-    const at::Tensor all = at::ones({1, micro.packed.offset.back()}, at::TensorOptions(at::kBool).device(hidden.device()));
-    const PolicyLoss policy = policy_loss(stats.logp.unsqueeze(0), flat(behavior_), flat(advantages_.advantages), all, ppo.clip);
+    const at::Tensor all =
+        at::ones({1, micro.packed.offset.back()}, at::TensorOptions(at::kBool).device(hidden.device()));
+    const PolicyLoss policy =
+        policy_loss(stats.logp.unsqueeze(0), flat(behavior_), flat(advantages_.advantages), all, ppo.clip);
     at::Tensor loss = policy.loss_sum / tokens;
     if (direct) {
       at::Tensor term = stats.entropy.sum() * direct_.entropy;
@@ -217,7 +222,8 @@ class OnlineStep {
     }
     if (state_.critic.exists()) {
       const at::Tensor values = values_of(state_.critic, hidden, micro.packed, micro.trunk).unsqueeze(0);
-      const ValueLoss value = value_loss(values, flat(measured_.values), flat(advantages_.returns), all, ppo.value_clip);
+      const ValueLoss value =
+          value_loss(values, flat(measured_.values), flat(advantages_.returns), all, ppo.value_clip);
       loss = loss + value.loss_sum * (ppo.value_coef / tokens);
       sums[1] += value.loss_sum.item<double>();
       sums[3] += value.clipped;
@@ -303,8 +309,9 @@ class OnlineStep {
 
 }  // namespace
 
-Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
-                    std::int64_t step, std::int64_t first_update, std::int64_t total_updates) {
+Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch,
+                    std::span<const std::int64_t> rows, std::int64_t step, std::int64_t first_update,
+                    std::int64_t total_updates) {
   Metrics metrics = OnlineStep(state, tools, batch, rows, step).run(first_update, total_updates);
   if (tools.settings.train.method == Method::ppo && tools.settings.ppo.adaptive_kl)
     state.kl_coef = adapted_kl_coef(state.kl_coef, metrics.at("kl"), tools.settings.ppo.kl_target,

@@ -42,13 +42,12 @@ double learning_rate(const OptimizerConfig& c, std::int64_t update, std::int64_t
   // Falls from the full rate at the end of the warm-up towards 0 one past the last update: no update is wasted at 0.
   const double done = static_cast<double>(update - c.warmup) / static_cast<double>(total - c.warmup);
   const double left = std::clamp(1.0 - done, 0.0, 1.0);
-  return c.learning_rate * (c.schedule == Schedule::linear ? left : 0.5 * (1.0 + std::cos(std::numbers::pi * (1.0 - left))));
+  return c.learning_rate *
+         (c.schedule == Schedule::linear ? left : 0.5 * (1.0 + std::cos(std::numbers::pi * (1.0 - left))));
 }
 
 AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
-    : parameters_(&parameters),
-      config_(config),
-      first_(at::zeros_like(parameters.values())),
+    : parameters_(&parameters), config_(config), first_(at::zeros_like(parameters.values())),
       second_(at::zeros_like(parameters.values())),
       steps_(at::full({}, 0.0, at::TensorOptions(at::kFloat).device(parameters.values().device()))) {}
 

@@ -152,16 +152,11 @@ class MemoryOf {
 
 std::string_view name_of(Held held) {
   switch (held) {
-    case Held::always:
-      return "always";
-    case Held::start:
-      return "at start";
-    case Held::generate:
-      return "sampling";
-    case Held::score:
-      return "scoring";
-    case Held::learn:
-      return "learning";
+    case Held::always: return "always";
+    case Held::start: return "at start";
+    case Held::generate: return "sampling";
+    case Held::score: return "scoring";
+    case Held::learn: return "learning";
   }
   return "?";
 }

@@ -41,10 +41,8 @@ std::int64_t saved_numbers(const LmSpec& s) {
   std::int64_t saved = (s.norm == NormKind::rms ? 6 : 4) * d - (s.parallel_residual ? d : 0);
   // Attention keeps q, k, v and its result. Without rotation these are views of one product, as v is always; heads that
   // share keys get copies of keys and values.
-  if (s.num_kv_heads < s.num_heads)
-    saved += 4 * q;
-  else
-    saved += (q + 2 * k) + q + (s.rope.dims > 0 ? q + k : 0);
+  if (s.num_kv_heads < s.num_heads) saved += 4 * q;
+  else saved += (q + 2 * k) + q + (s.rope.dims > 0 ? q + k : 0);
   return saved + (s.gated_mlp ? 4 : 2) * f;
 }
 

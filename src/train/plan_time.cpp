@@ -15,13 +15,8 @@ class TimeOf {
  public:
   TimeOf(const Settings& settings, const PlanInputs& inputs, const comm::Placement& placement, const BatchPlan& batch,
          const std::optional<ComputeRates>& rates)
-      : s_(settings),
-        in_(inputs),
-        placement_(placement),
-        batch_(batch),
-        rates_(rates),
-        sizes_(model_sizes(settings, inputs.model)),
-        prompt_(inputs.prompt_tokens),
+      : s_(settings), in_(inputs), placement_(placement), batch_(batch), rates_(rates),
+        sizes_(model_sizes(settings, inputs.model)), prompt_(inputs.prompt_tokens),
         response_(real(settings.sampling.max_new_tokens)) {}
 
   TimePlan plan() {
@@ -29,12 +24,15 @@ class TimeOf {
     const std::int64_t learners = static_cast<std::int64_t>(placement_.learners.size());
     if (batch_.chunks > 0) {
       time.generate = generate(batch_.rollout_chunks, batch_.chunk_prompts, batch_.chunk_sequences);
-      time.score = score(batch_.scorer_chunks, batch_.chunk_sequences, evaluates(s_));
+      time.score =
+          score(batch_.scorer_chunks, batch_.chunk_sequences, evaluates(s_), s_.ppo.baseline == Baseline::prefix);
       time.prepare = learn(prepare_flops(ceil_div(batch_.sequences, learners)), 0);
       time.update = learn(update_flops(learners), real(batch_.updates) * optimizer_bytes());
     }
     if (batch_.regression_updates > 0) {
-      const double own = real(batch_.regression_updates > 0 ? ceil_div(s_.regression.batch, learners) : 0);
+      const std::int64_t group = std::min(s_.regression.samples_per_prompt, s_.pool.samples);
+      const std::int64_t groups = std::max<std::int64_t>(1, s_.regression.batch / group);
+      const double own = real(ceil_div(groups, learners) * group);
       time.regression = learn(own * (trunk() + gradient()), optimizer_bytes());
     }
     if (evaluates(s_)) time.evaluation = evaluation(learners);
@@ -85,18 +83,23 @@ class TimeOf {
     return work;
   }
 
-  double encoder_flops(const RewardConfig& config, const PlannedReward& planned, std::int64_t sequences) const {
+  double encoder_flops(const RewardConfig& config, const PlannedReward& planned, std::int64_t sequences,
+                       double response) const {
     if (!planned.encoder) return 0;  // n-grams cost nothing beside; programs are not known
     const EncoderSpec& e = *planned.encoder;
-    const auto tokens = padded_tokens(config, e, static_cast<std::int64_t>(std::ceil(prompt_ + response_)) + 2);
+    const auto tokens = padded_tokens(config, e, static_cast<std::int64_t>(std::ceil(prompt_ + response)) + 2);
     const double d = real(e.hidden_size), rows = real(tokens);
     const double matrices = 2 * d * (4 * d + 2 * real(e.intermediate_size)) * rows;
     return real(ceil_div(sequences, config.batch) * config.batch) * real(e.num_layers) *
            (matrices + 4 * d * rows * rows);
   }
-  Work score(std::int64_t chunks, std::int64_t sequences, bool with_evaluator) const {
-    double flops = encoder_flops(s_.reward, in_.reward, sequences);
-    if (with_evaluator && s_.evaluator.configured()) flops += encoder_flops(s_.evaluator, in_.evaluator, sequences);
+  Work score(std::int64_t chunks, std::int64_t sequences, bool with_evaluator, bool with_prefixes) const {
+    double flops = encoder_flops(s_.reward, in_.reward, sequences, response_);
+    if (with_evaluator && s_.evaluator.configured())
+      flops += encoder_flops(s_.evaluator, in_.evaluator, sequences, response_);
+    const std::int64_t every = s_.pool.prefix_every;
+    for (std::int64_t cut = every; with_prefixes && every > 0 && cut < s_.sampling.max_new_tokens; cut += every)
+      flops += encoder_flops(s_.reward, in_.reward, sequences, real(cut));
     return learn(real(chunks) * flops, 0);
   }
 
@@ -129,7 +132,7 @@ class TimeOf {
     const std::int64_t prompts = std::min(per_chunk, std::max<std::int64_t>(in_.num_eval_prompts, 1));
     const auto most = [&](std::size_t ranks) { return ceil_div(chunks, static_cast<std::int64_t>(ranks)); };
     const Work drawn = generate(most(placement_.rollouts.size()), prompts, prompts * s_.eval.samples);
-    const Work scored = score(most(placement_.scorers.size()), prompts * s_.eval.samples, true);
+    const Work scored = score(most(placement_.scorers.size()), prompts * s_.eval.samples, true, false);
     const double own = real(ceil_div(in_.num_eval_prompts * s_.eval.samples, learners));
     const Work measured = learn(own * (trunk() + 2 * top() + 2 * head(response_)), 0);
     return {drawn.flops + scored.flops + measured.flops, drawn.bytes,
@@ -141,7 +144,7 @@ class TimeOf {
     const std::int64_t chunks =
         ceil_div(ceil_div(in_.num_prompts, per_chunk), static_cast<std::int64_t>(placement_.ranks.size()));
     const Work drawn = generate(chunks, per_chunk, per_chunk * s_.pool.samples);
-    const Work scored = score(chunks, per_chunk * s_.pool.samples, s_.evaluator.configured());
+    const Work scored = score(chunks, per_chunk * s_.pool.samples, true, true);
     return {drawn.flops + scored.flops, drawn.bytes, drawn.seconds + scored.seconds};
   }
 

@@ -1,5 +1,7 @@
 #include "vbon/train/pool_job.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <limits>
@@ -12,6 +14,7 @@
 #include "vbon/comm/agree.hpp"
 #include "vbon/generate/engine.hpp"
 #include "vbon/model/hf_weights.hpp"
+#include "vbon/store/lock.hpp"
 #include "vbon/store/pool_parts.hpp"
 #include "vbon/train/prefixes.hpp"
 
@@ -32,6 +35,12 @@ class PoolWork {
     load();
     if (const auto existing = existing_pool(); !existing.empty()) return {.merged = true, .content_sha256 = existing};
     parts_ = std::make_unique<PoolParts>(path_, header_, prompts_.rows.num_prompts(), pool_chunk_prompts(settings_));
+    comm::together(*context_.everyone, "lock of the pool", [&] {
+      if (context_.world.rank() != 0) return;
+      make_folders(fs::absolute(path_).parent_path());
+      const bool is_shard = job_.num_shards > 1 && !job_.merge_only;
+      lock_.emplace(is_shard ? shard_lock_path() : lock_path(), LockHolder{.job = text_.job});
+    });
     if (!job_.merge_only && !draw()) return {.code = ExitCode::requeue};
     return merge();
   }
@@ -41,6 +50,12 @@ class PoolWork {
   static comm::ClusterConfig everyone_does_all(comm::ClusterConfig cluster) {
     cluster.roles = {.kind = comm::Roles::Kind::all};
     return cluster;
+  }
+
+  // A pool has one job, or one a shard; the shard that finds all parts there merges them, as the pool's one job.
+  fs::path lock_path() const { return path_.string() + ".lock"; }
+  fs::path shard_lock_path() const {
+    return fmt::format("{}.shard-{}-of-{}.lock", path_.string(), job_.shard, job_.num_shards);
   }
 
   void load() {
@@ -71,11 +86,12 @@ class PoolWork {
       std::string forced;
       const UsedPool used = load_pool(path_.string(), settings_, prompts_, identities_, text_.force, forced);
       require(used.pool.header.num_samples >= settings_.pool.samples,
-              "'{}' holds {} samples a prompt, pool.samples asks for {}; give another pool.path, or remove the file", path_.string(),
-              used.pool.header.num_samples, settings_.pool.samples);
-      require(header_.prefix_every == 0 || used.pool.header.prefix_every == header_.prefix_every,
-              "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove the file",
-              path_.string(), used.pool.header.prefix_every, header_.prefix_every);
+              "'{}' holds {} samples a prompt, pool.samples asks for {}; give another pool.path, or remove the file",
+              path_.string(), used.pool.header.num_samples, settings_.pool.samples);
+      require(
+          header_.prefix_every == 0 || used.pool.header.prefix_every == header_.prefix_every,
+          "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove the file",
+          path_.string(), used.pool.header.prefix_every, header_.prefix_every);
       log::info("'{}' is there and fits: nothing to do", path_.string());
       found = used.pool.content_sha256;
     });
@@ -141,7 +157,8 @@ class PoolWork {
     }
     const std::vector<Completion> completions =
         generate(reference_, request,
-                 {.sampling = settings_.sampling, .eos_ids = spec_.eos_ids,
+                 {.sampling = settings_.sampling,
+                  .eos_ids = spec_.eos_ids,
                   .stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::pool, prompts_.key),
                   .weights = &sampler_weights_});
     SampleRows& samples = block.samples;
@@ -151,7 +168,8 @@ class PoolWork {
     std::vector<std::string> responses;
     for (std::size_t i = 0; i < completions.size(); ++i) {
       const Completion& c = completions[i];
-      std::copy(c.tokens.begin(), c.tokens.end(), samples.tokens.begin() + static_cast<std::ptrdiff_t>(i * idx(samples.max_new_tokens)));
+      std::copy(c.tokens.begin(), c.tokens.end(),
+                samples.tokens.begin() + static_cast<std::ptrdiff_t>(i * idx(samples.max_new_tokens)));
       samples.length.push_back(static_cast<std::int32_t>(c.tokens.size()));
       samples.finished.push_back(c.finished ? 1 : 0);
       double logp = 0;
@@ -193,6 +211,10 @@ class PoolWork {
       if (context_.world.rank() != 0) return;
       const bool complete = job_.merge_only || parts_->missing().empty();
       if (!complete) return;
+      if (lock_->path() != lock_path()) {
+        if (lock_holder(lock_path())) return;  // another shard's job came first
+        lock_.emplace(lock_path(), LockHolder{.job = text_.job});
+      }
       sha256 = parts_->merge();
       if (!settings_.pool.keep_parts) parts_->remove();
     });
@@ -213,6 +235,7 @@ class PoolWork {
   Prompts prompts_;
   PoolHeader header_;
   std::unique_ptr<PoolParts> parts_;
+  std::optional<FileLock> lock_;  // the root's
   CausalLm reference_;
   SamplerWeights sampler_weights_;
   std::unique_ptr<RewardModel> reward_, evaluator_;
@@ -220,8 +243,9 @@ class PoolWork {
 
 }  // namespace
 
-PoolResult run_pool_job(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
-                        const PoolJob& job, const std::function<void(const PoolProgress&)>& observer) {
+PoolResult run_pool_job(comm::Communicator& world, const Settings& settings, const RunText& text,
+                        RewardPrograms& programs, const PoolJob& job,
+                        const std::function<void(const PoolProgress&)>& observer) {
   return PoolWork(world, settings, text, programs, job, observer).run();
 }
 

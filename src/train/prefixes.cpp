@@ -17,15 +17,18 @@ std::vector<PrefixReward> score_prefixes(RewardModel& reward, const Tokenizer& t
       texts.push_back(tokenizer.decode(responses[i].tokens.first(static_cast<std::size_t>(kept))));
     }
   std::vector<PromptResponse> requests;
-  for (std::size_t k = 0; k < prefixes.size(); ++k) requests.push_back({responses[prefixes[k].response].prompt, texts[k]});
+  for (std::size_t k = 0; k < prefixes.size(); ++k)
+    requests.push_back({responses[prefixes[k].response].prompt, texts[k]});
   const std::vector<float> scores = reward.score(requests);
   for (std::size_t k = 0; k < prefixes.size(); ++k) prefixes[k].reward = scores[k];
   return prefixes;
 }
 
-PrefixValues fit_prefix_values(const Pool& pool, const LogFTable& table, const std::function<double(const LogF&)>& score) {
+PrefixValues fit_prefix_values(const Pool& pool, const LogFTable& table,
+                               const std::function<double(const LogF&)>& score) {
   const PrefixRows& prefixes = pool.block.prefixes;
-  require(prefixes.every > 0, "the pool holds no scored prefixes; set pool.prefix_every (4, say) and make it again with 'vbon pool'");
+  require(prefixes.every > 0,
+          "the pool holds no scored prefixes; set pool.prefix_every (4, say) and make it again with 'vbon pool'");
   const std::int64_t per_prompt = pool.header.num_samples, cuts = prefixes.num_cuts(pool.header.max_new_tokens);
   const std::vector<float>& rewards = pool.block.rewards.at("main");
   std::vector<std::vector<double>> now(static_cast<std::size_t>(cuts)), whole(static_cast<std::size_t>(cuts));

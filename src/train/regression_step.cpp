@@ -20,8 +20,8 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // How updates take their samples: groups of one prompt's.
 struct Grouping {
-  std::int64_t samples = 0;           // of a group
-  std::int64_t groups_a_prompt = 0;   // an epoch; samples that fill no group wait for the next
+  std::int64_t samples = 0;          // of a group
+  std::int64_t groups_a_prompt = 0;  // an epoch; samples that fill no group wait for the next
   std::int64_t groups_an_update = 0;
 
   std::int64_t samples_an_update() const { return samples * groups_an_update; }
@@ -30,12 +30,14 @@ Grouping grouping_of(const RegressionSection& config, const Pool& pool) {
   const std::int64_t per_prompt = pool.header.num_samples;
   Grouping g{.samples = std::min(config.samples_per_prompt, per_prompt)};
   g.groups_a_prompt = per_prompt / g.samples;
-  g.groups_an_update = std::clamp<std::int64_t>(config.batch / g.samples, 1, pool.block.num_prompts() * g.groups_a_prompt);
+  g.groups_an_update =
+      std::clamp<std::int64_t>(config.batch / g.samples, 1, pool.block.num_prompts() * g.groups_a_prompt);
   return g;
 }
 
 // Sample numbers (row * M + m) of update `update`, group after group.
-std::vector<std::int64_t> members_of(const Settings& settings, const Grouping& g, const Pool& pool, std::int64_t update) {
+std::vector<std::int64_t> members_of(const Settings& settings, const Grouping& g, const Pool& pool,
+                                     std::int64_t update) {
   const std::int64_t per_prompt = pool.header.num_samples, groups = pool.block.num_prompts() * g.groups_a_prompt;
   const std::int64_t per_epoch = groups / g.groups_an_update, epoch = update / per_epoch, part = update % per_epoch;
   const RandomStream stream(static_cast<std::uint64_t>(*settings.run.seed), Purpose::data_order, 0, epoch);
@@ -44,7 +46,8 @@ std::vector<std::int64_t> members_of(const Settings& settings, const Grouping& g
   for (std::int64_t k = part * g.groups_an_update; k < (part + 1) * g.groups_an_update; ++k) {
     const std::int64_t row = order[idx(k)] / g.groups_a_prompt, group = order[idx(k)] % g.groups_a_prompt;
     const std::vector<std::int64_t> dealt = permutation(stream, per_prompt, static_cast<std::int32_t>(1 + row));
-    for (std::int64_t j = 0; j < g.samples; ++j) members.push_back(row * per_prompt + dealt[idx(group * g.samples + j)]);
+    for (std::int64_t j = 0; j < g.samples; ++j)
+      members.push_back(row * per_prompt + dealt[idx(group * g.samples + j)]);
   }
   return members;
 }
@@ -62,14 +65,16 @@ void centre(std::span<double> values, std::span<const std::size_t> place) {
 
 class RegressionStep {
  public:
-  RegressionStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets, std::int64_t update)
+  RegressionStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,
+                 std::int64_t update)
       : state_(state), tools_(tools), settings_(tools.settings), config_(tools.settings.regression), targets_(targets),
         grouping_(grouping_of(config_, pool)), batch_(static_cast<double>(grouping_.samples_an_update())) {
     const std::vector<std::int64_t> members = members_of(settings_, grouping_, pool, update);
     // A prompt's samples stay on one rank and in one micro-batch, where their mean is known.
     const Share groups = share_of(grouping_.groups_an_update, tools.learners.rank(), tools.learners.size());
     for (std::int64_t i = groups.begin * grouping_.samples; i < groups.end * grouping_.samples; ++i) {
-      const std::int64_t member = members[idx(i)], row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
+      const std::int64_t member = members[idx(i)], row = member / pool.header.num_samples,
+                         sample = member % pool.header.num_samples;
       mine_.push_back(member);
       sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
       prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
@@ -77,10 +82,13 @@ class RegressionStep {
   }
 
   Metrics run(std::int64_t update, std::int64_t total_updates) {
-    BatchPass pass(*state_.reference, state_.policy, sequences_, {settings_.sampling.temperature, settings_.train.micro_batch, 0});
+    BatchPass pass(*state_.reference, state_.policy, sequences_,
+                   {settings_.sampling.temperature, settings_.train.micro_batch, 0});
     const std::int64_t count = pass.size();
-    const std::int64_t micro_size = std::max<std::int64_t>(settings_.train.micro_batch / grouping_.samples, 1) * grouping_.samples;
-    for (std::int64_t first = 0; first < count; first += micro_size) backward(pass, first, std::min(micro_size, count - first));
+    const std::int64_t micro_size =
+        std::max<std::int64_t>(settings_.train.micro_batch / grouping_.samples, 1) * grouping_.samples;
+    for (std::int64_t first = 0; first < count; first += micro_size)
+      backward(pass, first, std::min(micro_size, count - first));
     OptimizerConfig optimizer = settings_.optimizer;
     optimizer.learning_rate = config_.learning_rate.value_or(optimizer.learning_rate);
     optimizer.warmup = config_.warmup.value_or(optimizer.warmup);
@@ -88,9 +96,12 @@ class RegressionStep {
     const double norm = reduce_and_step(state_, tools_, rate, prompt_ids_, fmt::format("regression update {}", update));
     sum_over_learners(tools_, sums_, "loss sums");
     const double segments = sums_[kSegments];
-    return {{"loss", sums_[kSquares] / batch_},        {"residual", sums_[kSizes] / segments},
-            {"residual_clipped", sums_[kClipped] / segments}, {"log_ratio", sums_[kLogRatio] / batch_},
-            {"grad_norm", norm},                       {"learning_rate", rate},
+    return {{"loss", sums_[kSquares] / batch_},
+            {"residual", sums_[kSizes] / segments},
+            {"residual_clipped", sums_[kClipped] / segments},
+            {"log_ratio", sums_[kLogRatio] / batch_},
+            {"grad_norm", norm},
+            {"learning_rate", rate},
             {"length", sums_[kTokens] / batch_}};
   }
 
@@ -101,8 +112,8 @@ class RegressionStep {
     std::vector<std::int64_t> chosen(idx(count));
     std::iota(chosen.begin(), chosen.end(), first);
     const BatchPass::Micro micro = pass.micro(chosen);
-    const TokenStatistics stats = token_statistics(pass.policy_hidden(micro), state_.policy.model.head, micro.packed.targets,
-                                                   settings_.sampling.temperature);
+    const TokenStatistics stats = token_statistics(pass.policy_hidden(micro), state_.policy.model.head,
+                                                   micro.packed.targets, settings_.sampling.temperature);
     const at::Tensor logp_on_host = stats.logp.detach().cpu();
     const std::span logp(logp_on_host.const_data_ptr<float>(), idx(logp_on_host.numel()));
     // The gradient with respect to a token's log-probability is 2 / batch times what of its segment's residual acts.
@@ -112,7 +123,8 @@ class RegressionStep {
   }
 
   // Of the group that begins at the micro-batch's sequence `begin`.
-  void weigh(const PackedSequences& packed, std::int64_t first, std::int64_t begin, std::span<const float> logp, std::span<float> weight) {
+  void weigh(const PackedSequences& packed, std::int64_t first, std::int64_t begin, std::span<const float> logp,
+             std::span<float> weight) {
     std::vector<double> residual;
     std::vector<std::size_t> place;
     std::vector<std::span<float>> tokens;
@@ -154,9 +166,9 @@ class RegressionStep {
   const RegressionSection& config_;
   const RegressionTargets& targets_;
   Grouping grouping_;
-  double batch_;                       // samples of the update, over all learners
-  std::vector<std::int64_t> mine_;     // this rank's, group after group
-  std::vector<Sequence> sequences_;    // of mine_
+  double batch_;                     // samples of the update, over all learners
+  std::vector<std::int64_t> mine_;   // this rank's, group after group
+  std::vector<Sequence> sequences_;  // of mine_
   std::vector<std::int64_t> prompt_ids_;
   std::array<double, kNumSums> sums_{};
 };
@@ -167,8 +179,8 @@ std::int64_t regression_samples(const RegressionSection& config, const Pool& poo
   return grouping_of(config, pool).samples_an_update();
 }
 
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,
-                        std::int64_t update, std::int64_t total_updates) {
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool,
+                        const RegressionTargets& targets, std::int64_t update, std::int64_t total_updates) {
   const Phases::Scope scope(tools.phases, Phase::update, tools.learners.group().waiter());
   return RegressionStep(state, tools, pool, targets, update).run(update, total_updates);
 }

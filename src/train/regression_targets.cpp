@@ -27,7 +27,8 @@ RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, d
       value = next;
       logp = next_logp;
     }
-    segments_.push_back({length, log_w(table.of_own(row, rewards[idx(i)])) - value, pool.block.samples.logp_reference[idx(i)] - logp});
+    segments_.push_back(
+        {length, log_w(table.of_own(row, rewards[idx(i)])) - value, pool.block.samples.logp_reference[idx(i)] - logp});
     first_.push_back(segments_.size());
   }
 }

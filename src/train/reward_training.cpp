@@ -240,10 +240,8 @@ RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives&
     result.skipped = true;
     return result;
   }
-  if (config.kind == RewardKind::ngram)
-    train_ngram(config, group, options, key, result);
-  else
-    train_classifier(config, group, options, key, result);
+  if (config.kind == RewardKind::ngram) train_ngram(config, group, options, key, result);
+  else train_classifier(config, group, options, key, result);
   return result;
 }
 

@@ -46,7 +46,8 @@ std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::opt
   return tokens;
 }
 
-Prompts load_prompts(const std::string& path, const Settings& settings, const Tokenizer& tokenizer, const LmSpec& spec) {
+Prompts load_prompts(const std::string& path, const Settings& settings, const Tokenizer& tokenizer,
+                     const LmSpec& spec) {
   const PromptSet set = read_prompts(path);
   require(tokenizer.vocab_size() <= spec.vocab_size,
           "the tokenizer has {} tokens, the model's embedding {}: they do not belong together", tokenizer.vocab_size(),
@@ -61,11 +62,12 @@ Prompts load_prompts(const std::string& path, const Settings& settings, const To
       too_long.push_back(fmt::format("{} ({} tokens)", set.ids[i], length));
     prompts.rows.add(set.ids[i], set.texts[i], tokens);
   }
-  require(too_long.empty(),
-          "'{}': {} prompts leave no room for {} new tokens within the model's {} positions, the first: prompt {}; shorten "
-          "them or lower sampling.max_new_tokens",
-          path, too_long.size(), settings.sampling.max_new_tokens, spec.max_positions,
-          too_long.empty() ? "" : too_long.front());
+  require(
+      too_long.empty(),
+      "'{}': {} prompts leave no room for {} new tokens within the model's {} positions, the first: prompt {}; shorten "
+      "them or lower sampling.max_new_tokens",
+      path, too_long.size(), settings.sampling.max_new_tokens, spec.max_positions,
+      too_long.empty() ? "" : too_long.front());
   return prompts;
 }
 
@@ -74,8 +76,8 @@ Identities identify(RankContext& context, const Settings& settings) {
   comm::together(*context.everyone, "hashes of models", [&] {
     if (context.world.rank() != 0) return;
     const Tokenizer tokenizer = Tokenizer::load(settings.model.reference);
-    text = folder_sha256(settings.model.reference) + "\n" + tokenizer.sha256() + "\n" + reward_sha256(settings.reward) + "\n" +
-           (settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "");
+    text = folder_sha256(settings.model.reference) + "\n" + tokenizer.sha256() + "\n" + reward_sha256(settings.reward) +
+           "\n" + (settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "");
   });
   const std::vector<std::string> parts = split(comm::from_root(*context.everyone, text, 0, "hashes of models"), '\n');
   return {parts.at(0), parts.at(1), parts.at(2), parts.at(3)};
@@ -108,8 +110,8 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
   return p;
 }
 
-UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts, const Identities& identities,
-                   bool force, std::string& forced) {
+UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
+                   const Identities& identities, bool force, std::string& forced) {
   UsedPool used{.pool = read_pool(path)};
   PoolUse use{.reference_sha256 = identities.reference,
               .tokenizer_sha256 = identities.tokenizer,

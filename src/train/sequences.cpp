@@ -69,7 +69,8 @@ at::Tensor response_hidden(const CausalLm& model, const PackedSequences& packed,
   } else {
     x = embed(model, packed.tokens, positions);
   }
-  x = run_blocks(model, x, positions, first, model.num_layers(), full_attention(model.spec, packed.count, packed.length));
+  x = run_blocks(model, x, positions, first, model.num_layers(),
+                 full_attention(model.spec, packed.count, packed.length));
   return final_hidden(model, x.index_select(0, packed.rows));
 }
 
@@ -77,12 +78,14 @@ std::vector<std::vector<std::int64_t>> micro_batches(std::span<const Sequence> s
   check(max_sequences >= 1, "micro_batches: at least one sequence each");
   std::vector<std::int64_t> order(sequences.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::int64_t a, std::int64_t b) { return sequences[idx(a)].inputs() < sequences[idx(b)].inputs(); });
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return sequences[idx(a)].inputs() < sequences[idx(b)].inputs();
+  });
   std::vector<std::vector<std::int64_t>> batches;
   for (std::size_t begin = 0; begin < order.size(); begin += idx(max_sequences)) {
     const std::size_t end = std::min(order.size(), begin + idx(max_sequences));
-    batches.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(begin), order.begin() + static_cast<std::ptrdiff_t>(end));
+    batches.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                         order.begin() + static_cast<std::ptrdiff_t>(end));
   }
   return batches;
 }

@@ -25,7 +25,8 @@ class Problems {
 }  // namespace
 
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype) {
-  static constexpr std::array<std::pair<Dtype, std::string_view>, 2> kNames = {{{Dtype::f32, "f32"}, {Dtype::bf16, "bf16"}}};
+  static constexpr std::array<std::pair<Dtype, std::string_view>, 2> kNames = {
+      {{Dtype::f32, "f32"}, {Dtype::bf16, "bf16"}}};
   return kNames;
 }
 
@@ -36,7 +37,8 @@ std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
 }
 
 std::span<const std::pair<Credit, std::string_view>> enum_names(Credit) {
-  static constexpr std::array<std::pair<Credit, std::string_view>, 2> kNames = {{{Credit::response, "response"}, {Credit::prefix, "prefix"}}};
+  static constexpr std::array<std::pair<Credit, std::string_view>, 2> kNames = {
+      {{Credit::response, "response"}, {Credit::prefix, "prefix"}}};
   return kNames;
 }
 
@@ -72,8 +74,10 @@ std::vector<std::string> problems(const Settings& s) {
   p.unless(s.pool.use == 0 || s.pool.use >= 2, "pool.use is {}; use at least 2 samples (or 0 for all)", s.pool.use);
   p.unless(s.pool.chunk_prompts >= 0, "pool.chunk_prompts is {}; it must not be negative", s.pool.chunk_prompts);
   p.unless(s.train.steps >= 1, "train.steps is {}; at least 1 is needed", s.train.steps);
-  p.unless(s.train.prompts_per_step >= 1, "train.prompts_per_step is {}; at least 1 is needed", s.train.prompts_per_step);
-  p.unless(s.train.samples_per_prompt >= 1, "train.samples_per_prompt is {}; at least 1 is needed", s.train.samples_per_prompt);
+  p.unless(s.train.prompts_per_step >= 1, "train.prompts_per_step is {}; at least 1 is needed",
+           s.train.prompts_per_step);
+  p.unless(s.train.samples_per_prompt >= 1, "train.samples_per_prompt is {}; at least 1 is needed",
+           s.train.samples_per_prompt);
   p.unless(s.train.micro_batch >= 1, "train.micro_batch is {}; at least 1 is needed", s.train.micro_batch);
   p.unless(s.train.chunk_prompts >= 0, "train.chunk_prompts is {}; it must not be negative", s.train.chunk_prompts);
   p.unless(s.train.minibatches >= 1 && s.train.minibatches <= s.train.prompts_per_step * s.train.samples_per_prompt,
@@ -81,18 +85,24 @@ std::vector<std::string> problems(const Settings& s) {
            s.train.prompts_per_step * s.train.samples_per_prompt);
   p.unless(s.train.warm_start >= 0 && s.train.warm_start <= s.train.steps,
            "train.warm_start is {}; it must lie between 0 and train.steps ({})", s.train.warm_start, s.train.steps);
-  p.unless(s.train.reference_cache_mib >= 0, "train.reference_cache_mib is {}; it must not be negative", s.train.reference_cache_mib);
+  p.unless(s.train.reference_cache_mib >= 0, "train.reference_cache_mib is {}; it must not be negative",
+           s.train.reference_cache_mib);
   p.unless(s.cluster.lag == 0, "cluster.lag is {}; only 0 (on-policy) is available yet", s.cluster.lag);
   if (s.train.method != Method::ppo || s.train.warm_start > 0) p.add(problems(s.vbon));
   if (s.train.method != Method::regression)
-    p.add(problems(s.ppo, s.train.method == Method::vbon ? LoopMethod::vbon : LoopMethod::ppo, s.train.samples_per_prompt));
+    p.add(problems(s.ppo, s.train.method == Method::vbon ? LoopMethod::vbon : LoopMethod::ppo,
+                   s.train.samples_per_prompt));
   p.unless(s.pool.prefix_every >= 0, "pool.prefix_every is {}; it must not be negative", s.pool.prefix_every);
-  p.unless(s.regression.samples_per_prompt >= 1, "regression.samples_per_prompt is {}; at least 1 is needed", s.regression.samples_per_prompt);
-  p.unless(!s.regression.center || s.regression.samples_per_prompt >= 2, "regression.center needs 2 or more regression.samples_per_prompt");
+  p.unless(s.regression.samples_per_prompt >= 1, "regression.samples_per_prompt is {}; at least 1 is needed",
+           s.regression.samples_per_prompt);
+  p.unless(!s.regression.center || s.regression.samples_per_prompt >= 2,
+           "regression.center needs 2 or more regression.samples_per_prompt");
   p.unless(s.regression.batch % std::max<std::int64_t>(s.regression.samples_per_prompt, 1) == 0,
-           "regression.batch ({}) is not a multiple of regression.samples_per_prompt ({})", s.regression.batch, s.regression.samples_per_prompt);
+           "regression.batch ({}) is not a multiple of regression.samples_per_prompt ({})", s.regression.batch,
+           s.regression.samples_per_prompt);
   p.unless(s.regression.batch >= 1, "regression.batch is {}; at least 1 is needed", s.regression.batch);
-  p.unless(s.regression.clip_residual >= 0, "regression.clip_residual is {}; it must not be negative", s.regression.clip_residual);
+  p.unless(s.regression.clip_residual >= 0, "regression.clip_residual is {}; it must not be negative",
+           s.regression.clip_residual);
   p.unless(s.eval.samples >= 1, "eval.samples is {}; at least 1 is needed", s.eval.samples);
   p.unless(s.eval.every >= 0, "eval.every is {}; it must not be negative", s.eval.every);
   p.unless(s.eval.bootstrap >= 100, "eval.bootstrap is {}; at least 100 resamples are needed", s.eval.bootstrap);

@@ -54,7 +54,9 @@ class Sft {
       result.tokens += step(update, result.updates);
       context_.world.waiter().limit(settings_.cluster.timeout_s);
       if (comm::any_rank(*context_.everyone, stop::requested(), "stop requested")) {
-        if (context_.is_root()) log::warn("stopped by a signal at update {} of {}; sft keeps no checkpoints: the same command begins again", update + 1, result.updates);
+        if (context_.is_root())
+          log::warn("stopped by a signal at update {} of {}; sft keeps no checkpoints: the same command begins again",
+                    update + 1, result.updates);
         return result.code = ExitCode::requeue, result;
       }
     }
@@ -72,11 +74,11 @@ class Sft {
   // Everything that decides the result, and nothing else.
   std::string key() const {
     const OptimizerConfig& o = sft_.optimizer;
-    return sha256_hex(fmt::format("{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", folder_sha256(settings_.model.base),
-                                  sha256_file(sft_.text), sft_.layers.text(), sft_.epochs, sft_.batch, sft_.max_length,
-                                  sft_.max_texts, settings_.model.start_token.value_or(-1), o.learning_rate, o.beta1,
-                                  o.beta2, o.eps, o.weight_decay, o.clip_norm, enum_name(o.schedule), o.warmup,
-                                  *settings_.run.seed));
+    return sha256_hex(fmt::format("{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
+                                  folder_sha256(settings_.model.base), sha256_file(sft_.text), sft_.layers.text(),
+                                  sft_.epochs, sft_.batch, sft_.max_length, sft_.max_texts,
+                                  settings_.model.start_token.value_or(-1), o.learning_rate, o.beta1, o.beta2, o.eps,
+                                  o.weight_decay, o.clip_norm, enum_name(o.schedule), o.warmup, *settings_.run.seed));
   }
 
   bool already_there() {
@@ -90,9 +92,10 @@ class Sft {
               "'{}' exists and was not written by `vbon sft`; give another model.reference", settings_.model.reference);
       if (!fs::exists(record)) return;
       const nlohmann::json made = nlohmann::json::parse(read_file(record), nullptr, false);
-      require(made.is_object() && made.value("key", "") == key_,
-              "'{}' was made by another sft configuration, base model or text; remove it or give another model.reference",
-              settings_.model.reference);
+      require(
+          made.is_object() && made.value("key", "") == key_,
+          "'{}' was made by another sft configuration, base model or text; remove it or give another model.reference",
+          settings_.model.reference);
       there = "yes";
     });
     return comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "the reference") == "yes";
@@ -106,8 +109,9 @@ class Sft {
       text.tokens = encode_text(tokenizer, settings_.model.start_token, record.prompt);
       if (!record.prompt.empty()) text.learned = text.tokens.size();
       const std::vector<std::int32_t> response =
-          record.prompt.empty() ? encode_text(tokenizer, std::nullopt, record.response)
-                                : tokenizer.encode(record.response, {.add_special_tokens = false, .parse_special = false});
+          record.prompt.empty()
+              ? encode_text(tokenizer, std::nullopt, record.response)
+              : tokenizer.encode(record.response, {.add_special_tokens = false, .parse_special = false});
       text.tokens.insert(text.tokens.end(), response.begin(), response.end());
       if (!spec.eos_ids.empty()) text.tokens.push_back(spec.eos_ids.front());
       const std::int64_t longest = std::min(sft_.max_length, spec.max_positions);
@@ -140,7 +144,8 @@ class Sft {
   double run_micro(std::span<const Sequence> sequences, double normaliser, bool learn) {
     const PackedSequences packed = pack(sequences, context_.device);
     const std::int64_t first = policy_.first_trained_block;
-    const std::vector<at::Tensor> trunk = first > 0 ? run_trunk(policy_.model, packed, first) : std::vector<at::Tensor>{};
+    const std::vector<at::Tensor> trunk =
+        first > 0 ? run_trunk(policy_.model, packed, first) : std::vector<at::Tensor>{};
     const at::AutoGradMode mode(learn);
     const at::Tensor hidden = response_hidden(policy_.model, packed, first, trunk);
     const at::Tensor sum = -token_statistics(hidden, policy_.model.head, packed.targets, 1.0).logp.sum();
@@ -149,9 +154,11 @@ class Sft {
   }
 
   double run_batch(std::span<const Text* const> batch, double normaliser, bool learn) {
-    const Share mine = share_of(static_cast<std::int64_t>(batch.size()), context_.learners->rank(), context_.learners->size());
+    const Share mine =
+        share_of(static_cast<std::int64_t>(batch.size()), context_.learners->rank(), context_.learners->size());
     std::vector<Sequence> sequences;
-    for (const Text* text : batch.subspan(idx(mine.begin), idx(mine.end - mine.begin))) sequences.push_back(sequence(*text));
+    for (const Text* text : batch.subspan(idx(mine.begin), idx(mine.end - mine.begin)))
+      sequences.push_back(sequence(*text));
     double sum = 0;
     for (const auto& group : micro_batches(sequences, sft_.micro_batch)) {
       std::vector<Sequence> members;
@@ -167,7 +174,8 @@ class Sft {
     const std::vector<std::int64_t> order = permutation(stream, static_cast<std::int64_t>(texts_.size()));
     std::vector<const Text*> batch;
     double tokens = 0;
-    for (std::int64_t i = part * sft_.batch; i < std::min<std::int64_t>((part + 1) * sft_.batch, std::ssize(order)); ++i) {
+    for (std::int64_t i = part * sft_.batch; i < std::min<std::int64_t>((part + 1) * sft_.batch, std::ssize(order));
+         ++i) {
       batch.push_back(&texts_[idx(order[idx(i)])]);
       tokens += static_cast<double>(batch.back()->tokens.size() - batch.back()->learned);
     }
@@ -178,7 +186,8 @@ class Sft {
       context_.learners->all_reduce(std::span<float>(gradients.mutable_data_ptr<float>(), idx(gradients.numel())),
                                     comm::Reduction::sum, "gradients");
     const double norm = optimizer_.clip();
-    require(std::isfinite(norm), "the gradient is not finite at update {} of sft: lower sft.optimizer.learning_rate", update);
+    require(std::isfinite(norm), "the gradient is not finite at update {} of sft: lower sft.optimizer.learning_rate",
+            update);
     optimizer_.step(rate);
     parameters_.zero_gradients();
     context_.learners->host().all_reduce(std::span<double>(loss), comm::Reduction::sum, "loss");
@@ -214,7 +223,8 @@ class Sft {
       names.insert(names.end(), {"config.json", "generation_config.json", "model.safetensors", kRecord});
       write_folder_atomically(settings_.model.reference, names, [&](const fs::path& folder) {
         export_causal_lm(policy_.model, folder,
-                         {.source = settings_.model.base, .temperature = settings_.sampling.temperature,
+                         {.source = settings_.model.base,
+                          .temperature = settings_.sampling.temperature,
                           .max_new_tokens = settings_.sampling.max_new_tokens});
         write_file_atomically(folder / kRecord, record.dump(1) + "\n");
       });

@@ -59,7 +59,8 @@ FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters) {
 
 Policy make_policy(const CausalLm& reference, TrainedLayers layers) {
   const std::int64_t depth = reference.num_layers();
-  require(layers.last <= depth, "layers: last {} asks for more blocks than the model's {}; write `all`", layers.last, depth);
+  require(layers.last <= depth, "layers: last {} asks for more blocks than the model's {}; write `all`", layers.last,
+          depth);
   return {reference, layers, layers.last == 0 ? 0 : depth - layers.last};
 }
 
@@ -76,10 +77,15 @@ TrainedLayers differing_layers(const CausalLm& reference, const CausalLm& model)
       !same(reference.position_embedding, model.position_embedding))
     return {};
   const auto same_block = [&](const Block& a, const Block& b) {
-    const auto same_linear = [&](const Linear& x, const Linear& y) { return same(x.weight, y.weight) && same(x.bias, y.bias); };
-    const auto same_norm = [&](const Norm& x, const Norm& y) { return same(x.weight, y.weight) && same(x.bias, y.bias); };
-    return same_norm(a.attention_norm, b.attention_norm) && same_norm(a.mlp_norm, b.mlp_norm) && same_linear(a.qkv, b.qkv) &&
-           same_linear(a.attention_out, b.attention_out) && same_linear(a.mlp_in, b.mlp_in) && same_linear(a.mlp_out, b.mlp_out);
+    const auto same_linear = [&](const Linear& x, const Linear& y) {
+      return same(x.weight, y.weight) && same(x.bias, y.bias);
+    };
+    const auto same_norm = [&](const Norm& x, const Norm& y) {
+      return same(x.weight, y.weight) && same(x.bias, y.bias);
+    };
+    return same_norm(a.attention_norm, b.attention_norm) && same_norm(a.mlp_norm, b.mlp_norm) &&
+           same_linear(a.qkv, b.qkv) && same_linear(a.attention_out, b.attention_out) &&
+           same_linear(a.mlp_in, b.mlp_in) && same_linear(a.mlp_out, b.mlp_out);
   };
   std::size_t equal = 0;
   while (equal + 1 < model.blocks.size() && same_block(reference.blocks[equal], model.blocks[equal])) ++equal;

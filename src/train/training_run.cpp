@@ -61,7 +61,9 @@ class TrainingRun {
     return settings_.train.method == Method::regression || step < settings_.train.warm_start;
   }
 
-  bool foretells() const { return settings_.train.method == Method::vbon && settings_.ppo.baseline == Baseline::prefix; }
+  bool foretells() const {
+    return settings_.train.method == Method::vbon && settings_.ppo.baseline == Baseline::prefix;
+  }
 
   void load() {
     identities_ = identify(context_, settings_);
@@ -69,15 +71,16 @@ class TrainingRun {
       tokenizer_ = Tokenizer::load(settings_.model.reference);
       spec_ = read_lm_spec(settings_.model.reference);
       prompts_ = load_prompts(settings_.prompts.train, settings_, *tokenizer_, spec_);
-      require(settings_.train.method == Method::regression || settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
+      require(settings_.train.method == Method::regression ||
+                  settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
               "train.prompts_per_step is {}, but '{}' holds {} prompts", settings_.train.prompts_per_step,
               settings_.prompts.train, prompts_.rows.num_prompts());
       if (needs_table()) pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_);
       if (is_regression(0) && context_.is(comm::Role::learner))
         targets_.emplace(pool_->pool, *pool_->table, target_n(settings_.vbon), settings_.regression.credit);
       if (foretells())
-        prefix_values_ = fit_prefix_values(pool_->pool, *pool_->table,
-                                           [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
+        prefix_values_ = fit_prefix_values(
+            pool_->pool, *pool_->table, [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
       if (evaluates()) {
         eval_prompts_ = load_prompts(settings_.prompts.eval, settings_, *tokenizer_, spec_);
         eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);
@@ -93,7 +96,8 @@ class TrainingRun {
       else if (context_.is(comm::Role::rollout)) rollout_ = make_rollout_policy(reference_, settings_);
     });
     if (pool_ && settings_.train.method != Method::ppo && context_.is_root())
-      for (const std::string& warning : warnings(settings_.vbon, pool_->pool.header.num_samples)) log::warn("{}", warning);
+      for (const std::string& warning : warnings(settings_.vbon, pool_->pool.header.num_samples))
+        log::warn("{}", warning);
   }
 
   // The root holds the folder; every rank knows its path, run id and attempt.
@@ -101,13 +105,15 @@ class TrainingRun {
     std::string shared;
     comm::together(*context_.everyone, "run folder", [&] {
       if (!context_.is_root()) return;
-      folder_ = RunFolder::open(settings_.run.dir, {.config = text_.resolved_yaml, .job = text_.job, .changed_keys = text_.changed_keys});
+      folder_ = RunFolder::open(settings_.run.dir,
+                                {.config = text_.resolved_yaml, .job = text_.job, .changed_keys = text_.changed_keys});
       RolloutFiles(folder_->rollouts()).clean();
       RolloutFiles(folder_->eval() / "chunks").clean();
       CheckpointFiles(folder_->checkpoints()).clean();
       log::set_file(folder_->log().string());
       shared = fmt::format("{}\n{}", folder_->run_id(), folder_->attempt());
-      for (const std::string& name : folder_->unknown_files()) log::warn("'{}' in the run folder is none of ours; left alone", name);
+      for (const std::string& name : folder_->unknown_files())
+        log::warn("'{}' in the run folder is none of ours; left alone", name);
     });
     shared = comm::from_root(*context_.everyone, shared, context_.placement.learner_root(), "run id");
     const std::size_t newline = shared.find('\n');
@@ -152,11 +158,13 @@ class TrainingRun {
     const auto here = environment_of(context_);
     for (const auto& [key, value] : manifest.environment)
       if (const auto it = here.find(key); it != here.end() && it->second != value)
-        log::warn("{} was '{}' when the checkpoint was written and is '{}' now: the run goes on, but not bit for bit", key, value,
-                  it->second);
+        log::warn("{} was '{}' when the checkpoint was written and is '{}' now: the run goes on, but not bit for bit",
+                  key, value, it->second);
     if (manifest.world_size != context_.world.size())
-      log::warn("the checkpoint was written by {} ranks, there are {} now: the first update agrees to rounding, later ones in "
-                "distribution", manifest.world_size, context_.world.size());
+      log::warn(
+          "the checkpoint was written by {} ranks, there are {} now: the first update agrees to rounding, later ones in "
+          "distribution",
+          manifest.world_size, context_.world.size());
   }
 
   // New weights from the learners' root to ranks that sample without learning.
@@ -167,7 +175,8 @@ class TrainingRun {
     const std::int64_t size = learner_ ? learner_->policy_size : rollout_->parameters.size();
     const std::span<float> values(flat.values().mutable_data_ptr<float>(), idx(size));
     // The learners' root is the lowest-numbered rank of the group that learns.
-    comm::publish(*context_.publishing, std::as_writable_bytes(values), counters_.step, root_in_publishing(), "weights");
+    comm::publish(*context_.publishing, std::as_writable_bytes(values), counters_.step, root_in_publishing(),
+                  "weights");
   }
   int root_in_publishing() const {
     int index = 0;
@@ -182,7 +191,8 @@ class TrainingRun {
   }
 
   LearnerTools learner_tools() {
-    LearnerTools tools{.settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
+    LearnerTools tools{
+        .settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
     if (prefix_values_) tools.prefix_values = &*prefix_values_;
     if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
     return tools;
@@ -229,8 +239,8 @@ class TrainingRun {
   Metrics online(std::int64_t step) {
     Collection what;
     what.prompts = &prompts_.rows;
-    what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key, prompts_.rows.num_prompts(), step,
-                               settings_.train.prompts_per_step);
+    what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key,
+                               prompts_.rows.num_prompts(), step, settings_.train.prompts_per_step);
     what.samples_per_prompt = static_cast<std::int32_t>(settings_.train.samples_per_prompt);
     what.prompts_per_chunk = train_chunk_prompts(settings_);
     what.sampling = settings_.sampling;
@@ -249,8 +259,9 @@ class TrainingRun {
     RolloutBatch batch = collect(context_, what, tools);
     if (!learner_) return {};
     const std::int64_t per_step = updates_per_step(settings_);
-    Metrics metrics = online_step(*learner_, learner_tools(), batch, what.rows, step, (step - settings_.train.warm_start) * per_step,
-                                  (settings_.train.steps - settings_.train.warm_start) * per_step);
+    Metrics metrics =
+        online_step(*learner_, learner_tools(), batch, what.rows, step, (step - settings_.train.warm_start) * per_step,
+                    (settings_.train.steps - settings_.train.warm_start) * per_step);
     metrics["distinct_words"] = distinct_words(batch);
     counters_.episodes += batch.num_sequences();
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
@@ -274,7 +285,11 @@ class TrainingRun {
   }
 
   CollectionTools scoring_tools() {
-    return {.policy = sampling_policy(), .weights = &sampler_weights_, .tokenizer = &*tokenizer_, .reward = reward_.get(), .evaluator = evaluator_.get()};
+    return {.policy = sampling_policy(),
+            .weights = &sampler_weights_,
+            .tokenizer = &*tokenizer_,
+            .reward = reward_.get(),
+            .evaluator = evaluator_.get()};
   }
 
   std::map<std::string, std::vector<double>> gather_times(Phases::Clock::time_point start, double idle_before) {
@@ -296,7 +311,11 @@ class TrainingRun {
   }
 
   void record(std::int64_t step, const Metrics& metrics, std::map<std::string, std::vector<double>> time) {
-    MetricsRow row{.step = step, .episodes = counters_.episodes, .tokens = counters_.tokens, .values = metrics, .time = std::move(time)};
+    MetricsRow row{.step = step,
+                   .episodes = counters_.episodes,
+                   .tokens = counters_.tokens,
+                   .values = metrics,
+                   .time = std::move(time)};
     const double tokens = metrics.contains("length") ? static_cast<double>(row.tokens - last_tokens_) : 0;
     last_tokens_ = row.tokens;
     row.time["tokens_per_s"] = {tokens / row.time["total"][idx(context_.world.rank())]};
@@ -309,8 +328,8 @@ class TrainingRun {
     return fs::path(settings_.run.dir) / "eval" / fmt::format("step-{:08}.h5", counters_.step);
   }
 
-  // Whether an earlier attempt has evaluated the checkpoint that we start from: its counters hold what that found. Steps
-  // that are replayed are evaluated again, for counters that lack it.
+  // Whether an earlier attempt has evaluated the checkpoint that we start from: its counters hold what that found.
+  // Steps that are replayed are evaluated again, for counters that lack it.
   bool is_evaluated() {
     std::string there;
     if (context_.is_root()) there = fs::exists(evaluation_file()) ? "yes" : "no";
@@ -323,15 +342,20 @@ class TrainingRun {
     header.provenance.prompts_sha256 = eval_prompts_->sha256;
     header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
     header.n = settings_.train.method == Method::ppo ? 1 : target_n(settings_.vbon);
-    header.beta = settings_.train.method == Method::ppo ? initial_kl_coef(settings_.ppo) : (header.n > 1 ? 1 / (header.n - 1) : 0);
+    header.beta = settings_.train.method == Method::ppo ? initial_kl_coef(settings_.ppo)
+                                                        : (header.n > 1 ? 1 / (header.n - 1) : 0);
     header.training_seed = *settings_.run.seed;
     header.temperature = settings_.sampling.temperature;
     header.checkpoint_step = counters_.step;
     header.eos_ids.assign(spec_.eos_ids.begin(), spec_.eos_ids.end());
     const Evaluation result = evaluate(context_, settings_,
-                                       {.prompts = *eval_prompts_, .pool = *eval_pool_, .collection = scoring_tools(),
+                                       {.prompts = *eval_prompts_,
+                                        .pool = *eval_pool_,
+                                        .collection = scoring_tools(),
                                         .reference = learner_ ? &reference_ : nullptr,
-                                        .policy = learner_ ? &learner_->policy : nullptr, .header = header, .chunks = &eval_chunks_});
+                                        .policy = learner_ ? &learner_->policy : nullptr,
+                                        .header = header,
+                                        .chunks = &eval_chunks_});
     if (!context_.is_root()) return;
     eval_chunks_.clean();
     write_file_atomically(evaluation_file().replace_extension(".json"), summary_json(result));
@@ -365,7 +389,9 @@ class TrainingRun {
 
   TrainingResult stopped() {
     save();
-    if (context_.is_root()) log::info("stopped by signal {} after step {}; run the same command to go on", stop::signal_number(), counters_.step);
+    if (context_.is_root())
+      log::info("stopped by signal {} after step {}; run the same command to go on", stop::signal_number(),
+                counters_.step);
     return {.code = ExitCode::requeue, .steps_done = counters_.step, .final_checkpoint = last_checkpoint_.string()};
   }
 
@@ -414,8 +440,8 @@ class TrainingRun {
 
 }  // namespace
 
-TrainingResult run_training(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
-                            const TrainingObserver& observer) {
+TrainingResult run_training(comm::Communicator& world, const Settings& settings, const RunText& text,
+                            RewardPrograms& programs, const TrainingObserver& observer) {
   return TrainingRun(world, settings, text, programs, observer).run();
 }
 

@@ -49,10 +49,8 @@ std::vector<Variant> variants(MpiRuntime& mpi, std::size_t count) {
     auto own = make_collectives(mpi.world().dup("bench"), Backend::host, {.piece_bytes = piece_bytes});
     Collectives* all = own.get();
     const auto work = [all, sums](std::vector<float>& values) {
-      if (sums)
-        all->all_reduce(std::span<float>(values), Reduction::sum, "gradients");
-      else
-        all->broadcast(std::span<float>(values), 0, "weights");
+      if (sums) all->all_reduce(std::span<float>(values), Reduction::sum, "gradients");
+      else all->broadcast(std::span<float>(values), 0, "weights");
     };
     result.push_back({.name = name, .work = work, .sums = sums, .own = std::move(own)});
   };

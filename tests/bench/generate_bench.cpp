@@ -83,7 +83,8 @@ int main(int argc, char** argv) {
   const int repeats = static_cast<int>(number(6));
   const CausalLm model = load_causal_lm(argv[1], at::kCPU);
   GenerateRequest request{.num_samples = static_cast<std::int32_t>(per_prompt)};
-  for (const auto& prompt : prompts) request.prompts.push_back({static_cast<std::int64_t>(request.prompts.size()), prompt});
+  for (const auto& prompt : prompts)
+    request.prompts.push_back({static_cast<std::int64_t>(request.prompts.size()), prompt});
   SamplerWeights weights;
   GenerateOptions options{.stream = RandomStream(1, Purpose::sample), .weights = &weights};
   options.sampling.temperature = 0.7;

@@ -472,6 +472,19 @@ def test_a_run_that_another_process_works_on(fresh):
     assert len((fresh.folder / "run/attempts.jsonl").read_text().splitlines()) == 1
 
 
+def test_an_evaluation_that_another_process_works_on(fresh):
+    evaluate = ["eval", "-c", "toy.yaml", "-s", "eval.checkpoint=reference"]
+    process = fresh.start(*evaluate, environment={"TOY_REWARD_SLEEP": "0.02"})
+    lock = fresh.folder / "run/eval/reference/lock"
+    wait_until(lambda: lock.exists() and lock.read_text().endswith("\n"), process)
+    os.kill(process.pid, signal.SIGSTOP)
+    refusal = fresh.run(*evaluate, expect=2).stderr
+    assert "'run/eval/reference' is locked" in refusal and str(process.pid) in refusal
+    os.kill(process.pid, signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and not lock.exists(), err
+
+
 def test_a_lock_left_behind_is_taken_over(fresh):
     process = fresh.start(*TRAIN, environment={"TOY_REWARD_SLEEP": "0.006"})
     wait_until(lambda: (fresh.folder / "run/metrics.jsonl").exists() and metrics(fresh.folder / "run"), process)

@@ -19,14 +19,10 @@ namespace {
 template <class T>
 T value_at(int rank, std::int64_t index) {
   const RandomStream draws(17, Purpose::subset);
-  if constexpr (std::is_same_v<T, BFloat16>)
-    return to_bfloat16(static_cast<float>(draws.normal(index, rank)));
-  else if constexpr (std::is_same_v<T, Float16>)
-    return to_float16(static_cast<float>(draws.normal(index, rank)));
-  else if constexpr (std::is_floating_point_v<T>)
-    return static_cast<T>(draws.normal(index, rank));
-  else
-    return static_cast<T>(draws.words(index, rank, 0)[0]);
+  if constexpr (std::is_same_v<T, BFloat16>) return to_bfloat16(static_cast<float>(draws.normal(index, rank)));
+  else if constexpr (std::is_same_v<T, Float16>) return to_float16(static_cast<float>(draws.normal(index, rank)));
+  else if constexpr (std::is_floating_point_v<T>) return static_cast<T>(draws.normal(index, rank));
+  else return static_cast<T>(draws.words(index, rank, 0)[0]);
 }
 
 template <class T>
@@ -42,8 +38,7 @@ T combined(T a, T b, Reduction op) {
   if (op == Reduction::min) return a < b ? a : b;
   if constexpr (std::is_integral_v<T>)
     return static_cast<T>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
-  else
-    return a + b;
+  else return a + b;
 }
 
 template <class T>
@@ -53,10 +48,8 @@ std::vector<T> reduced(int ranks, std::int64_t count, Reduction op, std::int64_t
     if constexpr (std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>) {
       float sum = to_float(value_at<T>(0, i));
       for (int r = 1; r < ranks; ++r) sum = combined(sum, to_float(value_at<T>(r, i)), op);
-      if constexpr (std::is_same_v<T, BFloat16>)
-        result.push_back(to_bfloat16(sum));
-      else
-        result.push_back(to_float16(sum));
+      if constexpr (std::is_same_v<T, BFloat16>) result.push_back(to_bfloat16(sum));
+      else result.push_back(to_float16(sum));
     } else {
       T sum = value_at<T>(0, i);
       for (int r = 1; r < ranks; ++r) sum = combined(sum, value_at<T>(r, i), op);
@@ -184,8 +177,7 @@ TEST_F(AllCollectives, many_pending_sums_finish_in_any_order) {
   EXPECT_EQ(scalar, size * (size - 1) / 2.0);
   for (int i = 0; i < kBuckets; ++i) {  // every rank waits in an order of its own
     const int b = (i * 5 + rank * 3) % kBuckets;
-    if (i % 2 == 0)
-      pending[static_cast<std::size_t>(b)].wait();
+    if (i % 2 == 0) pending[static_cast<std::size_t>(b)].wait();
     else
       while (!pending[static_cast<std::size_t>(b)].test()) {
       }

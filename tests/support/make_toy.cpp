@@ -41,7 +41,8 @@ int main(int argc, char** argv) {
   if (argc < 4) return fmt::print(stderr, "usage: make_toy OUT TOKENIZER_FOLDER SEED [DEVIATION [KIND]]\n"), 2;
   const Tokenizer tokenizer = Tokenizer::load(argv[2]);
   const LmSpec spec = parse_lm_spec(config_text(argc > 5 ? argv[5] : "llama", tokenizer.vocab_size()), "make_toy");
-  const CausalLm model = random_causal_lm(spec, static_cast<std::uint64_t>(std::atoll(argv[3])), argc > 4 ? std::atof(argv[4]) : 0.1);
+  const CausalLm model =
+      random_causal_lm(spec, static_cast<std::uint64_t>(std::atoll(argv[3])), argc > 4 ? std::atof(argv[4]) : 0.1);
   export_causal_lm(model, argv[1], {.source = argv[2]});
   return 0;
 }

@@ -2,7 +2,8 @@
 // best-of-N curve are computed by src/objective, and a record of metrics. What the Python readers and statistics are
 // compared with. From the root of the checkout, after a build in BUILD:
 //
-//   g++ -std=c++20 -Iinclude -Isrc analysis/tests/files/write_files.cpp src/objective/{bon,bon_curve,exponential_fit,log_f,stats}.cpp \
+//   g++ -std=c++20 -Iinclude -Isrc analysis/tests/files/write_files.cpp
+//   src/objective/{bon,bon_curve,exponential_fit,log_f,stats}.cpp \
 //       BUILD/src/store/libvbon_store.a BUILD/src/base/libvbon_base.a -I/usr/include/hdf5/serial \
 //       -L/usr/lib/x86_64-linux-gnu/hdf5/serial -lhdf5 -lspdlog -lfmt -lcrypto -o write_files
 //   ./write_files analysis/tests/files
@@ -70,9 +71,17 @@ void write_all(const fs::path& folder) {
   const RewardColumns tables = sorted_rows(pool.rewards, 12);
 
   EvalFile eval;
-  eval.header = {.provenance = provenance(), .method = "vbon", .n = 4, .beta = 1.0 / 3, .training_seed = 3,
-                 .evaluation_seed = 4, .bootstrap_seed = 5, .temperature = 0.7,
-                 .checkpoint_sha256 = std::string(64, 'f'), .checkpoint_step = 20, .eos_ids = {0}};
+  eval.header = {.provenance = provenance(),
+                 .method = "vbon",
+                 .n = 4,
+                 .beta = 1.0 / 3,
+                 .training_seed = 3,
+                 .evaluation_seed = 4,
+                 .bootstrap_seed = 5,
+                 .temperature = 0.7,
+                 .checkpoint_sha256 = std::string(64, 'f'),
+                 .checkpoint_step = 20,
+                 .eos_ids = {0}};
   eval.header.provenance.pool_sha256 = pool_sha256;
   eval.block = block(3, 2, 1);
   for (std::size_t i = 0; i < 15; ++i) eval.kl.push_back(0.25f + 0.125f * static_cast<float>(i % 4));

@@ -42,20 +42,20 @@ class EnvironmentError : public std::runtime_error {
 
 class InternalError : public std::logic_error {
  public:
-  explicit InternalError(const std::string& text,
-                         std::source_location where = std::source_location::current());
+  explicit InternalError(const std::string& text, std::source_location where = std::source_location::current());
 };
 
 // An invariant of ours: a false condition is a bug and names its place.
-inline void check(bool condition, const char* text,
-                  std::source_location where = std::source_location::current()) {
-  if (!condition) [[unlikely]] throw InternalError(text, where);
+inline void check(bool condition, const char* text, std::source_location where = std::source_location::current()) {
+  if (!condition) [[unlikely]]
+    throw InternalError(text, where);
 }
 
 // A demand on input: a false condition is the user's error.
 template <class... Args>
 void require(bool condition, fmt::format_string<Args...> text, Args&&... args) {
-  if (!condition) [[unlikely]] throw UserError(fmt::format(text, std::forward<Args>(args)...));
+  if (!condition) [[unlikely]]
+    throw UserError(fmt::format(text, std::forward<Args>(args)...));
 }
 
 // The error that errno means for an operation on a path: EnvironmentError where a retry can help (disk full, I/O

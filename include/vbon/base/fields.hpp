@@ -21,7 +21,7 @@ namespace vbon {
 
 struct FieldInfo {
   std::string_view name;
-  std::string_view help;      // one line of meaning
+  std::string_view help;       // one line of meaning
   std::string_view unit = {};  // "s", "tokens", "nats" …; empty: none
   bool required = false;       // no default: the commands that use it refuse to start without
   bool secret = false;         // never written to files
@@ -35,7 +35,9 @@ struct AnyVisitor {
 }  // namespace detail
 
 template <class T>
-concept Section = requires(T& value, detail::AnyVisitor visitor) { T::visit(visitor, value); };
+concept Section = requires(T& value, detail::AnyVisitor visitor) {
+  T::visit(visitor, value);
+};
 
 template <class E>
 concept NamedEnum = std::is_enum_v<E> && requires(E value) {

@@ -1,5 +1,6 @@
 // Files that another rank or a later run reads: written beside their name, synced, renamed, the folder synced. A reader
-// sees the old file or the new one, never a part. Failures of output are EnvironmentError (exit 74), of input UserError.
+// sees the old file or the new one, never a part. Failures of output are EnvironmentError (exit 74), of input
+// UserError.
 #pragma once
 
 #include <cstdint>

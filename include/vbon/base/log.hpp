@@ -12,9 +12,9 @@ namespace vbon::log {
 enum class Level { debug, info, warn, error, quiet };
 
 void init(int rank, int num_ranks, Level level = Level::info);
-void set_root(bool root);  // who speaks for all, where it is not rank 0
-void set_file(const std::string& path);  // appends; root only
-void set_all_ranks(bool on);             // info() of every rank, prefixed
+void set_root(bool root);                      // who speaks for all, where it is not rank 0
+void set_file(const std::string& path);        // appends; root only
+void set_all_ranks(bool on);                   // info() of every rank, prefixed
 void set_line_start(const std::string& text);  // stands before each line on the terminal: clears a bar drawn there
 bool is_root();
 Level level();

@@ -12,18 +12,18 @@
 namespace vbon {
 
 enum class Purpose : std::uint32_t {
-  pool = 1,         // samples of a pool
-  rollout = 2,      // samples of an online step
-  evaluation = 3,   // samples of vbon eval
-  anchor = 4,       // samples of an anchor policy
-  sample = 5,       // vbon sample
-  minibatch = 6,    // permutation of a batch
-  prompt_order = 7, // permutation of the prompts of an epoch
-  data_order = 8,   // permutation of texts (sft, reward)
-  initialise = 9,   // new parameters (heads)
-  bootstrap = 10,   // resampling for confidence intervals
-  subset = 11,      // subsets of a pool
-  pair = 12,        // preference pairs
+  pool = 1,          // samples of a pool
+  rollout = 2,       // samples of an online step
+  evaluation = 3,    // samples of vbon eval
+  anchor = 4,        // samples of an anchor policy
+  sample = 5,        // vbon sample
+  minibatch = 6,     // permutation of a batch
+  prompt_order = 7,  // permutation of the prompts of an epoch
+  data_order = 8,    // permutation of texts (sft, reward)
+  initialise = 9,    // new parameters (heads)
+  bootstrap = 10,    // resampling for confidence intervals
+  subset = 11,       // subsets of a pool
+  pair = 12,         // preference pairs
 };
 
 // One Philox4x32-10 block: four independent 32-bit words.
@@ -41,7 +41,8 @@ class RandomStream {
   // Standard normal (Box-Muller on one block).
   double normal(std::int64_t prompt_id, std::int32_t sample = 0, std::int32_t position = 0) const;
   // In [0, bound), unbiased to 2^-53; bound >= 1.
-  std::int64_t below(std::int64_t bound, std::int64_t prompt_id, std::int32_t sample = 0, std::int32_t position = 0) const;
+  std::int64_t below(std::int64_t bound, std::int64_t prompt_id, std::int32_t sample = 0,
+                     std::int32_t position = 0) const;
 
  private:
   std::array<std::uint32_t, 2> key_;

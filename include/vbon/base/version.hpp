@@ -5,7 +5,7 @@
 
 namespace vbon {
 
-std::string version();     // "0.1.0"
-std::string cpu_model();   // of /proc/cpuinfo, "unknown" where it does not say
+std::string version();    // "0.1.0"
+std::string cpu_model();  // of /proc/cpuinfo, "unknown" where it does not say
 
 }  // namespace vbon

@@ -1,5 +1,5 @@
-// The command line, before anything is read: `vbon <command> -c config.yaml [-s section.key=value]...` and the few flags
-// beside it.
+// The command line, before anything is read: `vbon <command> -c config.yaml [-s section.key=value]...` and the few
+// flags beside it.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ struct CommandLine {
   // pool
   std::int64_t shard = 0, num_shards = 1;
   bool merge = false;
-  std::string split = "both";       // train | eval | both
+  std::string split = "both";  // train | eval | both
   // reward
-  std::string section = "both";     // reward | evaluator | both
+  std::string section = "both";  // reward | evaluator | both
   // sample, score
   std::filesystem::path model, texts, output;
   std::vector<std::string> prompts;
@@ -29,7 +29,7 @@ struct CommandLine {
   std::optional<double> temperature;
   std::optional<std::int64_t> seed;
   // plan
-  int ranks = 0;
+  std::optional<int> ranks;
   // help
   std::vector<std::string> topics;
 };

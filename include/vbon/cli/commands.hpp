@@ -47,7 +47,7 @@ struct Command {
   const char* help;
   ExitCode (*with_ranks)(comm::Communicator&, const CommandLine&, Prepared&);  // needs MPI and a configuration, or
   ExitCode (*alone)(const CommandLine&);                                       // neither
-  std::vector<std::string> needed;  // keys and sections of the configuration
+  std::vector<std::string> needed;                                             // keys and sections of the configuration
 };
 const std::vector<Command>& commands();
 

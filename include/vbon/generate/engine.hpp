@@ -2,7 +2,8 @@
 // static cache decode one token a step and are refilled as sequences end; every draw is keyed by (prompt id, sample,
 // position), so what is drawn depends on the chunk and the stream alone, never on ranks, order or restarts.
 //
-// Log-probabilities are of softmax(logits / temperature) over the whole vocabulary: the distribution drawn from, exactly.
+// Log-probabilities are of softmax(logits / temperature) over the whole vocabulary: the distribution drawn from,
+// exactly.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,7 +26,7 @@ struct PromptTokens {
 };
 
 struct Completion {
-  std::int64_t prompt = 0;           // index into the request's prompts
+  std::int64_t prompt = 0;  // index into the request's prompts
   std::int32_t sample = 0;
   std::vector<std::int32_t> tokens;  // incl. the end token if it was drawn
   std::vector<float> logp;           // of each token

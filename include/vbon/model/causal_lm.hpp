@@ -52,8 +52,9 @@ at::Tensor embed(const CausalLm& model, const at::Tensor& tokens, const at::Tens
 // Blocks [first, last) on rows x [n, D] at `positions` [n] -> [n, D]
 at::Tensor run_blocks(const CausalLm& model, at::Tensor x, const at::Tensor& positions, std::int64_t first,
                       std::int64_t last, const Attend& attend, const Multiply& multiply = linear);
-at::Tensor final_hidden(const CausalLm& model, const at::Tensor& x);       // the last norm: [n, D] -> [n, D]
-at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden, const Multiply& multiply = linear);  // -> [n, V]
+at::Tensor final_hidden(const CausalLm& model, const at::Tensor& x);  // the last norm: [n, D] -> [n, D]
+at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden,
+                       const Multiply& multiply = linear);  // -> [n, V]
 
 // Causal attention within `batch` sequences of `length` rows each (rows are sequence-major). Padding on the right needs
 // no mask: no earlier row looks at it.

@@ -1,6 +1,6 @@
 // The loops that ATen has no single pass for, on float32 rows in CPU memory: statistics and gradient of a softmax over
-// the vocabulary, a draw from it, attention of one token over its caches, and the steps between matrix products. Compiled for several instruction sets;
-// the machine picks one at start.
+// the vocabulary, a draw from it, attention of one token over its caches, and the steps between matrix products.
+// Compiled for several instruction sets; the machine picks one at start.
 //
 // Callers split rows over threads. Sums run in float32 within blocks of the vocabulary and in double across them.
 #pragma once
@@ -11,11 +11,11 @@ namespace vbon::kernels {
 
 // Of softmax(z / T) for one row z [V], and of its reference row when there is one.
 struct RowStatistics {
-  double log_sum = 0;      // log sum exp(z / T)
+  double log_sum = 0;  // log sum exp(z / T)
   double log_sum_ref = 0;
-  double logp = 0;         // log-probability of the row's token
+  double logp = 0;  // log-probability of the row's token
   double logp_ref = 0;
-  double kl = 0;           // sum_v p_v (log p_v - log q_v)
+  double kl = 0;  // sum_v p_v (log p_v - log q_v)
   double entropy = 0;
 };
 
@@ -37,9 +37,9 @@ Draw row_draw(const float* z, std::int64_t vocab, float inverse_temperature, dou
 constexpr std::int64_t kLane = 16;
 constexpr std::int64_t in_lanes(std::int64_t n) { return (n + kLane - 1) / kLane * kLane; }
 
-// One query group over its caches: q [G, d]; keys transposed [d, stride] and values [length, d] of a shared prefix, then
-// of the sequence's own suffix; out [G, d]. Keys from `length` to the end of its lane are read and not used: they must
-// be finite. scratch: 4 * (in_lanes(prefix.length) + in_lanes(suffix.length)) floats.
+// One query group over its caches: q [G, d]; keys transposed [d, stride] and values [length, d] of a shared prefix,
+// then of the sequence's own suffix; out [G, d]. Keys from `length` to the end of its lane are read and not used: they
+// must be finite. scratch: 4 * (in_lanes(prefix.length) + in_lanes(suffix.length)) floats.
 struct KeySpan {
   const float* keys_t = nullptr;  // [d, stride]
   const float* values = nullptr;  // [length, d]

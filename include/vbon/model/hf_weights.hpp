@@ -48,8 +48,8 @@ CausalLm random_causal_lm(const LmSpec& spec, std::uint64_t seed, double deviati
 std::vector<std::pair<std::string, at::Tensor>> named_tensors(const CausalLm& model);
 
 struct ExportOptions {
-  std::filesystem::path source;     // the folder whose tokenizer files go along
-  double temperature = 1.0;         // written into generation_config.json, so that it samples as trained
+  std::filesystem::path source;  // the folder whose tokenizer files go along
+  double temperature = 1.0;      // written into generation_config.json, so that it samples as trained
   std::int64_t max_new_tokens = 0;
 };
 // The names of tokenizer files that `folder` has, and that go along with a model.

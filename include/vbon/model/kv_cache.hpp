@@ -28,7 +28,8 @@ struct SuffixCache {
 };
 
 SuffixCache make_suffix_cache(const CausalLm& model, std::int64_t slots, std::int64_t capacity);
-std::int64_t suffix_cache_bytes(const LmSpec& spec, std::int64_t slots, std::int64_t capacity, std::int64_t element_bytes);
+std::int64_t suffix_cache_bytes(const LmSpec& spec, std::int64_t slots, std::int64_t capacity,
+                                std::int64_t element_bytes);
 
 // The rows of one decoding step: row i continues slot[i], whose prompt is prefix[i] and which holds suffix_length[i]
 // tokens already; the step appends its own key and value there. A batch may be padded: rows beyond size() are ignored.
@@ -37,7 +38,8 @@ struct DecodeRows {
   std::int64_t size() const { return static_cast<std::int64_t>(slot.size()); }
 };
 
-// Full causal attention over right-padded prompts [B, T], which also fills one PrefixCache a prompt (of its own length).
+// Full causal attention over right-padded prompts [B, T], which also fills one PrefixCache a prompt (of its own
+// length).
 Attend prefill_attention(const LmSpec& spec, std::int64_t batch, std::int64_t length,
                          const std::vector<std::int64_t>& lengths, std::vector<PrefixCache>& caches);
 

@@ -20,7 +20,7 @@ struct RopeSpec {
   std::int64_t dims = 0;  // rotated dimensions of a head; 0: no rotary positions
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::none;
-  double factor = 1.0;  // linear and llama3
+  double factor = 1.0;                                   // linear and llama3
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   std::int64_t original_max_positions = 0;               // llama3
   bool operator==(const RopeSpec&) const = default;
@@ -34,12 +34,12 @@ struct LmSpec {
   double norm_eps = 1e-5;
   Activation activation = Activation::silu;
   RopeSpec rope;
-  bool gated_mlp = false;           // act(gate) * up
-  bool parallel_residual = false;   // x + attention(norm1 x) + mlp(norm2 x)
-  bool learned_positions = false;   // an embedding a position (GPT-2)
-  bool tied_embeddings = false;     // the head is the token embedding
+  bool gated_mlp = false;          // act(gate) * up
+  bool parallel_residual = false;  // x + attention(norm1 x) + mlp(norm2 x)
+  bool learned_positions = false;  // an embedding a position (GPT-2)
+  bool tied_embeddings = false;    // the head is the token embedding
   bool qkv_bias = false, attention_out_bias = false, mlp_bias = false;
-  bool scale_by_layer = false;      // GPT-2's scale_attn_by_inverse_layer_idx
+  bool scale_by_layer = false;        // GPT-2's scale_attn_by_inverse_layer_idx
   std::vector<std::int32_t> eos_ids;  // generation_config.json's, else config.json's
   std::string config_text;            // the file itself, for export
 

@@ -13,10 +13,10 @@
 namespace vbon {
 
 struct TokenStatistics {
-  at::Tensor logp;     // [n] log pi(token), differentiable in hidden and head
-  at::Tensor kl;       // [n] KL(pi || pi_ref) of the row's distribution; undefined without reference
-  at::Tensor entropy;  // [n]
-  at::Tensor logp_ref; // [n] log pi_ref(token), no gradient; undefined without reference
+  at::Tensor logp;      // [n] log pi(token), differentiable in hidden and head
+  at::Tensor kl;        // [n] KL(pi || pi_ref) of the row's distribution; undefined without reference
+  at::Tensor entropy;   // [n]
+  at::Tensor logp_ref;  // [n] log pi_ref(token), no gradient; undefined without reference
 };
 
 // hidden [n, D] (after the final norm), head [V, D], tokens int64 [n]. reference_logits [n, V] (before temperature,
@@ -24,7 +24,8 @@ struct TokenStatistics {
 TokenStatistics token_statistics(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& tokens,
                                  double temperature, const at::Tensor& reference_logits = {});
 
-// The same by plain tensor operations with autograd's own gradients: the oracle, and the way on other devices and dtypes.
+// The same by plain tensor operations with autograd's own gradients: the oracle, and the way on other devices and
+// dtypes.
 TokenStatistics token_statistics_by_tensors(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& tokens,
                                             double temperature, const at::Tensor& reference_logits = {});
 

@@ -48,10 +48,11 @@ struct PpoConfig {
     v(c.gamma, {.name = "gamma", .help = "discount a token, in (0, 1]; must be 1 for vbon and for rloo or none"});
     v(c.lam, {.name = "lam", .help = "lambda of generalised advantage estimation, in [0, 1]; critics and prefix"});
     v(c.epochs, {.name = "epochs", .help = "passes over each batch of rollouts"});
-    v(c.baseline, {.name = "baseline",
-                   .help = "critic_head (value head on the policy's trunk), critic_model (a model of its own), prefix (what "
-                           "the reward of a response's beginning foretells, fitted on a pool with "
-                           "pool.prefix_every), rloo (mean of the prompt's other samples) or none"});
+    v(c.baseline,
+      {.name = "baseline",
+       .help = "critic_head (value head on the policy's trunk), critic_model (a model of its own), prefix (what "
+               "the reward of a response's beginning foretells, fitted on a pool with "
+               "pool.prefix_every), rloo (mean of the prompt's other samples) or none"});
     v(c.kl_form, {.name = "kl_form",
                   .help = "KL to the reference: penalty (sampled, in each token's reward) or exact (over the "
                           "vocabulary: its own gradient, and the KL still to come in the reward)"});

@@ -23,6 +23,7 @@ struct LockHolder {
 
 class FileLock {
  public:
+  // `path`: "lock" in the folder that it locks, or NAME.lock beside the file NAME.
   // UserError naming the holder when another process has it; EnvironmentError when the file cannot be made.
   // `holder.pid` and `started` are filled here.
   FileLock(const fs::path& path, LockHolder holder);

@@ -25,11 +25,11 @@ struct PoolHeader {
   std::int64_t max_new_tokens = 0;  // T
   std::int64_t num_samples = 0;     // M
   std::vector<std::int64_t> eos_ids;
-  std::string ties = "uniform";  // "uniform" | "total_order"
-  std::string reward_output;     // "log_prob" | "prob" | "logit" | "" (not a classifier)
+  std::string ties = "uniform";   // "uniform" | "total_order"
+  std::string reward_output;      // "log_prob" | "prob" | "logit" | "" (not a classifier)
   std::int64_t prefix_every = 0;  // tokens between the cuts of PrefixRows
-  double reward_round = 1e-5;    // rewards are multiples of it; 0: not rounded
-  double seconds = 0;            // of sampling and scoring, over all ranks
+  double reward_round = 1e-5;     // rewards are multiples of it; 0: not rounded
+  double seconds = 0;             // of sampling and scoring, over all ranks
 };
 
 struct Pool {

@@ -27,7 +27,7 @@ struct Provenance {
   // What it was made with; empty: does not apply, no attribute.
   std::string reference_sha256, tokenizer_sha256, reward_sha256, evaluator_sha256, prompts_sha256, pool_sha256;
   std::string start_token;  // model.start_token as text, "none" without one; empty: does not apply
-  std::string forced;  // mismatches that --force overrode; empty: none
+  std::string forced;       // mismatches that --force overrode; empty: none
 };
 
 void write_provenance(H5Group& root, std::string_view format, std::int64_t schema_version,

@@ -22,7 +22,8 @@ class BatchPass {
     double reference_cache_mib = 1024;
   };
 
-  // `reference` and `policy` share the trunk below the policy's first trained block. The spans of `sequences` must stay.
+  // `reference` and `policy` share the trunk below the policy's first trained block. The spans of `sequences` must
+  // stay.
   BatchPass(const CausalLm& reference, const Policy& policy, std::vector<Sequence> sequences, Options options);
 
   std::int64_t size() const { return static_cast<std::int64_t>(sequences_.size()); }
@@ -32,7 +33,7 @@ class BatchPass {
   struct Micro {
     std::vector<std::int64_t> members;  // indices into sequences()
     PackedSequences packed;
-    std::vector<at::Tensor> trunk;      // rows entering the first trained block; empty without a trunk
+    std::vector<at::Tensor> trunk;  // rows entering the first trained block; empty without a trunk
   };
   // The given sequences in micro-batches, with their trunks.
   std::vector<std::vector<std::int64_t>> split(std::span<const std::int64_t> members) const;

@@ -12,11 +12,11 @@
 namespace vbon {
 
 struct Counters {
-  std::int64_t step = 0;      // the next step to do
+  std::int64_t step = 0;  // the next step to do
   std::int64_t episodes = 0;
   std::int64_t tokens = 0;
   std::int64_t best_step = -1;
-  double best_win = 0;        // of evaluations while training
+  double best_win = 0;  // of evaluations while training
 };
 
 // Writes and commits checkpoints/step-%08d of `counters.step`; the learners' root calls it. `manifest` brings identity

@@ -1,5 +1,5 @@
-// One collection of responses across roles: rollout ranks draw chunks, scorer ranks score them, learner ranks get all of
-// them. Chunks travel as committed HDF5 files, messages announce them; each stage works on one chunk while the one
+// One collection of responses across roles: rollout ranks draw chunks, scorer ranks score them, learner ranks get all
+// of them. Chunks travel as committed HDF5 files, messages announce them; each stage works on one chunk while the one
 // before works on the next. Training steps and evaluations are such collections with different prompts and streams.
 #pragma once
 
@@ -27,11 +27,11 @@ struct Collection {
   SamplingConfig sampling;
   std::vector<std::int32_t> eos_ids;
   RandomStream stream{0, Purpose::rollout};
-  std::int64_t prefix_every = 0;        // tokens between prefixes that are scored, too; 0: none
+  std::int64_t prefix_every = 0;  // tokens between prefixes that are scored, too; 0: none
   std::int64_t step = 0;
   std::int64_t weights_version = 0;
   const RolloutFiles* files = nullptr;
-  RolloutHeader header;                 // provenance of the chunk files
+  RolloutHeader header;  // provenance of the chunk files
 
   std::int64_t num_chunks() const {
     return (static_cast<std::int64_t>(rows.size()) + prompts_per_chunk - 1) / prompts_per_chunk;

@@ -1,6 +1,6 @@
-// Evaluation of a policy on held-out prompts with a pool of their own: exact KL, win rate against the reference's samples
-// (ties half), rewards, beside the reference and Best-of-N from the same pool. Collective over the world, with the roles
-// of training.
+// Evaluation of a policy on held-out prompts with a pool of their own: exact KL, win rate against the reference's
+// samples (ties half), rewards, beside the reference and Best-of-N from the same pool. Collective over the world, with
+// the roles of training.
 #pragma once
 
 #include <cstdint>
@@ -17,22 +17,22 @@ namespace vbon {
 
 // One line of the table. NaN: not measured.
 struct EvalRow {
-  std::string name;  // reference, policy, bon, bon_analytic
-  double n = 0;      // of bon and bon_analytic; 0 elsewhere
+  std::string name;                                        // reference, policy, bon, bon_analytic
+  double n = 0;                                            // of bon and bon_analytic; 0 elsewhere
   MeanError kl, win, reward, evaluator, length, finished;  // over prompts
   Interval win_interval, kl_interval, reward_interval, evaluator_interval;
 };
 
 struct Evaluation {
-  EvalFile file;              // complete but for its provenance's time
+  EvalFile file;  // complete but for its provenance's time
   std::vector<EvalRow> rows;
-  double efficiency = 0;      // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL 0
+  double efficiency = 0;  // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL 0
 };
 
 struct EvaluationTools {
-  const Prompts& prompts;        // of prompts.eval
-  const UsedPool& pool;          // of those prompts
-  CollectionTools collection;    // policy on rollout ranks; rewards on scorer ranks
+  const Prompts& prompts;               // of prompts.eval
+  const UsedPool& pool;                 // of those prompts
+  CollectionTools collection;           // policy on rollout ranks; rewards on scorer ranks
   const CausalLm* reference = nullptr;  // learner ranks
   const Policy* policy = nullptr;       // learner ranks
   EvalHeader header;

@@ -23,7 +23,7 @@ struct EvaluationRequest {
 EvaluationRequest evaluation_request(const Settings& settings);
 
 // Collective. The evaluation is complete on the root, and written there.
-Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
-                          const EvaluationRequest& request);
+Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, const RunText& text,
+                          RewardPrograms& programs, const EvaluationRequest& request);
 
 }  // namespace vbon

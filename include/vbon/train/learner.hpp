@@ -33,7 +33,7 @@ struct LearnerState {
   FlatParameters parameters;     // the policy's, then the critic's
   std::int64_t policy_size = 0;  // floats of the policy's: what is published to rollout ranks
   AdamW optimizer;
-  double kl_coef = 0;            // of method ppo; may adapt
+  double kl_coef = 0;  // of method ppo; may adapt
 };
 
 // `reference` must outlive the state. The state must not move: tensors are views, but names are not kept.
@@ -59,16 +59,17 @@ struct LearnerTools {
   const Settings& settings;
   comm::Collectives& learners;
   Phases& phases;
-  const PromptRows& prompts;                 // of prompts.train, tokenised
+  const PromptRows& prompts;                    // of prompts.train, tokenised
   const PrefixValues* prefix_values = nullptr;  // ppo.baseline prefix: of the scaled objective's reward
-  RewardRanks ranks;                         // of prompts.train; method ppo has them for its metrics, where there is a pool
+  RewardRanks ranks;  // of prompts.train; method ppo has them for its metrics, where there is a pool
 };
 
 // One online step on a scored batch, whose learned columns are filled (logp_reference, kl, entropy, value, advantage,
-// returns). `rows`: of the prompts, one per samples_per_prompt sequences. `update` counts optimiser updates of this phase
-// from 0, of `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
-Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
-                    std::int64_t step, std::int64_t first_update, std::int64_t total_updates);
+// returns). `rows`: of the prompts, one per samples_per_prompt sequences. `update` counts optimiser updates of this
+// phase from 0, of `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
+Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch,
+                    std::span<const std::int64_t> rows, std::int64_t step, std::int64_t first_update,
+                    std::int64_t total_updates);
 
 // Updates of one online step.
 std::int64_t updates_per_step(const Settings& settings);

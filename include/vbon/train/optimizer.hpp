@@ -34,7 +34,8 @@ struct OptimizerConfig {
     v(c.beta2, {.name = "beta2", .help = "AdamW's memory of its square, in [0, 1)"});
     v(c.eps, {.name = "eps", .help = "AdamW's epsilon, > 0"});
     v(c.weight_decay, {.name = "weight_decay", .help = "decoupled weight decay on all trained parameters, >= 0"});
-    v(c.schedule, {.name = "schedule", .help = "after the warm-up: constant, linear or cosine to 0 at the last update"});
+    v(c.schedule,
+      {.name = "schedule", .help = "after the warm-up: constant, linear or cosine to 0 at the last update"});
     v(c.warmup, {.name = "warmup", .help = "updates over which the rate rises linearly from 0", .unit = "updates"});
     v(c.clip_norm, {.name = "clip_norm", .help = "the gradient is scaled down to this norm; 0: never"});
   }
@@ -51,8 +52,8 @@ class AdamW {
   AdamW() = default;
   AdamW(FlatParameters& parameters, const OptimizerConfig& config);
 
-  // Clips the gradient in place and returns its norm before that, in double. The gradient must be the whole one: reduced
-  // over learners.
+  // Clips the gradient in place and returns its norm before that, in double. The gradient must be the whole one:
+  // reduced over learners.
   double clip();
   void step(double learning_rate);
 

@@ -11,8 +11,8 @@
 namespace vbon {
 
 enum class Phase : std::size_t { generate, score, prepare, update, publish, store, evaluate };
-inline constexpr std::array<std::string_view, 7> kPhaseNames = {"generate", "score",   "prepare", "update",
-                                                                "publish",  "store",   "evaluate"};
+inline constexpr std::array<std::string_view, 7> kPhaseNames = {"generate", "score", "prepare", "update",
+                                                                "publish",  "store", "evaluate"};
 
 class Phases {
  public:

@@ -29,13 +29,14 @@ struct PoolProgress {
 
 struct PoolResult {
   ExitCode code = ExitCode::ok;
-  bool merged = false;        // the pool is there; else other shards are missing
+  bool merged = false;  // the pool is there; else other shards are missing
   std::string content_sha256;
 };
 
-// Collective over the world. An existing pool that fits is left as it is (skipped with a note); one that does not fit is
-// a UserError.
-PoolResult run_pool_job(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
-                        const PoolJob& job, const std::function<void(const PoolProgress&)>& observer);
+// Collective over the world. An existing pool that fits is left as it is (skipped with a note); one that does not fit
+// is a UserError.
+PoolResult run_pool_job(comm::Communicator& world, const Settings& settings, const RunText& text,
+                        RewardPrograms& programs, const PoolJob& job,
+                        const std::function<void(const PoolProgress&)>& observer);
 
 }  // namespace vbon

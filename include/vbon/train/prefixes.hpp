@@ -34,6 +34,7 @@ struct PrefixValues {
   double start = 0;               // before the first token: the pool's mean
   std::vector<PrefixLine> lines;  // [C]; lines[c] after (c + 1) every tokens
 };
-PrefixValues fit_prefix_values(const Pool& pool, const LogFTable& table, const std::function<double(const LogF&)>& score);
+PrefixValues fit_prefix_values(const Pool& pool, const LogFTable& table,
+                               const std::function<double(const LogF&)>& score);
 
 }  // namespace vbon

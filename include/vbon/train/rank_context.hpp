@@ -20,10 +20,11 @@ struct RankContext {
   at::Device device = at::kCPU;
   int threads = 1;
 
-  std::unique_ptr<comm::Collectives> everyone;    // all ranks, host memory
-  std::unique_ptr<comm::Collectives> learners;    // gradients; null on ranks that do not learn
-  std::unique_ptr<comm::Collectives> publishing;  // learner root and rollout ranks; null on others, or if that is one rank
-  std::unique_ptr<comm::Mailbox> mailbox;         // over all ranks
+  std::unique_ptr<comm::Collectives> everyone;  // all ranks, host memory
+  std::unique_ptr<comm::Collectives> learners;  // gradients; null on ranks that do not learn
+  std::unique_ptr<comm::Collectives>
+      publishing;                          // learner root and rollout ranks; null on others, or if that is one rank
+  std::unique_ptr<comm::Mailbox> mailbox;  // over all ranks
   Phases phases;
 
   bool is(comm::Role role) const { return mine.roles.has(role); }

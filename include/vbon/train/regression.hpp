@@ -22,9 +22,9 @@ struct TargetSegment {
 
 class RegressionTargets {
  public:
-  // Of every sample of a pool whose table is `table`. One segment a response; for Credit::prefix one between any two cuts
-  // of the pool's prefixes (prefixes.hpp), whose log ratios add up to log w_N less its mean over the pool. UserError
-  // if the pool has none.
+  // Of every sample of a pool whose table is `table`. One segment a response; for Credit::prefix one between any two
+  // cuts of the pool's prefixes (prefixes.hpp), whose log ratios add up to log w_N less its mean over the pool.
+  // UserError if the pool has none.
   RegressionTargets(const Pool& pool, const LogFTable& table, double n, Credit credit);
 
   std::span<const TargetSegment> of(std::int64_t sample) const;  // row * M + m
@@ -38,7 +38,7 @@ class RegressionTargets {
 std::int64_t regression_samples(const RegressionSection& config, const Pool& pool);
 
 // One update on groups of samples, a prompt's together, in keyed order; each epoch deals the groups anew.
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,
-                        std::int64_t update, std::int64_t total_updates);
+Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool,
+                        const RegressionTargets& targets, std::int64_t update, std::int64_t total_updates);
 
 }  // namespace vbon

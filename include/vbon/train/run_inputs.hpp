@@ -22,8 +22,8 @@ namespace vbon {
 // Prompts of a file, tokenised with the start token in front.
 struct Prompts {
   PromptRows rows;
-  std::string sha256;      // of the set
-  std::uint64_t key = 0;   // of the set, for draws
+  std::string sha256;     // of the set
+  std::uint64_t key = 0;  // of the set, for draws
 };
 
 // UserError for what read_prompts and the model's context refuse.
@@ -52,8 +52,8 @@ struct UsedPool {
   std::unique_ptr<LogFTable> table;  // of reward "main"
   std::vector<std::int64_t> row;     // of each prompt
 };
-UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts, const Identities& identities,
-                   bool force, std::string& forced);
+UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
+                   const Identities& identities, bool force, std::string& forced);
 
 at::ScalarType scalar_type(Dtype dtype);
 std::string torch_version();

@@ -1,7 +1,8 @@
 // Prompt-and-response sequences as a learner runs them: packed into one right-padded batch, of which only the rows that
 // predict response tokens go through the head.
 //
-// Shapes: b sequences of a micro-batch, L longest input (prompt + response - 1), R response tokens in all, D hidden size.
+// Shapes: b sequences of a micro-batch, L longest input (prompt + response - 1), R response tokens in all, D hidden
+// size.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -34,8 +35,8 @@ PackedSequences pack(std::span<const Sequence> sequences, at::Device device);
 // Rows entering block `first` for each sequence, [inputs, D] each, without gradient: what a frozen trunk computes once.
 std::vector<at::Tensor> run_trunk(const CausalLm& model, const PackedSequences& packed, std::int64_t first);
 
-// Hidden states after the final norm of the rows that predict response tokens, [R, D]. With first > 0, `trunk` holds the
-// sequences' rows entering that block; with 0 the model runs from its embedding.
+// Hidden states after the final norm of the rows that predict response tokens, [R, D]. With first > 0, `trunk` holds
+// the sequences' rows entering that block; with 0 the model runs from its embedding.
 at::Tensor response_hidden(const CausalLm& model, const PackedSequences& packed, std::int64_t first,
                            std::span<const at::Tensor> trunk);
 

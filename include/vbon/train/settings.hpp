@@ -36,7 +36,8 @@ struct RunSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.dir, {.name = "dir", .help = "folder of this run: everything it writes", .required = true});
-    v(c.seed, {.name = "seed", .help = "of every draw; two runs with the same seed give the same bytes", .required = true});
+    v(c.seed,
+      {.name = "seed", .help = "of every draw; two runs with the same seed give the same bytes", .required = true});
   }
 };
 
@@ -48,8 +49,11 @@ struct ModelSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.base, {.name = "base", .help = "Hugging Face folder that `vbon sft` starts from", .required = true});
-    v(c.reference, {.name = "reference", .help = "folder of the reference: written by `vbon sft`, read by the others", .required = true});
-    v(c.start_token, {.name = "start_token", .help = "token id put before every prompt and text; none: as the tokenizer gives it"});
+    v(c.reference, {.name = "reference",
+                    .help = "folder of the reference: written by `vbon sft`, read by the others",
+                    .required = true});
+    v(c.start_token,
+      {.name = "start_token", .help = "token id put before every prompt and text; none: as the tokenizer gives it"});
     v(c.dtype, {.name = "dtype", .help = "f32 or bf16 (CUDA only), of weights and activations"});
   }
 };
@@ -58,7 +62,8 @@ struct PromptsSection {
   std::string train, eval;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.train, {.name = "train", .help = "prompts to train on: JSON Lines {prompt, id?} or plain lines", .required = true});
+    v(c.train,
+      {.name = "train", .help = "prompts to train on: JSON Lines {prompt, id?} or plain lines", .required = true});
     v(c.eval, {.name = "eval", .help = "prompts to evaluate on; none of them in `train`", .required = true});
   }
 };
@@ -72,12 +77,23 @@ struct PoolSection {
   bool keep_parts = false;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.path, {.name = "path", .help = "pool.h5 of prompts.train: written by `vbon pool`, read by training", .required = true});
-    v(c.eval_path, {.name = "eval_path", .help = "pool.h5 of prompts.eval: written by `vbon pool`, read by evaluation", .required = true});
-    v(c.samples, {.name = "samples", .help = "M, reference samples a prompt; at least 2, at least 2N is advised", .unit = "samples"});
+    v(c.path,
+      {.name = "path", .help = "pool.h5 of prompts.train: written by `vbon pool`, read by training", .required = true});
+    v(c.eval_path, {.name = "eval_path",
+                    .help = "pool.h5 of prompts.eval: written by `vbon pool`, read by evaluation",
+                    .required = true});
+    v(c.samples, {.name = "samples",
+                  .help = "M, reference samples a prompt; at least 2, at least 2N is advised",
+                  .unit = "samples"});
     v(c.use, {.name = "use", .help = "use the first m samples of a pool; 0: all", .unit = "samples"});
-    v(c.prefix_every, {.name = "prefix_every", .help = "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit and ppo.baseline: prefix; 0: no", .unit = "tokens"});
-    v(c.chunk_prompts, {.name = "chunk_prompts", .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots", .unit = "prompts"});
+    v(c.prefix_every,
+      {.name = "prefix_every",
+       .help =
+           "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit and ppo.baseline: prefix; 0: no",
+       .unit = "tokens"});
+    v(c.chunk_prompts, {.name = "chunk_prompts",
+                        .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots",
+                        .unit = "prompts"});
     v(c.keep_parts, {.name = "keep_parts", .help = "keep the folder of parts after the pool is merged"});
   }
 };
@@ -98,7 +114,8 @@ struct SftSection {
     v(c.layers, {.name = "layers", .help = "all, or last K (with the final norm and an untied head)"});
     v(c.epochs, {.name = "epochs", .help = "passes over the texts"});
     v(c.batch, {.name = "batch", .help = "texts an update", .unit = "texts"});
-    v(c.micro_batch, {.name = "micro_batch", .help = "texts run at once by a rank; changes memory, not results", .unit = "texts"});
+    v(c.micro_batch,
+      {.name = "micro_batch", .help = "texts run at once by a rank; changes memory, not results", .unit = "texts"});
     v(c.max_length, {.name = "max_length", .help = "texts are cut after this many tokens", .unit = "tokens"});
     v(c.max_texts, {.name = "max_texts", .help = "use the first texts only; 0: all", .unit = "texts"});
     v(c.optimizer, {.name = "optimizer", .help = "optimiser of `vbon sft`"});
@@ -118,16 +135,27 @@ struct TrainSection {
   double reference_cache_mib = 1024;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.method, {.name = "method", .help = "vbon, ppo (KL-PPO on the reward itself) or regression (offline, from the pool)"});
+    v(c.method,
+      {.name = "method", .help = "vbon, ppo (KL-PPO on the reward itself) or regression (offline, from the pool)"});
     v(c.layers, {.name = "layers", .help = "all, or last K: the frozen trunk below runs once a rollout batch"});
-    v(c.steps, {.name = "steps", .help = "online steps (or, for regression, updates), warm start included", .unit = "steps"});
+    v(c.steps,
+      {.name = "steps", .help = "online steps (or, for regression, updates), warm start included", .unit = "steps"});
     v(c.prompts_per_step, {.name = "prompts_per_step", .help = "prompts of an online step", .unit = "prompts"});
-    v(c.samples_per_prompt, {.name = "samples_per_prompt", .help = "responses drawn to each of them; rloo needs 2", .unit = "samples"});
+    v(c.samples_per_prompt,
+      {.name = "samples_per_prompt", .help = "responses drawn to each of them; rloo needs 2", .unit = "samples"});
     v(c.minibatches, {.name = "minibatches", .help = "updates an epoch: the batch in that many keyed parts"});
-    v(c.micro_batch, {.name = "micro_batch", .help = "sequences a learner runs at once; changes memory, not results", .unit = "sequences"});
-    v(c.chunk_prompts, {.name = "chunk_prompts", .help = "prompts a chunk; 0: about 64 sequences, and at least one chunk a learner", .unit = "prompts"});
-    v(c.warm_start, {.name = "warm_start", .help = "begin with this many updates of regression on the pool", .unit = "steps"});
-    v(c.reference_cache_mib, {.name = "reference_cache_mib", .help = "memory for the reference's logits of a batch; beyond it they are computed again each epoch", .unit = "MiB"});
+    v(c.micro_batch, {.name = "micro_batch",
+                      .help = "sequences a learner runs at once; changes memory, not results",
+                      .unit = "sequences"});
+    v(c.chunk_prompts, {.name = "chunk_prompts",
+                        .help = "prompts a chunk; 0: about 64 sequences, and at least one chunk a learner",
+                        .unit = "prompts"});
+    v(c.warm_start,
+      {.name = "warm_start", .help = "begin with this many updates of regression on the pool", .unit = "steps"});
+    v(c.reference_cache_mib,
+      {.name = "reference_cache_mib",
+       .help = "memory for the reference's logits of a batch; beyond it they are computed again each epoch",
+       .unit = "MiB"});
   }
 };
 
@@ -142,10 +170,19 @@ struct RegressionSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.batch, {.name = "batch", .help = "pool samples an update", .unit = "samples"});
-    v(c.samples_per_prompt, {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch", .unit = "samples"});
-    v(c.center, {.name = "center", .help = "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the normaliser free; else plain squares"});
-    v(c.credit, {.name = "credit", .help = "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of pool.prefix_every, by what the reward of the prefixes foretells)"});
-    v(c.clip_residual, {.name = "clip_residual", .help = "residuals count as at most this much in the gradient; 0: no limit", .unit = "nats"});
+    v(c.samples_per_prompt,
+      {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch", .unit = "samples"});
+    v(c.center,
+      {.name = "center",
+       .help =
+           "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the normaliser free; else plain squares"});
+    v(c.credit,
+      {.name = "credit",
+       .help =
+           "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of pool.prefix_every, by what the reward of the prefixes foretells)"});
+    v(c.clip_residual, {.name = "clip_residual",
+                        .help = "residuals count as at most this much in the gradient; 0: no limit",
+                        .unit = "nats"});
     v(c.learning_rate, {.name = "learning_rate", .help = "of the regression; default: optimizer.learning_rate"});
     v(c.warmup, {.name = "warmup", .help = "of the regression; default: optimizer.warmup", .unit = "updates"});
   }
@@ -161,10 +198,13 @@ struct EvalSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.samples, {.name = "samples", .help = "K, samples a prompt", .unit = "samples"});
-    v(c.every, {.name = "every", .help = "evaluate every so many steps while training, step 0 included; 0: not", .unit = "steps"});
+    v(c.every, {.name = "every",
+                .help = "evaluate every so many steps while training, step 0 included; 0: not",
+                .unit = "steps"});
     v(c.seed, {.name = "seed", .help = "of evaluation's draws; default: run.seed"});
     v(c.bon_n, {.name = "bon_n", .help = "the N of the Best-of-N curve beside the policy"});
-    v(c.checkpoint, {.name = "checkpoint", .help = "what `vbon eval` evaluates: a model folder; default: the run's latest checkpoint"});
+    v(c.checkpoint, {.name = "checkpoint",
+                     .help = "what `vbon eval` evaluates: a model folder; default: the run's latest checkpoint"});
     v(c.bootstrap, {.name = "bootstrap", .help = "resamples of the intervals", .unit = "resamples"});
   }
 };

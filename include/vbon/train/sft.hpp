@@ -14,13 +14,13 @@ namespace vbon {
 
 struct SftProgress {
   std::int64_t update = 0, total = 0;
-  double loss = 0;           // nats a token of the last update
+  double loss = 0;  // nats a token of the last update
   double learning_rate = 0;
 };
 
 struct SftResult {
   ExitCode code = ExitCode::ok;
-  bool skipped = false;             // the reference was there, made by the same configuration
+  bool skipped = false;                                // the reference was there, made by the same configuration
   double perplexity_before = 0, perplexity_after = 0;  // on sft.heldout; NaN: not measured
   std::int64_t updates = 0, tokens = 0;
 };

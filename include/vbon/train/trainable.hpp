@@ -36,8 +36,8 @@ class FlatParameters {
   // gradients(). Pieces start at multiples of 64 bytes; the gaps stay zero.
   explicit FlatParameters(const std::vector<NamedParameter>& parameters);
 
-  at::Tensor& values() { return values_; }          // [n] float32
-  at::Tensor& gradients() { return gradients_; }    // [n] float32
+  at::Tensor& values() { return values_; }        // [n] float32
+  at::Tensor& gradients() { return gradients_; }  // [n] float32
   const at::Tensor& values() const { return values_; }
   const at::Tensor& gradients() const { return gradients_; }
   std::int64_t size() const { return values_.defined() ? values_.numel() : 0; }

@@ -21,7 +21,7 @@ struct RunText {
   std::string resolved_yaml;
   std::string hash;  // of the keys that may not change on resume
   std::function<std::vector<std::string>(const std::string& saved)> changed_keys;
-  std::string job;   // of the batch system; empty: none
+  std::string job;  // of the batch system; empty: none
   bool force = false;
 };
 
@@ -38,7 +38,7 @@ struct TrainingResult {
 };
 
 // Collective over the world. UserError before work starts for whatever does not fit.
-TrainingResult run_training(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
-                            const TrainingObserver& observer);
+TrainingResult run_training(comm::Communicator& world, const Settings& settings, const RunText& text,
+                            RewardPrograms& programs, const TrainingObserver& observer);
 
 }  // namespace vbon

@@ -1,4 +1,7 @@
-// Every architecture against what `transformers` computed (make_models.py): logits, loss, named gradients, caches, export.
+// Every architecture against what `transformers` computed (make_models.py): logits, loss, named gradients, caches,
+// export.
+#include "vbon/model/causal_lm.hpp"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/stack.h>
@@ -10,12 +13,11 @@
 #include <cstring>
 #include <map>
 
-#include "vbon/model/tensor_io.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
-#include "vbon/model/causal_lm.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/model/kv_cache.hpp"
+#include "vbon/model/tensor_io.hpp"
 #include "vbon/model/vocab_head.hpp"
 #include "vbon/store/safetensors.hpp"
 
@@ -108,8 +110,8 @@ at::Tensor decode_all(const CausalLm& model, const at::Tensor& tokens, const std
   const std::int64_t batch = tokens.size(0), longest = *std::max_element(prompts.begin(), prompts.end());
   const at::Tensor positions = row_positions(batch, longest, at::kCPU);
   std::vector<PrefixCache> caches;
-  run_blocks(model, embed(model, tokens.narrow(1, 0, longest).reshape({-1}), positions), positions, 0, model.num_layers(),
-             prefill_attention(model.spec, batch, longest, prompts, caches));
+  run_blocks(model, embed(model, tokens.narrow(1, 0, longest).reshape({-1}), positions), positions, 0,
+             model.num_layers(), prefill_attention(model.spec, batch, longest, prompts, caches));
   SuffixCache suffix = make_suffix_cache(model, batch + 2, steps);
   std::vector<at::Tensor> logits;
   for (std::int64_t step = 0; step < steps; ++step) {
@@ -137,7 +139,8 @@ TEST_P(GoldenCausalLm, cached_decoding_equals_the_whole_forward) {
   for (const bool portable : {false, true}) {
     const at::Tensor decoded = decode_all(model_, tokens_, prompts, steps, portable);
     for (std::int64_t b = 0; b < 3; ++b)
-      EXPECT_LE(max_difference(decoded[b], whole[b].narrow(0, prompts[static_cast<std::size_t>(b)], steps)), tolerance(whole))
+      EXPECT_LE(max_difference(decoded[b], whole[b].narrow(0, prompts[static_cast<std::size_t>(b)], steps)),
+                tolerance(whole))
           << (portable ? "tensors" : "loop") << ", row " << b;
   }
 }
@@ -150,10 +153,12 @@ TEST_P(GoldenCausalLm, export_writes_the_same_tensors_back) {
     const TensorView* other = written.find(view.name);
     ASSERT_NE(other, nullptr) << view.name;
     EXPECT_EQ(view.shape, other->shape) << view.name;
-    EXPECT_TRUE(std::equal(view.bytes.begin(), view.bytes.end(), other->bytes.begin(), other->bytes.end())) << view.name;
+    EXPECT_TRUE(std::equal(view.bytes.begin(), view.bytes.end(), other->bytes.begin(), other->bytes.end()))
+        << view.name;
   }
   EXPECT_EQ(original.tensors().size(), written.tensors().size());
-  EXPECT_LE(max_difference(forward_logits(load_causal_lm(out, at::kCPU), tokens_), forward_logits(model_, tokens_)), 0.0);
+  EXPECT_LE(max_difference(forward_logits(load_causal_lm(out, at::kCPU), tokens_), forward_logits(model_, tokens_)),
+            0.0);
   fs::remove_all(out);
 }
 

@@ -154,10 +154,8 @@ TEST_P(GoldenEncoder, other_layouts_of_the_same_weights_load) {
   for (auto [name, tensor] : named_tensors(encoder_)) {
     rounded.emplace_back(name, tensor.to(at::kBFloat16));
     const bool head = name.find("classifier") != std::string::npos;
-    if (name.starts_with(prefix))
-      name = name.substr(prefix.size());
-    else if (!head)
-      name = prefix + name;
+    if (name.starts_with(prefix)) name = name.substr(prefix.size());
+    else if (!head) name = prefix + name;
     if (name.ends_with("LayerNorm.weight")) name.replace(name.size() - 6, 6, "gamma");
     if (name.ends_with("LayerNorm.bias")) name.replace(name.size() - 4, 4, "beta");
     renamed.emplace_back(name, tensor);

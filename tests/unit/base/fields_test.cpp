@@ -8,7 +8,8 @@ namespace vbon {
 namespace {
 
 enum class Colour { red, blue };
-constexpr std::array<std::pair<Colour, std::string_view>, 2> kColours = {{{Colour::red, "red"}, {Colour::blue, "blue"}}};
+constexpr std::array<std::pair<Colour, std::string_view>, 2> kColours = {
+    {{Colour::red, "red"}, {Colour::blue, "blue"}}};
 std::span<const std::pair<Colour, std::string_view>> enum_names(Colour) { return kColours; }
 
 struct Inner {

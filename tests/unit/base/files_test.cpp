@@ -1,7 +1,6 @@
 #include "vbon/base/files.hpp"
 
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <fstream>

@@ -23,10 +23,15 @@ TEST(Philox, matches_the_published_known_answers) {
 TEST(RandomStream, every_part_of_the_key_matters_and_nothing_else_does) {
   const RandomStream base(7, Purpose::pool, 11, 3);
   EXPECT_EQ(base.words(1, 2, 3), RandomStream(7, Purpose::pool, 11, 3).words(1, 2, 3));
-  std::set<std::array<std::uint32_t, 4>> seen = {
-      base.words(1, 2, 3), base.words(2, 2, 3), base.words(1, 3, 3), base.words(1, 2, 4), base.words(-1, 2, 3),
-      RandomStream(8, Purpose::pool, 11, 3).words(1, 2, 3), RandomStream(7, Purpose::rollout, 11, 3).words(1, 2, 3),
-      RandomStream(7, Purpose::pool, 12, 3).words(1, 2, 3), RandomStream(7, Purpose::pool, 11, 4).words(1, 2, 3)};
+  std::set<std::array<std::uint32_t, 4>> seen = {base.words(1, 2, 3),
+                                                 base.words(2, 2, 3),
+                                                 base.words(1, 3, 3),
+                                                 base.words(1, 2, 4),
+                                                 base.words(-1, 2, 3),
+                                                 RandomStream(8, Purpose::pool, 11, 3).words(1, 2, 3),
+                                                 RandomStream(7, Purpose::rollout, 11, 3).words(1, 2, 3),
+                                                 RandomStream(7, Purpose::pool, 12, 3).words(1, 2, 3),
+                                                 RandomStream(7, Purpose::pool, 11, 4).words(1, 2, 3)};
   EXPECT_EQ(seen.size(), 9u);
 }
 
@@ -63,7 +68,8 @@ TEST(Permutation, holds_each_number_once_and_every_order_is_as_likely) {
   for (int step = 0; step < draws; ++step) ++counts[permutation(RandomStream(3, Purpose::data_order, 0, step), 4)];
   ASSERT_EQ(counts.size(), 24u);
   double chi_square = 0;
-  for (const auto& [order, count] : counts) chi_square += (count - draws / 24.0) * (count - draws / 24.0) / (draws / 24.0);
+  for (const auto& [order, count] : counts)
+    chi_square += (count - draws / 24.0) * (count - draws / 24.0) / (draws / 24.0);
   EXPECT_LT(chi_square, 49.7);  // the 99.9 % point with 23 degrees of freedom
 }
 

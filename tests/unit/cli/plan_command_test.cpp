@@ -91,6 +91,13 @@ TEST_F(PlanCommand, ThousandRanksTakeLessThanASecond) {
   EXPECT_TRUE(plan.at("time").at("run_seconds").is_null());  // no such device here to measure
 }
 
+TEST_F(PlanCommand, WithoutRanksPlansForThoseOfTheRolesOrOne) {
+  line_.ranks.reset();
+  EXPECT_THAT(output(), HasSubstr("1 rank on 1 node"));
+  line_.overrides = {"cluster.roles={rollout: 2, scorer: 1, learner: 2}"};
+  EXPECT_THAT(output(), HasSubstr("5 ranks on 1 node"));
+}
+
 TEST_F(PlanCommand, TakesTheBaseWhereTheReferenceIsNotMadeYet) {
   line_.overrides = {"model.reference=" + (scratch_ / "later").string(),
                      "model.base=" + (scratch_ / "reference").string()};
@@ -113,7 +120,7 @@ TEST_F(PlanCommand, RefusesWhatOtherCommandsRefuse) {
   EXPECT_THAT(refusal(), HasSubstr("asks for 4 ranks (1 rollout + 1 scorer + 2 learner), but there are 3"));
   line_.overrides = {};
   line_.ranks = 0;
-  EXPECT_THAT(refusal(), HasSubstr("--ranks N"));
+  EXPECT_THAT(refusal(), HasSubstr("--ranks 0"));
 }
 
 TEST(PlanWarnings, NameWhatIsTooSmall) {

@@ -36,18 +36,10 @@ double random_number(std::mt19937_64& random) {
     double value = 0;
     const std::uint64_t bits = random();
     switch (random() % 4) {
-      case 0:
-        std::memcpy(&value, &bits, sizeof value);
-        break;
-      case 1:
-        value = static_cast<double>(static_cast<int>(bits % 2001) - 1000);
-        break;
-      case 2:
-        value = static_cast<double>(bits % 1000) / 1000.0;
-        break;
-      default:
-        value = std::ldexp(1.0, static_cast<int>(bits % 200) - 100);
-        break;
+      case 0: std::memcpy(&value, &bits, sizeof value); break;
+      case 1: value = static_cast<double>(static_cast<int>(bits % 2001) - 1000); break;
+      case 2: value = static_cast<double>(bits % 1000) / 1000.0; break;
+      default: value = std::ldexp(1.0, static_cast<int>(bits % 200) - 100); break;
     }
     if (std::isfinite(value) && (value == 0.0 || std::fpclassify(value) == FP_NORMAL)) return value;
   }
@@ -190,21 +182,11 @@ lists:
     for (auto edits = 1 + random() % 6; edits > 0 && !text.empty(); --edits) {
       const std::size_t at = random() % text.size();
       switch (random() % 5) {
-        case 0:
-          text[at] = kSpecial[random() % kSpecial.size()];
-          break;
-        case 1:
-          text.insert(at, 1, kSpecial[random() % kSpecial.size()]);
-          break;
-        case 2:
-          text.erase(at, 1 + random() % 8);
-          break;
-        case 3:
-          text.insert(at, text.substr(random() % text.size(), random() % 40));
-          break;
-        default:
-          text.resize(at);
-          break;
+        case 0: text[at] = kSpecial[random() % kSpecial.size()]; break;
+        case 1: text.insert(at, 1, kSpecial[random() % kSpecial.size()]); break;
+        case 2: text.erase(at, 1 + random() % 8); break;
+        case 3: text.insert(at, text.substr(random() % text.size(), random() % 40)); break;
+        default: text.resize(at); break;
       }
     }
     try {

@@ -66,10 +66,8 @@ TEST(BFloat16, floats_round_to_the_nearest_and_to_even_in_the_middle) {
                     [](float x) { return to_bfloat16(x); });
   for (std::uint32_t bits = 0; bits < 0x10000u; ++bits) {
     const BFloat16 value{static_cast<std::uint16_t>(bits)};
-    if (std::isnan(to_float(value)))
-      EXPECT_TRUE(std::isnan(to_float(to_bfloat16(to_float(value)))));
-    else
-      EXPECT_EQ(to_bfloat16(to_float(value)), value);
+    if (std::isnan(to_float(value))) EXPECT_TRUE(std::isnan(to_float(to_bfloat16(to_float(value)))));
+    else EXPECT_EQ(to_bfloat16(to_float(value)), value);
   }
   const float tiny_nan = std::bit_cast<float>(0x7F800001u);
   EXPECT_TRUE(std::isnan(to_float(to_bfloat16(tiny_nan)))) << "a NaN whose high bits alone would be infinity";

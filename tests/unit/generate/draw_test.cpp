@@ -1,11 +1,12 @@
 // One draw from a row of logits against the inverse CDF in double.
+#include "generate/draw.hpp"
+
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "generate/draw.hpp"
 #include "unit/generate/sampling_oracle.hpp"
 #include "vbon/base/error.hpp"
 
@@ -50,7 +51,8 @@ TEST_P(Draws, follow_the_inverse_cdf) {
   for (std::int64_t i = 0; i < kRows; ++i) {
     const std::vector<double> p = test::softmax(row(z, i), temperature);
     const auto k = static_cast<std::size_t>(i);
-    EXPECT_NEAR(got[k].logp, std::log(p[static_cast<std::size_t>(got[k].token)]), 2e-6 * std::max(1.0, -got[k].logp)) << "row " << i;
+    EXPECT_NEAR(got[k].logp, std::log(p[static_cast<std::size_t>(got[k].token)]), 2e-6 * std::max(1.0, -got[k].logp))
+        << "row " << i;
     const Drawn alone = draw(z, i, {.temperature = temperature}, uniforms[k]);
     EXPECT_EQ(alone.token, got[k].token);
     EXPECT_EQ(alone.logp, got[k].logp);
@@ -63,8 +65,8 @@ TEST_P(Draws, follow_the_inverse_cdf) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, Draws,
-                         testing::Values(Case{7, 1.0, 1.0}, Case{513, 0.7, 2.0}, Case{5000, 1.3, 3.0}, Case{50257, 1.0, 4.0},
-                                         Case{1000, 0.05, 2.0}, Case{33, 20.0, 5.0}));
+                         testing::Values(Case{7, 1.0, 1.0}, Case{513, 0.7, 2.0}, Case{5000, 1.3, 3.0},
+                                         Case{50257, 1.0, 4.0}, Case{1000, 0.05, 2.0}, Case{33, 20.0, 5.0}));
 
 TEST(Draw, never_takes_a_token_without_probability) {
   at::Tensor z = at::empty({1, 2000}, at::kFloat);

@@ -1,5 +1,7 @@
 // The sampler against its definition (sampling_oracle.hpp): every architecture, number of slots and path, subsets of a
 // chunk, weights kept between calls, the rows kept for a learner, what is refused.
+#include "vbon/generate/engine.hpp"
+
 #include <ATen/TensorOperators.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +15,6 @@
 #include "unit/generate/sampling_oracle.hpp"
 #include "unit/model/toy_lm.hpp"
 #include "vbon/base/error.hpp"
-#include "vbon/generate/engine.hpp"
 
 namespace vbon {
 namespace {
@@ -25,7 +26,8 @@ constexpr double kClear = 2e-6;
 constexpr double kLogpTolerance = 1e-5;
 
 const std::vector<std::vector<std::int32_t>>& prompts() {
-  static const std::vector<std::vector<std::int32_t>> all = {{3}, {5, 1, 7, 2, 11}, {4, 4, 9}, {8, 6, 12, 1, 2, 3, 10, 5, 7}, {2, 9, 1}};
+  static const std::vector<std::vector<std::int32_t>> all = {
+      {3}, {5, 1, 7, 2, 11}, {4, 4, 9}, {8, 6, 12, 1, 2, 3, 10, 5, 7}, {2, 9, 1}};
   return all;
 }
 constexpr std::int32_t kSamples = 5;
@@ -53,7 +55,8 @@ void expect_same(const Completion& got, const Completion& want, const std::strin
   EXPECT_EQ(got.finished, want.finished) << where;
   EXPECT_EQ(got.sample, want.sample) << where;
   ASSERT_EQ(got.logp.size(), want.logp.size()) << where;
-  for (std::size_t t = 0; t < got.logp.size(); ++t) EXPECT_NEAR(got.logp[t], want.logp[t], kLogpTolerance) << where << ", token " << t;
+  for (std::size_t t = 0; t < got.logp.size(); ++t)
+    EXPECT_NEAR(got.logp[t], want.logp[t], kLogpTolerance) << where << ", token " << t;
 }
 
 // ---- tokens and log-probabilities
@@ -69,7 +72,8 @@ TEST_P(Architectures, every_number_of_slots_and_path_draws_what_the_definition_s
   double margin = 1;
   std::vector<Completion> want;
   for (const PromptTokens& prompt : request.prompts)
-    for (std::int32_t s = 0; s < kSamples; ++s) want.push_back(test::sampled_by_definition(model, prompt, s, common, margin));
+    for (std::int32_t s = 0; s < kSamples; ++s)
+      want.push_back(test::sampled_by_definition(model, prompt, s, common, margin));
   ASSERT_GT(margin, kClear) << "choose another seed: rounding may decide a draw";
   std::size_t finished = 0;
   for (const Completion& c : want) finished += c.finished ? 1 : 0;
@@ -104,9 +108,12 @@ TEST_P(Architectures, every_number_of_slots_and_path_draws_what_the_definition_s
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Engine, Architectures, testing::Values(ToyKind::llama, ToyKind::gpt2, ToyKind::neox), [](const auto& test_info) {
-  return std::string(test_info.param == ToyKind::llama ? "llama" : test_info.param == ToyKind::gpt2 ? "gpt2" : "neox");
-});
+INSTANTIATE_TEST_SUITE_P(Engine, Architectures, testing::Values(ToyKind::llama, ToyKind::gpt2, ToyKind::neox),
+                         [](const auto& test_info) {
+                           return std::string(test_info.param == ToyKind::llama  ? "llama"
+                                              : test_info.param == ToyKind::gpt2 ? "gpt2"
+                                                                                 : "neox");
+                         });
 
 TEST(Engine, end_tokens_and_the_limit_cut_one_endless_response) {
   GenerateOptions endless = options(64, 12);
@@ -133,22 +140,27 @@ TEST(Engine, end_tokens_and_the_limit_cut_one_endless_response) {
 
 TEST(Engine, a_token_depends_on_prompt_sample_and_position_alone) {
   const std::vector<Completion> whole = generate(llama(), chunk(), options());
-  const auto of = [&](std::size_t prompt, std::int32_t sample) { return whole[prompt * kSamples + static_cast<std::size_t>(sample)]; };
+  const auto of = [&](std::size_t prompt, std::int32_t sample) {
+    return whole[prompt * kSamples + static_cast<std::size_t>(sample)];
+  };
   GenerateRequest later = chunk();
   later.first_sample = 2;
   later.num_samples = 3;
   const std::vector<Completion> tail = generate(llama(), later, options(4));
   ASSERT_EQ(tail.size(), 15u);
-  for (std::size_t i = 0; i < tail.size(); ++i) expect_same(tail[i], of(i / 3, 2 + static_cast<std::int32_t>(i % 3)), fmt::format("sample {}", i));
+  for (std::size_t i = 0; i < tail.size(); ++i)
+    expect_same(tail[i], of(i / 3, 2 + static_cast<std::int32_t>(i % 3)), fmt::format("sample {}", i));
 
   const std::vector<std::size_t> members = {4, 1, 3};  // fewer, in another order, with other neighbours and padding
   const std::vector<Completion> some = generate(llama(), chunk(members), options(7));
   for (std::size_t i = 0; i < some.size(); ++i)
-    expect_same(some[i], of(members[i / kSamples], static_cast<std::int32_t>(i % kSamples)), fmt::format("chunk of three, {}", i));
+    expect_same(some[i], of(members[i / kSamples], static_cast<std::int32_t>(i % kSamples)),
+                fmt::format("chunk of three, {}", i));
 
   // More samples of a prompt leave the first ones alone.
   const std::vector<Completion> more = generate(llama(), chunk({2}, 40), options(16));
-  for (std::int32_t s = 0; s < kSamples; ++s) expect_same(more[static_cast<std::size_t>(s)], of(2, s), fmt::format("of forty, {}", s));
+  for (std::int32_t s = 0; s < kSamples; ++s)
+    expect_same(more[static_cast<std::size_t>(s)], of(2, s), fmt::format("of forty, {}", s));
 }
 
 TEST(Engine, streams_and_ids_key_the_draws) {
@@ -162,8 +174,9 @@ TEST(Engine, streams_and_ids_key_the_draws) {
   GenerateRequest other_ids = chunk();
   for (PromptTokens& p : other_ids.prompts) p.id += 1;
   EXPECT_NE(tokens(other_ids, options()), base);
-  for (const RandomStream& stream : {RandomStream(18, Purpose::rollout, 5, 2), RandomStream(17, Purpose::pool, 5, 2),
-                                     RandomStream(17, Purpose::rollout, 6, 2), RandomStream(17, Purpose::rollout, 5, 3)}) {
+  for (const RandomStream& stream :
+       {RandomStream(18, Purpose::rollout, 5, 2), RandomStream(17, Purpose::pool, 5, 2),
+        RandomStream(17, Purpose::rollout, 6, 2), RandomStream(17, Purpose::rollout, 5, 3)}) {
     GenerateOptions o = options();
     o.stream = stream;
     EXPECT_NE(tokens(chunk(), o), base);
@@ -177,13 +190,15 @@ TEST(Engine, many_prompts_are_prefilled_in_several_passes) {
   GenerateRequest request{.num_samples = 1};
   for (std::int64_t i = 0; i < 300; ++i) {
     texts.emplace_back();
-    for (std::int32_t t = 0; t < 16 - i % 3; ++t) texts.back().push_back(static_cast<std::int32_t>(stream.below(13, i, t)));
+    for (std::int32_t t = 0; t < 16 - i % 3; ++t)
+      texts.back().push_back(static_cast<std::int32_t>(stream.below(13, i, t)));
   }
   for (std::int64_t i = 0; i < 300; ++i) request.prompts.push_back({i, texts[static_cast<std::size_t>(i)]});
   const std::vector<Completion> together = generate(llama(), request, options(64, 3));
   for (const std::int64_t i : {0, 1, 254, 255, 256, 257, 299}) {
     double margin = 1;
-    const Completion want = test::sampled_by_definition(llama(), request.prompts[static_cast<std::size_t>(i)], 0, options(64, 3), margin);
+    const Completion want =
+        test::sampled_by_definition(llama(), request.prompts[static_cast<std::size_t>(i)], 0, options(64, 3), margin);
     ASSERT_GT(margin, kClear);
     expect_same(together[static_cast<std::size_t>(i)], want, fmt::format("prompt {}", i));
   }
@@ -193,7 +208,8 @@ TEST(Engine, many_prompts_are_prefilled_in_several_passes) {
 
 TEST(Engine, kept_weights_follow_the_model_as_it_trains) {
   CausalLm model = test::toy_lm({.tied = false}, 21);
-  std::vector<at::Tensor*> trained = {&model.head, &model.final_norm.weight, &model.blocks[2].qkv.weight, &model.blocks[2].mlp_out.weight};
+  std::vector<at::Tensor*> trained = {&model.head, &model.final_norm.weight, &model.blocks[2].qkv.weight,
+                                      &model.blocks[2].mlp_out.weight};
   for (at::Tensor* t : trained) t->set_requires_grad(true);
   SamplerWeights kept;
   GenerateOptions o = options(8);
@@ -256,7 +272,8 @@ TEST(Engine, pairs_of_tokens_have_the_frequencies_of_the_softmax) {
   GenerateOptions o = options(128, 2);
   o.eos_ids = {4};
   std::map<std::vector<std::int32_t>, double> counts, expected;
-  for (const Completion& c : generate(model, {.prompts = {{1, prompt}}, .num_samples = kDraws}, o)) counts[c.tokens] += 1;
+  for (const Completion& c : generate(model, {.prompts = {{1, prompt}}, .num_samples = kDraws}, o))
+    counts[c.tokens] += 1;
   const auto first = test::softmax(test::next_logits(model, test::whole_sequence(prompt, {})), 0.8);
   for (std::int32_t a = 0; a < 4; ++a) {
     const std::vector<std::int32_t> so_far = {a};
@@ -311,17 +328,19 @@ TEST_P(Truncated, draws_allowed_tokens_alone_with_renormalised_log_probabilities
     EXPECT_NEAR(c.logp[1], std::log(second[a][static_cast<std::size_t>(b)]), kLogpTolerance);
   }
   for (std::size_t v = 0; v < first.size(); ++v)
-    EXPECT_NEAR(counts[v], kDraws * first[v], 5 * std::sqrt(kDraws * first[v] * (1 - first[v])) + 1e-9) << "token " << v;
+    EXPECT_NEAR(counts[v], kDraws * first[v], 5 * std::sqrt(kDraws * first[v] * (1 - first[v])) + 1e-9)
+        << "token " << v;
 }
 
 INSTANTIATE_TEST_SUITE_P(Engine, Truncated,
-                         testing::Values(Truncation{1, 1.0}, Truncation{3, 1.0}, Truncation{100, 1.0}, Truncation{0, 0.6},
-                                         Truncation{0, 0.01}, Truncation{4, 0.7}));
+                         testing::Values(Truncation{1, 1.0}, Truncation{3, 1.0}, Truncation{100, 1.0},
+                                         Truncation{0, 0.6}, Truncation{0, 0.01}, Truncation{4, 0.7}));
 
 // ---- what is refused
 
 TEST(Engine, refuses_prompts_that_cannot_be_continued) {
-  const std::vector<std::int32_t> none, fits(test::kToyPositions - 9, 1), long_one(test::kToyPositions - 8, 1), outside = {1, 13}, negative = {-1};
+  const std::vector<std::int32_t> none, fits(test::kToyPositions - 9, 1), long_one(test::kToyPositions - 8, 1),
+      outside = {1, 13}, negative = {-1};
   const auto message = [](GenerateRequest request, const CausalLm& model = llama()) -> std::string {
     try {
       generate(model, request, options());

@@ -1,5 +1,5 @@
-// The sampler's oracle: one sequence at a time, the learner's whole forward over prompt and response for every token, the
-// softmax and its inverse CDF in double, straight from the definition of a keyed draw.
+// The sampler's oracle: one sequence at a time, the learner's whole forward over prompt and response for every token,
+// the softmax and its inverse CDF in double, straight from the definition of a keyed draw.
 #pragma once
 
 #include <ATen/core/Tensor.h>

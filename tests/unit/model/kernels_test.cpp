@@ -1,7 +1,5 @@
-// The loops over rows against the same formulas in double: softmax statistics with their gradient, attention of one token,
-// norm, rotation and gate; sizes around the blocks and lanes that they work in.
-#include "vbon/model/cpu_kernels.hpp"
-
+// The loops over rows against the same formulas in double: softmax statistics with their gradient, attention of one
+// token, norm, rotation and gate; sizes around the blocks and lanes that they work in.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "vbon/base/rng.hpp"
+#include "vbon/model/cpu_kernels.hpp"
 
 namespace vbon {
 namespace {
@@ -19,7 +18,8 @@ using Floats = std::vector<float>;
 Floats normals(std::int64_t n, std::uint64_t seed, double deviation = 1.0) {
   const RandomStream stream(seed, Purpose::subset);
   Floats values(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) values[static_cast<std::size_t>(i)] = static_cast<float>(deviation * stream.normal(i));
+  for (std::int64_t i = 0; i < n; ++i)
+    values[static_cast<std::size_t>(i)] = static_cast<float>(deviation * stream.normal(i));
   return values;
 }
 
@@ -64,10 +64,13 @@ TEST_P(Softmax, statistics_and_gradient_by_their_closed_forms) {
     for (const bool with_reference : {true, false}) {
       Floats gradient = z;
       const float c_kl = with_reference ? -0.6f : 0.0f;
-      kernels::row_gradient(gradient.data(), with_reference ? z_ref.data() : nullptr, vocab, inverse, token, got, 1.3f, c_kl, 0.4f);
+      kernels::row_gradient(gradient.data(), with_reference ? z_ref.data() : nullptr, vocab, inverse, token, got, 1.3f,
+                            c_kl, 0.4f);
       for (std::size_t v = 0; v < n; ++v) {
         const double pv = std::exp(p[v]);
-        const double want = (1.3 * ((v == k ? 1 : 0) - pv) + c_kl * pv * (p[v] - q[v] - kl) - 0.4 * pv * (p[v] + entropy)) / temperature;
+        const double want =
+            (1.3 * ((v == k ? 1 : 0) - pv) + c_kl * pv * (p[v] - q[v] - kl) - 0.4 * pv * (p[v] + entropy)) /
+            temperature;
         EXPECT_NEAR(gradient[v], want, 3e-6 * std::max(1.0, deviation / temperature) / temperature) << v;
       }
     }
@@ -75,8 +78,8 @@ TEST_P(Softmax, statistics_and_gradient_by_their_closed_forms) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, Softmax,
-                         testing::Values(Row{1, 1.0, 1.0}, Row{7, 0.7, 2.0}, Row{511, 1.0, 3.0}, Row{512, 1.3, 3.0}, Row{513, 0.8, 3.0},
-                                         Row{3000, 1.0, 0.1}, Row{1025, 0.5, 8.0}));
+                         testing::Values(Row{1, 1.0, 1.0}, Row{7, 0.7, 2.0}, Row{511, 1.0, 3.0}, Row{512, 1.3, 3.0},
+                                         Row{513, 0.8, 3.0}, Row{3000, 1.0, 0.1}, Row{1025, 0.5, 8.0}));
 
 struct Attention {
   std::int64_t group, head_dim, prefix, suffix;
@@ -87,24 +90,28 @@ class Attends : public testing::TestWithParam<Attention> {};
 
 TEST_P(Attends, to_prefix_and_suffix_and_to_nothing_behind_them) {
   const auto [group, d, prefix, suffix, deviation] = GetParam();
-  const std::int64_t before = kernels::in_lanes(prefix), stride = kernels::in_lanes(suffix) + kernels::kLane;  // a slot with room
+  const std::int64_t before = kernels::in_lanes(prefix),
+                     stride = kernels::in_lanes(suffix) + kernels::kLane;  // a slot with room
   const Floats q = normals(group * d, 1, deviation), values = normals((prefix + suffix) * d, 3);
-  Floats prefix_keys = normals(d * before, 4, 50.0), suffix_keys = normals(d * stride, 5, 50.0);  // what is behind is large
-  const Floats keys = normals((prefix + suffix) * d, 2);                                           // [position, d]
+  Floats prefix_keys = normals(d * before, 4, 50.0),
+         suffix_keys = normals(d * stride, 5, 50.0);      // what is behind is large
+  const Floats keys = normals((prefix + suffix) * d, 2);  // [position, d]
   for (std::int64_t j = 0; j < prefix + suffix; ++j)
     for (std::int64_t i = 0; i < d; ++i) {
       const float key = keys[static_cast<std::size_t>(j * d + i)];
       if (j < prefix) prefix_keys[static_cast<std::size_t>(i * before + j)] = key;
       else suffix_keys[static_cast<std::size_t>(i * stride + j - prefix)] = key;
     }
-  Floats scratch(static_cast<std::size_t>(4 * (before + kernels::in_lanes(suffix))), std::nanf("")), out(static_cast<std::size_t>(group * d), std::nanf(""));
+  Floats scratch(static_cast<std::size_t>(4 * (before + kernels::in_lanes(suffix))), std::nanf("")),
+      out(static_cast<std::size_t>(group * d), std::nanf(""));
   kernels::attend_row(q.data(), group, d, 0.25f, {prefix_keys.data(), values.data(), prefix, before},
                       {suffix_keys.data(), values.data() + prefix * d, suffix, stride}, scratch.data(), out.data());
   for (std::int64_t g = 0; g < group; ++g) {
     std::vector<double> score, want(static_cast<std::size_t>(d));
     for (std::int64_t j = 0; j < prefix + suffix; ++j) {
       double s = 0;
-      for (std::int64_t i = 0; i < d; ++i) s += static_cast<double>(q[static_cast<std::size_t>(g * d + i)]) * keys[static_cast<std::size_t>(j * d + i)];
+      for (std::int64_t i = 0; i < d; ++i)
+        s += static_cast<double>(q[static_cast<std::size_t>(g * d + i)]) * keys[static_cast<std::size_t>(j * d + i)];
       score.push_back(0.25 * s);
     }
     const double top = *std::max_element(score.begin(), score.end());
@@ -112,15 +119,20 @@ TEST_P(Attends, to_prefix_and_suffix_and_to_nothing_behind_them) {
     for (double& s : score) sum += s = std::exp(s - top);
     for (std::int64_t j = 0; j < prefix + suffix; ++j)
       for (std::int64_t i = 0; i < d; ++i)
-        want[static_cast<std::size_t>(i)] += score[static_cast<std::size_t>(j)] / sum * values[static_cast<std::size_t>(j * d + i)];
+        want[static_cast<std::size_t>(i)] +=
+            score[static_cast<std::size_t>(j)] / sum * values[static_cast<std::size_t>(j * d + i)];
     for (std::int64_t i = 0; i < d; ++i)
-      EXPECT_NEAR(out[static_cast<std::size_t>(g * d + i)], want[static_cast<std::size_t>(i)], 2e-5 * std::max(1.0, deviation)) << "query " << g << ", " << i;
+      EXPECT_NEAR(out[static_cast<std::size_t>(g * d + i)], want[static_cast<std::size_t>(i)],
+                  2e-5 * std::max(1.0, deviation))
+          << "query " << g << ", " << i;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Attends,
-                         testing::Values(Attention{1, 4, 1, 1, 1}, Attention{3, 64, 15, 16, 1}, Attention{4, 16, 16, 17, 1}, Attention{2, 20, 17, 1, 1},
-                                         Attention{5, 8, 40, 33, 1}, Attention{9, 32, 33, 48, 1}, Attention{6, 80, 100, 5, 1}, Attention{3, 64, 30, 30, 30}));
+                         testing::Values(Attention{1, 4, 1, 1, 1}, Attention{3, 64, 15, 16, 1},
+                                         Attention{4, 16, 16, 17, 1}, Attention{2, 20, 17, 1, 1},
+                                         Attention{5, 8, 40, 33, 1}, Attention{9, 32, 33, 48, 1},
+                                         Attention{6, 80, 100, 5, 1}, Attention{3, 64, 30, 30, 30}));
 
 TEST(Rows, norm_rotation_and_gate_by_their_formulas) {
   for (const std::int64_t n : {1, 3, 16, 17, 100, 576}) {

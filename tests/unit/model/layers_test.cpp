@@ -61,7 +61,8 @@ TEST(Layers, rotation_is_by_position_and_keeps_distances) {
           const auto number = [&](std::int64_t k) { return x[i][h][k].item<double>(); };
           double want = number(j);
           if (j < 6) {
-            const double angle = static_cast<double>(positions[static_cast<std::size_t>(i)]) * std::pow(100.0, -2.0 * static_cast<double>(j % 3) / 6);
+            const double angle = static_cast<double>(positions[static_cast<std::size_t>(i)]) *
+                                 std::pow(100.0, -2.0 * static_cast<double>(j % 3) / 6);
             want = j < 3 ? number(j) * std::cos(angle) - number(j + 3) * std::sin(angle)
                          : number(j) * std::cos(angle) + number(j - 3) * std::sin(angle);
           }
@@ -90,7 +91,8 @@ TEST(PackedWeights, multiply_as_plain_products_do_and_follow_training) {
     test::disturb(trained.weight.detach(), 0.5, static_cast<std::uint64_t>(20 + update));
     test::disturb(trained.bias.detach(), 0.5, static_cast<std::uint64_t>(30 + update));
   }
-  if (!PackedWeights::available(frozen.weight)) GTEST_SKIP() << "this LibTorch cannot pack: only plain products were tested";
+  if (!PackedWeights::available(frozen.weight))
+    GTEST_SKIP() << "this LibTorch cannot pack: only plain products were tested";
 }
 
 struct Combination {
@@ -101,14 +103,16 @@ TEST(VocabHead, values_and_gradients_are_autograds_in_double) {
   const at::Tensor tokens = at::tensor({3, 0, 600, 41, 3}, at::kLong), reference = normal({5, 601}, 3, 2.0);
   const at::Tensor weight = at::tensor({0.5, -1.0, 2.0, 0.0, 1.0}, at::kFloat);
   for (const bool with_reference : {true, false})
-    for (const Combination c : {Combination{1, 0, 0}, Combination{0, 1, 0}, Combination{0, 0, 1}, Combination{-0.7, 0.4, 1.5}}) {
+    for (const Combination c :
+         {Combination{1, 0, 0}, Combination{0, 1, 0}, Combination{0, 0, 1}, Combination{-0.7, 0.4, 1.5}}) {
       if (!with_reference && c.kl != 0) continue;
       at::Tensor hidden = normal({5, 12}, 1), head = normal({601, 12}, 2);
       at::Tensor hidden_wide = hidden.to(at::kDouble), head_wide = head.to(at::kDouble);
       for (at::Tensor* t : {&hidden, &head, &hidden_wide, &head_wide}) t->set_requires_grad(true);
       const at::Tensor z_ref = with_reference ? reference : at::Tensor();
       const TokenStatistics got = token_statistics(hidden, head, tokens, 0.7, z_ref);
-      const TokenStatistics want = token_statistics_by_tensors(hidden_wide, head_wide, tokens, 0.7, with_reference ? reference.to(at::kDouble) : z_ref);
+      const TokenStatistics want = token_statistics_by_tensors(hidden_wide, head_wide, tokens, 0.7,
+                                                               with_reference ? reference.to(at::kDouble) : z_ref);
       EXPECT_LE(worst(got.logp, want.logp), 2e-5);
       EXPECT_LE(worst(got.entropy, want.entropy), 2e-5);
       EXPECT_EQ(got.kl.defined(), with_reference);
@@ -125,8 +129,10 @@ TEST(VocabHead, values_and_gradients_are_autograds_in_double) {
       const at::Tensor of_got = loss(got, weight);
       of_got.backward({}, /*keep_graph=*/true);
       loss(want, weight.to(at::kDouble)).backward();
-      EXPECT_LE(worst(hidden.grad(), hidden_wide.grad()), 1e-5 * std::max(1.0, hidden_wide.grad().abs().max().item<double>()));
-      EXPECT_LE(worst(head.grad(), head_wide.grad()), 1e-5 * std::max(1.0, head_wide.grad().abs().max().item<double>()));
+      EXPECT_LE(worst(hidden.grad(), hidden_wide.grad()),
+                1e-5 * std::max(1.0, hidden_wide.grad().abs().max().item<double>()));
+      EXPECT_LE(worst(head.grad(), head_wide.grad()),
+                1e-5 * std::max(1.0, head_wide.grad().abs().max().item<double>()));
       EXPECT_THROW(of_got.backward(), InternalError);  // its logits have become the gradient
     }
 }

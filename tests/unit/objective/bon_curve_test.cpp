@@ -33,10 +33,8 @@ BruteForce all_subsets(const std::vector<float>& r, int n) {
     double tied = 0, wins = 0;
     for (int i = 0; i < m; ++i) {
       const float x = r[static_cast<std::size_t>(i)];
-      if ((set >> i & 1u) != 0)
-        tied += x == best;
-      else
-        wins += best > x ? 1 : (best == x ? 0.5 : 0);
+      if ((set >> i & 1u) != 0) tied += x == best;
+      else wins += best > x ? 1 : (best == x ? 0.5 : 0);
     }
     for (int i = 0; i < m; ++i)
       if ((set >> i & 1u) != 0 && r[static_cast<std::size_t>(i)] == best)

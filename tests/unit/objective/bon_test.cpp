@@ -118,10 +118,8 @@ TEST(BonWeight, tie_formula_agrees_with_simulation) {
     std::vector<int> best;
     for (int k = 0; k < n; ++k) {
       const int y = draw(cases.engine);
-      if (best.empty() || r[static_cast<std::size_t>(y)] > r[static_cast<std::size_t>(best[0])])
-        best = {y};
-      else if (r[static_cast<std::size_t>(y)] == r[static_cast<std::size_t>(best[0])])
-        best.push_back(y);
+      if (best.empty() || r[static_cast<std::size_t>(y)] > r[static_cast<std::size_t>(best[0])]) best = {y};
+      else if (r[static_cast<std::size_t>(y)] == r[static_cast<std::size_t>(best[0])]) best.push_back(y);
     }
     ++count[static_cast<std::size_t>(best[static_cast<std::size_t>(cases.below(static_cast<int>(best.size())))])];
   }

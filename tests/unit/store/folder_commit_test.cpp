@@ -24,7 +24,8 @@ TEST_F(FolderCommit, appears_with_all_its_files) {
 
 TEST_F(FolderCommit, takes_the_place_of_an_empty_folder_and_a_name_may_end_in_a_slash) {
   make_folders(folder_ / "made");
-  write_folder_atomically(folder_ / "made/", kNames, [](const fs::path& fresh) { write_file_atomically(fresh / "a.txt", "a"); });
+  write_folder_atomically(folder_ / "made/", kNames,
+                          [](const fs::path& fresh) { write_file_atomically(fresh / "a.txt", "a"); });
   EXPECT_EQ(read_file(folder_ / "made/a.txt"), "a");
 }
 
@@ -35,7 +36,8 @@ TEST_F(FolderCommit, an_attempt_that_failed_leaves_no_folder_and_is_cleared_by_t
   };
   EXPECT_THROW(write_folder_atomically(folder_ / "made", kNames, fail), EnvironmentError);
   EXPECT_FALSE(fs::exists(folder_ / "made"));
-  write_folder_atomically(folder_ / "made", kNames, [](const fs::path& fresh) { write_file_atomically(fresh / "b.txt", "b"); });
+  write_folder_atomically(folder_ / "made", kNames,
+                          [](const fs::path& fresh) { write_file_atomically(fresh / "b.txt", "b"); });
   EXPECT_FALSE(fs::exists(folder_ / "made/a.txt"));
   EXPECT_EQ(num_files(), 1u);
 }

@@ -88,11 +88,14 @@ TEST_F(PoolFiles, prefixes_come_back_and_join) {
     EXPECT_EQ(a.every, b.every);
     for (const auto& [x, y] : {std::pair(&a.reward, &b.reward), std::pair(&a.logp_reference, &b.logp_reference)}) {
       ASSERT_EQ(x->size(), y->size());
-      for (std::size_t i = 0; i < x->size(); ++i) EXPECT_TRUE((*x)[i] == (*y)[i] || (std::isnan((*x)[i]) && std::isnan((*y)[i])));
+      for (std::size_t i = 0; i < x->size(); ++i)
+        EXPECT_TRUE((*x)[i] == (*y)[i] || (std::isnan((*x)[i]) && std::isnan((*y)[i])));
     }
   };
   const SampleBlock block = cut_block(0, 5);
-  EXPECT_GT(std::count_if(block.prefixes.reward.begin(), block.prefixes.reward.end(), [](float r) { return std::isnan(r); }), 0);
+  EXPECT_GT(
+      std::count_if(block.prefixes.reward.begin(), block.prefixes.reward.end(), [](float r) { return std::isnan(r); }),
+      0);
   const std::string plain = write_pool(folder_ / "plain.h5", example_pool_header(), example_block(0, 5));
   EXPECT_NE(write_pool(folder_ / "pool.h5", cut_header(), block), plain);
   const Pool pool = read_pool(folder_ / "pool.h5");
@@ -112,7 +115,8 @@ TEST_F(PoolFiles, prefixes_come_back_and_join) {
   expect_same(read_pool(folder_ / "merged.h5").block.prefixes, joined.prefixes);
 
   const PrefixRows few = first_samples(pool, 2).block.prefixes;
-  const auto cuts = static_cast<std::size_t>(few.num_cuts(pool.header.max_new_tokens)), m = static_cast<std::size_t>(pool.header.num_samples);
+  const auto cuts = static_cast<std::size_t>(few.num_cuts(pool.header.max_new_tokens)),
+             m = static_cast<std::size_t>(pool.header.num_samples);
   ASSERT_EQ(few.reward.size(), 5 * 2 * cuts);
   PrefixRows by_hand{.every = 1};
   for (std::size_t row = 0; row < 5; ++row)
@@ -132,9 +136,16 @@ TEST_F(PoolFiles, prefixes_that_contradict_their_samples_are_refused) {
   const auto first_nan = [](const std::vector<float>& values) {
     return std::find_if(values.begin(), values.end(), [](float r) { return std::isnan(r); }) - values.begin();
   };
-  EXPECT_NE(refused([&](SampleBlock& b) { b.prefixes.reward[static_cast<std::size_t>(first_nan(b.prefixes.reward))] = 1; }).find("behind the end"), std::string::npos);
-  EXPECT_NE(refused([](SampleBlock& b) { for (float& r : b.prefixes.reward) r = std::nanf(""); }).find("is missing"), std::string::npos);
-  EXPECT_NE(refused([](SampleBlock& b) { b.prefixes.logp_reference.pop_back(); }).find("cuts a sample"), std::string::npos);
+  EXPECT_NE(refused([&](SampleBlock& b) {
+              b.prefixes.reward[static_cast<std::size_t>(first_nan(b.prefixes.reward))] = 1;
+            }).find("behind the end"),
+            std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) {
+              for (float& r : b.prefixes.reward) r = std::nanf("");
+            }).find("is missing"),
+            std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.prefixes.logp_reference.pop_back(); }).find("cuts a sample"),
+            std::string::npos);
   EXPECT_NE(refused([](SampleBlock& b) { b.prefixes = {}; }).find("every 0 tokens"), std::string::npos);
 }
 
@@ -257,8 +268,9 @@ TEST_F(PoolFiles, use_with_something_else_names_every_difference_unless_forced) 
   EXPECT_NE(check_pool_use("pool.h5", header, use, true).find("temperature"), std::string::npos);
   PoolHeader other = header;
   other.provenance.start_token = "none";
-  EXPECT_NE(message_of([&] { check_pool_use("pool.h5", other, PoolUse{.start_token = "0"}, false); })
-                .find("model.start_token: 0 here, none in the file"),
+  EXPECT_NE(message_of([&] {
+              check_pool_use("pool.h5", other, PoolUse{.start_token = "0"}, false);
+            }).find("model.start_token: 0 here, none in the file"),
             std::string::npos);
 }
 

@@ -179,9 +179,7 @@ class DamagedFiles : public TempFolder {
     const std::string good = content;
     const auto place = [&] { return random() % content.size(); };
     switch (seed % 6) {
-      case 0:
-        content.resize(place());
-        break;
+      case 0: content.resize(place()); break;
       case 1:
         for (unsigned i = 0; i <= random() % 8; ++i) content[place()] = static_cast<char>(random());
         break;
@@ -193,12 +191,8 @@ class DamagedFiles : public TempFolder {
         std::memset(content.data() + at, seed % 12 == 3 ? 0 : 0xFF, std::min<std::size_t>(64, content.size() - at));
         break;
       }
-      case 4:
-        content.insert(place(), content.substr(place(), random() % 100));
-        break;
-      default:
-        content.insert(place(), std::string(random() % 20, static_cast<char>(random())));
-        break;
+      case 4: content.insert(place(), content.substr(place(), random() % 100)); break;
+      default: content.insert(place(), std::string(random() % 20, static_cast<char>(random()))); break;
     }
     return content == good ? content + "x" : content;
   }

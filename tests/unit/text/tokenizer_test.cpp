@@ -204,8 +204,8 @@ TEST(Pattern, means_what_it_means_in_the_reference_or_is_refused) {
   EXPECT_EQ(replaced("[^\\S\\n]", "a b\nc\t"), "a_b\nc_");
   // Marks are word characters; of superscripts those of Latin-1.
   EXPECT_EQ(replaced("\\w+", "e\xCC\x81 \xC2\xB2 \xE2\x81\xB4"), "_ _ \xE2\x81\xB4");
-  EXPECT_EQ(replaced("^a$", "a\nb\na"), "_\nb\n_");                 // at every line
-  EXPECT_EQ(replaced("(?i:K)", "kK\xE2\x84\xAA"), "___");           // the Kelvin sign
+  EXPECT_EQ(replaced("^a$", "a\nb\na"), "_\nb\n_");        // at every line
+  EXPECT_EQ(replaced("(?i:K)", "kK\xE2\x84\xAA"), "___");  // the Kelvin sign
   EXPECT_EQ(replaced("x*", "axb"), "_a_b_");
   EXPECT_EQ(replaced("b*", "axb"), "_a_x_");
   EXPECT_EQ(replaced("x*", ""), "");
@@ -250,18 +250,10 @@ TEST_P(Damage, ends_in_a_tokenizer_or_a_user_error) {
     for (std::size_t e = 0; e < edits; ++e) {
       const std::size_t at = random() % (random() % 2 == 0 ? settings : bytes.size());
       switch (random() % 4) {
-        case 0:
-          bytes[at] = static_cast<char>(random() % 256);
-          break;
-        case 1:
-          bytes.erase(at, 1 + random() % 20);
-          break;
-        case 2:
-          bytes.insert(at, bytes.substr(random() % bytes.size(), 1 + random() % 30));
-          break;
-        default:
-          bytes[at] = "0123456789\"[]{},:tfn"[random() % 20];
-          break;
+        case 0: bytes[at] = static_cast<char>(random() % 256); break;
+        case 1: bytes.erase(at, 1 + random() % 20); break;
+        case 2: bytes.insert(at, bytes.substr(random() % bytes.size(), 1 + random() % 30)); break;
+        default: bytes[at] = "0123456789\"[]{},:tfn"[random() % 20]; break;
       }
       if (bytes.empty()) bytes = "x";
     }

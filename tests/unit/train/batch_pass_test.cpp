@@ -1,5 +1,5 @@
-// What is measured of a batch, and gradients through it, against the definitions; nothing depends on micro-batches, kept
-// logits or who computed the trunk.
+// What is measured of a batch, and gradients through it, against the definitions; nothing depends on micro-batches,
+// kept logits or who computed the trunk.
 #include "vbon/train/batch_pass.hpp"
 
 #include <ATen/core/grad_mode.h>
@@ -41,7 +41,8 @@ struct World {
     if (critic.exists()) of_critic = FlatParameters(of_values);
     if (baseline == Baseline::critic_model) tie_again(critic.model.model);
     test::disturb_all(of_values, 0.2, 90);
-    for (std::size_t i = 0; i < at_index(batch.num_sequences()); ++i) sequences.push_back(test::sequence_of(prompts, batch, i));
+    for (std::size_t i = 0; i < at_index(batch.num_sequences()); ++i)
+      sequences.push_back(test::sequence_of(prompts, batch, i));
   }
   BatchPass pass(std::int64_t micro_batch, double cache_mib = 1024) const {
     return {reference, policy, sequences, {kTemperature, micro_batch, cache_mib}};
@@ -76,7 +77,8 @@ TEST_P(Measures, every_token_by_its_definition) {
       EXPECT_FALSE(measured.logp.requires_grad());
       for (std::int64_t i = 0; i < 9; ++i) {
         const at::NoGradGuard no_grad;
-        const auto want = test::tokens_by_definition(world.policy.model, world.reference, world.sequences[at_index(i)], kTemperature);
+        const auto want =
+            test::tokens_by_definition(world.policy.model, world.reference, world.sequences[at_index(i)], kTemperature);
         expect_row(measured.logp, i, want.logp, "logp");
         expect_row(measured.logp_reference, i, want.logp_ref, "logp_ref");
         expect_row(measured.kl, i, want.kl, "kl");
@@ -91,11 +93,13 @@ TEST_P(Measures, every_token_by_its_definition) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    BatchPass, Measures,
-    testing::Values(Case{0, Baseline::critic_head, {}}, Case{1, Baseline::critic_head, {.tied = false}}, Case{2, Baseline::critic_model, {}},
-                    Case{0, Baseline::critic_model, {.tied = false}}, Case{3, Baseline::none, {.kind = test::ToyKind::gpt2}},
-                    Case{1, Baseline::rloo, {.kind = test::ToyKind::neox}}));
+INSTANTIATE_TEST_SUITE_P(BatchPass, Measures,
+                         testing::Values(Case{0, Baseline::critic_head, {}},
+                                         Case{1, Baseline::critic_head, {.tied = false}},
+                                         Case{2, Baseline::critic_model, {}},
+                                         Case{0, Baseline::critic_model, {.tied = false}},
+                                         Case{3, Baseline::none, {.kind = test::ToyKind::gpt2}},
+                                         Case{1, Baseline::rloo, {.kind = test::ToyKind::neox}}));
 
 TEST(BatchPass, measures_the_asked_sequences_alone) {
   const World world(1);
@@ -105,7 +109,8 @@ TEST(BatchPass, measures_the_asked_sequences_alone) {
   EXPECT_EQ(part.trunks_computed(), 4);
   for (std::int64_t i = 0; i < 9; ++i) {
     const bool asked = i >= 3 && i < 7;
-    for (const auto& [got, want] : {std::pair(some.logp, all.logp), std::pair(some.kl, all.kl), std::pair(some.values, all.values)})
+    for (const auto& [got, want] :
+         {std::pair(some.logp, all.logp), std::pair(some.kl, all.kl), std::pair(some.values, all.values)})
       EXPECT_LE((got[i] - (asked ? want[i] : at::Tensor(want[i] * 0.0))).abs().max().item<double>(), 1e-5) << i;
   }
   const Measured none = measure(part, world.policy, world.critic, 5, 5, test::kToyTokens);  // a learner without a share
@@ -125,7 +130,9 @@ TEST(BatchPass, a_given_trunk_is_used_and_not_computed) {
   const Measured got = measure(given, world.policy, world.critic, 0, 9, test::kToyTokens);
   EXPECT_EQ(given.trunks_computed(), 0);
   EXPECT_LE((got.logp - want.logp).abs().max().item<double>(), 1e-5);
-  EXPECT_GT((measure(wrong, world.policy, world.critic, 0, 9, test::kToyTokens).logp - want.logp).abs().max().item<double>(), 1e-4);
+  EXPECT_GT(
+      (measure(wrong, world.policy, world.critic, 0, 9, test::kToyTokens).logp - want.logp).abs().max().item<double>(),
+      1e-4);
   EXPECT_THROW(given.give_trunk(0, want.logp), InternalError);
 }
 
@@ -163,13 +170,15 @@ at::Tensor gradient_by_definition(World& world) {
 
 TEST(BatchPass, gradients_are_the_definitions_for_any_micro_batch) {
   for (const std::int64_t last : {0, 2})
-    for (const test::ToyShape shape : {test::ToyShape{}, test::ToyShape{.tied = false}, test::ToyShape{.kind = test::ToyKind::gpt2}}) {
+    for (const test::ToyShape shape :
+         {test::ToyShape{}, test::ToyShape{.tied = false}, test::ToyShape{.kind = test::ToyKind::gpt2}}) {
       World world(last, Baseline::none, shape);
       const at::Tensor want = gradient_by_definition(world);
       ASSERT_GT(want.norm().item<double>(), 1.0);
       const at::Tensor whole = gradient_by(world, 100);
       EXPECT_LE(test::relative_difference(whole, want), 3e-6);
-      for (const std::int64_t micro : {1, 2, 4, 5}) EXPECT_LE(test::relative_difference(gradient_by(world, micro), whole), 1e-6) << micro;
+      for (const std::int64_t micro : {1, 2, 4, 5})
+        EXPECT_LE(test::relative_difference(gradient_by(world, micro), whole), 1e-6) << micro;
     }
 }
 

@@ -81,13 +81,21 @@ class Evaluating : public test::SharedFolder {
     const RolloutFiles chunks(folder_);
     RankContext context = make_rank_context(test::world(), settings_.cluster, 0);
     return evaluate(context, settings_,
-                    {.prompts = prompts_, .pool = pool,
-                     .collection = {.policy = &policy.model, .tokenizer = &tokenizer_, .reward = &reward, .evaluator = judged ? &evaluator : nullptr},
-                     .reference = &reference_, .policy = &policy, .header = header_, .chunks = &chunks});
+                    {.prompts = prompts_,
+                     .pool = pool,
+                     .collection = {.policy = &policy.model,
+                                    .tokenizer = &tokenizer_,
+                                    .reward = &reward,
+                                    .evaluator = judged ? &evaluator : nullptr},
+                     .reference = &reference_,
+                     .policy = &policy,
+                     .header = header_,
+                     .chunks = &chunks});
   }
   std::vector<Completion> drawn(const CausalLm& model, RandomStream stream, std::int32_t samples) const {
     GenerateRequest request{.num_samples = samples};
-    for (std::int64_t p = 0; p < static_cast<std::int64_t>(kP); ++p) request.prompts.push_back({prompts_.rows.id[at_index(p)], prompts_.rows.tokens_of(p)});
+    for (std::int64_t p = 0; p < static_cast<std::int64_t>(kP); ++p)
+      request.prompts.push_back({prompts_.rows.id[at_index(p)], prompts_.rows.tokens_of(p)});
     GenerateOptions options{.sampling = settings_.sampling, .stream = stream};
     for (const std::int64_t id : header_.eos_ids) options.eos_ids.push_back(static_cast<std::int32_t>(id));
     return generate(model, request, options);
@@ -116,7 +124,8 @@ Interval interval(const Values& v) {
   for (int b = 0; b < 300; ++b) {
     double sum = 0;
     for (std::size_t i = 0; i < v.size(); ++i)
-      sum += v[at_index(static_cast<std::int64_t>(stream.uniform(static_cast<std::int64_t>(i), b) * static_cast<double>(v.size())))];
+      sum += v[at_index(
+          static_cast<std::int64_t>(stream.uniform(static_cast<std::int64_t>(i), b) * static_cast<double>(v.size())))];
     means.push_back(sum / static_cast<double>(v.size()));
   }
   std::sort(means.begin(), means.end());
@@ -145,7 +154,10 @@ BestOf best_of_subsets(std::span<const float> rewards, std::span<const float> ju
     double tied = 0, judged = 0, win = 0;
     for (std::size_t i = 0; i < kM; ++i) {
       if ((subset >> i & 1u) == 0) {
-        win += (rewards[i] < best ? 1.0 : rewards[i] == best ? 0.5 : 0.0) / static_cast<double>(kM - static_cast<std::size_t>(n));
+        win += (rewards[i] < best    ? 1.0
+                : rewards[i] == best ? 0.5
+                                     : 0.0) /
+               static_cast<double>(kM - static_cast<std::size_t>(n));
       } else if (rewards[i] == best) {
         ++tied;
         judged += judgements[i];
@@ -199,7 +211,8 @@ void expect_interval(const Interval& got, const Values& per_prompt, const std::s
 }
 
 const std::vector<float> kPoolRewards = {3, 3, 0, 6, 1, 2, 5, 5, 5, 2, 6, 0, 4, 1, 1, 1, 3, 2};
-const std::vector<float> kPoolJudgements = {.25f, .5f, 1, 0, .75f, .25f, 2, 1, 0, .5f, .5f, 1, .25f, 0, 1.5f, 1, .75f, 2};
+const std::vector<float> kPoolJudgements = {.25f, .5f, 1, 0,    .75f, .25f, 2, 1,    0,
+                                            .5f,  .5f, 1, .25f, 0,    1.5f, 1, .75f, 2};
 
 TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
   Policy policy = make_policy(reference_, {1});
@@ -225,7 +238,8 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
     const auto tokens = samples.tokens_of(static_cast<std::int64_t>(i / 4), static_cast<std::int64_t>(i % 4));
     ASSERT_EQ(std::vector(tokens.begin(), tokens.end()), c.tokens) << i;
     ASSERT_EQ(samples.finished[i] != 0, c.finished);
-    const auto by_definition = test::tokens_by_definition(policy.model, reference_, {prompts_.rows.tokens_of(c.prompt), c.tokens}, 0.8);
+    const auto by_definition =
+        test::tokens_by_definition(policy.model, reference_, {prompts_.rows.tokens_of(c.prompt), c.tokens}, 0.8);
     const double sum_kl = by_definition.kl.sum().item<double>();
     EXPECT_NEAR(got.file.kl[i], sum_kl, 2e-5 * std::max(1.0, sum_kl));
     EXPECT_NEAR(samples.logp_reference[i], by_definition.logp_ref.sum().item<double>(), 1e-4);
@@ -290,7 +304,8 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
     for (std::size_t p = 0; p < kP; ++p) {
       const auto rewards = std::span(kPoolRewards).subspan(at_index(pool.row[p]) * kM, kM);
       const auto judgements = std::span(kPoolJudgements).subspan(at_index(pool.row[p]) * kM, kM);
-      const BestOf best = n == static_cast<int>(kM) ? best_of_all(rewards, judgements) : best_of_subsets(rewards, judgements, n);
+      const BestOf best =
+          n == static_cast<int>(kM) ? best_of_all(rewards, judgements) : best_of_subsets(rewards, judgements, n);
       of_kl.push_back(best.kl);
       of_win.push_back(best.win);
       of_reward.push_back(best.reward);

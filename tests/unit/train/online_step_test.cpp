@@ -40,19 +40,32 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  const auto ppo = [](Baseline baseline, KlForm form) { return PpoConfig{.epochs = 1, .baseline = baseline, .kl_form = form}; };
+  const auto ppo = [](Baseline baseline, KlForm form) {
+    return PpoConfig{.epochs = 1, .baseline = baseline, .kl_form = form};
+  };
   std::vector<Case> all = {
       {.name = "exact_rloo_exact_kl", .ppo = ppo(Baseline::rloo, KlForm::exact)},
       {.name = "exact_rloo_penalty_last2", .ppo = ppo(Baseline::rloo, KlForm::penalty), .last = 2},
       {.name = "exact_head_exact_kl", .ppo = ppo(Baseline::critic_head, KlForm::exact), .shape = {.tied = false}},
-      {.name = "exact_head_penalty_last1", .ppo = ppo(Baseline::critic_head, KlForm::penalty), .last = 1, .shape = {.tied = false}},
+      {.name = "exact_head_penalty_last1",
+       .ppo = ppo(Baseline::critic_head, KlForm::penalty),
+       .last = 1,
+       .shape = {.tied = false}},
       {.name = "exact_model_penalty_last1", .ppo = ppo(Baseline::critic_model, KlForm::penalty), .last = 1},
-      {.name = "L_model_exact_kl", .vbon = {.beta = 0.25, .objective = Objective::L, .estimator = Estimator::harmonic},
-       .ppo = ppo(Baseline::critic_model, KlForm::exact), .shape = {.tied = false}},
-      {.name = "L1_rloo_exact_kl", .vbon = {.n = 3.0, .objective = Objective::L1}, .ppo = ppo(Baseline::rloo, KlForm::exact)},
-      {.name = "L1_none_penalty_scaled", .vbon = {.n = 2.0, .objective = Objective::L1, .scale = 0.3},
+      {.name = "L_model_exact_kl",
+       .vbon = {.beta = 0.25, .objective = Objective::L, .estimator = Estimator::harmonic},
+       .ppo = ppo(Baseline::critic_model, KlForm::exact),
+       .shape = {.tied = false}},
+      {.name = "L1_rloo_exact_kl",
+       .vbon = {.n = 3.0, .objective = Objective::L1},
+       .ppo = ppo(Baseline::rloo, KlForm::exact)},
+      {.name = "L1_none_penalty_scaled",
+       .vbon = {.n = 2.0, .objective = Objective::L1, .scale = 0.3},
        .ppo = ppo(Baseline::none, KlForm::penalty)},
-      {.name = "exact_none_not_whitened_cut_penalty", .vbon = {.n = 2.5}, .ppo = ppo(Baseline::none, KlForm::exact), .shape = {.kind = test::ToyKind::gpt2}},
+      {.name = "exact_none_not_whitened_cut_penalty",
+       .vbon = {.n = 2.5},
+       .ppo = ppo(Baseline::none, KlForm::exact),
+       .shape = {.kind = test::ToyKind::gpt2}},
       {.name = "ppo_head_discounted", .method = Method::ppo, .ppo = ppo(Baseline::critic_head, KlForm::penalty)},
       {.name = "ppo_rloo_exact_kl", .method = Method::ppo, .ppo = ppo(Baseline::rloo, KlForm::exact), .last = 2},
   };
@@ -71,17 +84,26 @@ Settings settings_of(const Case& c) {
   Settings s;
   s.run.seed = 3;
   s.sampling = {.temperature = 0.8, .max_new_tokens = test::kToyTokens};
-  s.train = {.method = c.method, .layers = {c.last}, .prompts_per_step = test::kToyPrompts, .samples_per_prompt = test::kToySamples, .micro_batch = 4};
+  s.train = {.method = c.method,
+             .layers = {c.last},
+             .prompts_per_step = test::kToyPrompts,
+             .samples_per_prompt = test::kToySamples,
+             .micro_batch = 4};
   s.vbon = c.vbon;
   s.ppo = c.ppo;
-  s.optimizer = {.learning_rate = 1e-3, .beta1 = 0, .beta2 = 0.99, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
+  s.optimizer = {.learning_rate = 1e-3,
+                 .beta1 = 0,
+                 .beta2 = 0.99,
+                 .weight_decay = 0,
+                 .schedule = Schedule::constant,
+                 .clip_norm = 0};
   return s;
 }
 
 // Rewards with ties among themselves and with the table, one below and one above all of it.
 const std::vector<float> kRewards = {0.5f, -1.25f, 2.0f, 9.0f, 0.25f, 0.25f, -9.0f, 1.0f, 0.75f};
-const std::vector<float> kTable = {-2.0f, -1.25f, -1.25f, 0.25f, 0.5f, 2.0f, 3.0f,   //
-                                   0.0f,  0.25f,  0.25f,  0.25f, 1.0f, 1.5f, 2.5f,   //
+const std::vector<float> kTable = {-2.0f, -1.25f, -1.25f, 0.25f, 0.5f,  2.0f,  3.0f,  //
+                                   0.0f,  0.25f,  0.25f,  0.25f, 1.0f,  1.5f,  2.5f,  //
                                    -3.0f, -1.0f,  0.0f,   0.5f,  0.75f, 0.75f, 1.0f};
 
 class Fixture {
@@ -100,15 +122,21 @@ class Fixture {
     for (std::size_t i = 0; i < kSequences; ++i) {
       const auto logp = test::numbers(of(i).logp);
       for (std::size_t t = 0; t < test::kToyTokens; ++t)
-        batch.logp_behavior.push_back(t < logp.size() ? static_cast<float>(logp[t] + 0.25 * noise.normal(static_cast<std::int64_t>(i), static_cast<std::int32_t>(t)))
-                                                      : std::nanf(""));
+        batch.logp_behavior.push_back(
+            t < logp.size() ? static_cast<float>(logp[t] + 0.25 * noise.normal(static_cast<std::int64_t>(i),
+                                                                               static_cast<std::int32_t>(t)))
+                            : std::nanf(""));
     }
   }
 
   Metrics step(std::int64_t number = 0) {
     const std::vector<std::int64_t> rows = {0, 1, 2}, table_row = {2, 0, 1};  // prompts lie elsewhere in the table
     Phases phases;
-    const LearnerTools tools{.settings = settings, .learners = *group, .phases = phases, .prompts = prompts, .ranks = ranks_of_table(table, table_row)};
+    const LearnerTools tools{.settings = settings,
+                             .learners = *group,
+                             .phases = phases,
+                             .prompts = prompts,
+                             .ranks = ranks_of_table(table, table_row)};
     return online_step(*learner, tools, batch, rows, number, 0, settings.ppo.epochs * settings.train.minibatches);
   }
   test::TokensByDefinition of(std::size_t i) const {
@@ -116,7 +144,8 @@ class Fixture {
   }
   at::Tensor values(std::size_t i, const test::TokensByDefinition& tokens) const {
     const Critic& critic = learner->critic;
-    const at::Tensor hidden = critic.kind == Baseline::critic_head ? tokens.hidden : test::rows_that_predict(critic.model.model, sequence(i));
+    const at::Tensor hidden =
+        critic.kind == Baseline::critic_head ? tokens.hidden : test::rows_that_predict(critic.model.model, sequence(i));
     return ((hidden * critic.head.weight).sum(1) + critic.head.bias).to(at::kDouble);
   }
   Sequence sequence(std::size_t i) const { return test::sequence_of(prompts, batch, i); }
@@ -135,16 +164,17 @@ class Fixture {
 // What a step is made of, by the formulas.
 struct Expected {
   double kl_weight = 0, entropy_weight = 0;
-  std::vector<double> score, log_f, log_w;         // [B]
-  Rows logp, logp_ref, kl, entropy, values;        // before the step
+  std::vector<double> score, log_f, log_w;   // [B]
+  Rows logp, logp_ref, kl, entropy, values;  // before the step
   Rows advantages, returns;
-  double advantage_sd = 0, direct = 0;             // of the direct gradients: the whitening's factor
+  double advantage_sd = 0, direct = 0;  // of the direct gradients: the whitening's factor
   double win = 0, floor = 0, ceiling = 0, tokens = 0;
 };
 
 void scores(const Fixture& f, Expected& e) {
   const bool ppo = f.settings.train.method == Method::ppo;
-  const double n = f.settings.vbon.n ? *f.settings.vbon.n : 1 / *f.settings.vbon.beta + 1, scale = f.settings.vbon.scale.value_or(1 / (n - 1));
+  const double n = f.settings.vbon.n ? *f.settings.vbon.n : 1 / *f.settings.vbon.beta + 1,
+               scale = f.settings.vbon.scale.value_or(1 / (n - 1));
   const std::size_t table_row[] = {2, 0, 1};
   for (std::size_t i = 0; i < kSequences; ++i) {
     double lt = 0, le = 0;
@@ -166,13 +196,15 @@ void scores(const Fixture& f, Expected& e) {
     double score = kRewards[i];
     if (!ppo) {
       const Objective objective = f.settings.vbon.objective;
-      score = scale * (objective == Objective::exact ? e.log_w.back() : (objective == Objective::L ? n - 1 : n * (n - 1) / 2) * log_f);
+      score = scale * (objective == Objective::exact ? e.log_w.back()
+                                                     : (objective == Objective::L ? n - 1 : n * (n - 1) / 2) * log_f);
       e.kl_weight = scale * (objective == Objective::L1 ? n * (n + 1) / 2 : 1);
       e.entropy_weight = objective == Objective::L1 ? scale * (n + 2) * (n - 1) / 2 : 0;
     } else {
       e.kl_weight = f.settings.ppo.kl_coef.value_or(0.05);
     }
-    if (f.settings.ppo.missing_eos == MissingEos::penalty && f.batch.finished[i] == 0) score -= f.settings.ppo.missing_eos_penalty;
+    if (f.settings.ppo.missing_eos == MissingEos::penalty && f.batch.finished[i] == 0)
+      score -= f.settings.ppo.missing_eos_penalty;
     e.score.push_back(score);
   }
 }
@@ -198,8 +230,9 @@ Rows costs(const Fixture& f, const Expected& e) {
   Rows cost = e.kl;
   for (std::size_t i = 0; i < cost.size(); ++i)
     for (std::size_t t = 0; t < cost[i].size(); ++t)
-      cost[i][t] = f.settings.ppo.kl_form == KlForm::exact ? e.kl_weight * e.kl[i][t] + e.entropy_weight * e.entropy[i][t]
-                                                           : e.kl_weight * (e.logp[i][t] - e.logp_ref[i][t]) - e.entropy_weight * e.logp[i][t];
+      cost[i][t] = f.settings.ppo.kl_form == KlForm::exact
+                       ? e.kl_weight * e.kl[i][t] + e.entropy_weight * e.entropy[i][t]
+                       : e.kl_weight * (e.logp[i][t] - e.logp_ref[i][t]) - e.entropy_weight * e.logp[i][t];
   return cost;
 }
 
@@ -234,7 +267,8 @@ void advantages(const Fixture& f, Expected& e) {
         double sum = 0;  // sum over s of (gamma lam)^(s-t) (r + gamma v' - v)
         for (std::size_t s = t; s < rewards[i].size(); ++s) {
           const double next = s + 1 < rewards[i].size() ? e.values[i][s + 1] : 0;
-          sum += std::pow(ppo.gamma * ppo.lam, static_cast<double>(s - t)) * (rewards[i][s] + ppo.gamma * next - e.values[i][s]);
+          sum += std::pow(ppo.gamma * ppo.lam, static_cast<double>(s - t)) *
+                 (rewards[i][s] + ppo.gamma * next - e.values[i][s]);
         }
         e.advantages[i][t] = sum;
         e.returns[i][t] = sum + e.values[i][t];
@@ -269,7 +303,8 @@ Expected expected_of(const Fixture& f) {
 // The loss of some sequences with the learner's present weights, and its parts.
 struct Loss {
   at::Tensor value;
-  double policy = 0, critic = 0, direct = 0, tokens = 0, clipped = 0, values_clipped = 0, ratio = 0, squared = 0, worst = 0;
+  double policy = 0, critic = 0, direct = 0, tokens = 0, clipped = 0, values_clipped = 0, ratio = 0, squared = 0,
+         worst = 0;
 };
 
 Loss loss_by_definition(const Fixture& f, const Expected& e, const std::vector<std::int64_t>& members) {
@@ -330,7 +365,9 @@ TEST_P(OnlineStep, gradient_is_autograds_of_the_formula) {
   EXPECT_LE(test::relative_difference(f.last_gradient(), want), 1e-5);
   const std::int64_t of_policy = f.learner->policy_size;
   if (of_policy < want.numel()) {
-    EXPECT_LE(test::relative_difference(f.last_gradient().narrow(0, of_policy, want.numel() - of_policy), want.narrow(0, of_policy, want.numel() - of_policy)), 1e-5);
+    EXPECT_LE(test::relative_difference(f.last_gradient().narrow(0, of_policy, want.numel() - of_policy),
+                                        want.narrow(0, of_policy, want.numel() - of_policy)),
+              1e-5);
   }
 }
 
@@ -359,7 +396,8 @@ void expect_column(const Fixture& f, const std::vector<float>& column, const Row
     for (std::size_t t = 0; t < test::kToyTokens; ++t) {
       const float got = column[i * test::kToyTokens + t];
       if (t < f.length(i)) {
-        EXPECT_NEAR(got, want[i][t], 3e-5 * std::max(1.0, std::abs(want[i][t]))) << what << ", sequence " << i << ", token " << t;
+        EXPECT_NEAR(got, want[i][t], 3e-5 * std::max(1.0, std::abs(want[i][t])))
+            << what << ", sequence " << i << ", token " << t;
       } else {
         EXPECT_TRUE(std::isnan(got)) << what << " behind the response";
       }
@@ -391,14 +429,27 @@ TEST_P(OnlineStep, columns_and_metrics_are_those_of_the_formula) {
   const auto mean = [&](const auto& values) { return std::accumulate(values.begin(), values.end(), 0.0) / count; };
   double reward_variance = 0;
   for (const float r : kRewards) reward_variance += (r - mean(kRewards)) * (r - mean(kRewards)) / count;
-  std::map<std::string, double> want = {
-      {"reward", mean(kRewards)}, {"reward_sd", std::sqrt(reward_variance)}, {"kl", kl},
-      {"kl_sampled", (sum_of(e.logp) - sum_of(e.logp_ref)) / count}, {"entropy", mean_of(e.entropy)},
-      {"length", e.tokens / count}, {"finished", 7.0 / 9}, {"advantage_sd", e.advantage_sd},
-      {"policy_loss", loss.policy}, {"clip_fraction", loss.clipped / e.tokens}, {"ratio_mean", loss.ratio / e.tokens},
-      {"approx_kl", 0.5 * loss.squared / e.tokens}, {"ratio_error", loss.worst}, {"grad_norm", gradient.norm().item<double>()},
-      {"learning_rate", 1e-3}, {"log_f", mean(e.log_f)}, {"floor_share", e.floor}, {"ceiling_share", e.ceiling}, {"win", e.win},
-      {"objective", (vbon ? mean(e.score) : mean(kRewards)) - e.kl_weight * kl - e.entropy_weight * sum_of(e.entropy) / count}};
+  std::map<std::string, double> want = {{"reward", mean(kRewards)},
+                                        {"reward_sd", std::sqrt(reward_variance)},
+                                        {"kl", kl},
+                                        {"kl_sampled", (sum_of(e.logp) - sum_of(e.logp_ref)) / count},
+                                        {"entropy", mean_of(e.entropy)},
+                                        {"length", e.tokens / count},
+                                        {"finished", 7.0 / 9},
+                                        {"advantage_sd", e.advantage_sd},
+                                        {"policy_loss", loss.policy},
+                                        {"clip_fraction", loss.clipped / e.tokens},
+                                        {"ratio_mean", loss.ratio / e.tokens},
+                                        {"approx_kl", 0.5 * loss.squared / e.tokens},
+                                        {"ratio_error", loss.worst},
+                                        {"grad_norm", gradient.norm().item<double>()},
+                                        {"learning_rate", 1e-3},
+                                        {"log_f", mean(e.log_f)},
+                                        {"floor_share", e.floor},
+                                        {"ceiling_share", e.ceiling},
+                                        {"win", e.win},
+                                        {"objective", (vbon ? mean(e.score) : mean(kRewards)) - e.kl_weight * kl -
+                                                          e.entropy_weight * sum_of(e.entropy) / count}};
   if (vbon) want["kl_to_bon"] = kl - mean(e.log_w);
   if (!vbon) want["kl_coef"] = e.kl_weight;
   if (e.direct > 0) want["direct_loss"] = loss.direct;
@@ -429,14 +480,16 @@ TEST_P(OnlineStep, micro_batches_change_rounding_alone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Formula, OnlineStep, testing::ValuesIn(cases()), [](const auto& test_info) { return std::string(test_info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Formula, OnlineStep, testing::ValuesIn(cases()),
+                         [](const auto& test_info) { return std::string(test_info.param.name); });
 
 TEST(OnlineStep, a_minibatch_is_normalised_by_its_own_tokens_in_keyed_order) {
   Fixture f(cases()[0]);
   f.settings.train.minibatches = 4;
   f.settings.ppo.epochs = 3;
   f.settings.optimizer.learning_rate = 1e-12;  // weights stay
-  const std::vector<std::int64_t> order = permutation(RandomStream(3, Purpose::minibatch, 0, /*step=*/5), kSequences, /*epoch*/ 2);
+  const std::vector<std::int64_t> order =
+      permutation(RandomStream(3, Purpose::minibatch, 0, /*step=*/5), kSequences, /*epoch*/ 2);
   const std::vector<std::int64_t> last(order.begin() + 3 * 9 / 4, order.end());
   const at::Tensor want = gradient_of(f, loss_by_definition(f, expected_of(f), last).value);
   f.step(/*number=*/5);
@@ -476,7 +529,8 @@ TEST(OnlineStep, weights_that_broke_are_told_with_the_prompts) {
     f.step(4);
     FAIL() << "accepted";
   } catch (const UserError& e) {
-    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("not finite"), testing::HasSubstr("step 4"), testing::HasSubstr("11")));
+    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("not finite"), testing::HasSubstr("step 4"),
+                                         testing::HasSubstr("11")));
   }
   EXPECT_TRUE(f.learner->parameters.values().equal(before));
 }

@@ -68,7 +68,8 @@ TEST_P(Follows, the_definition_for_many_steps) {
     for (std::size_t i = 0; i < plain.size(); ++i) plain[i].step(gradients[i], t, rate, config);
     optimizer.step(rate);
     ASSERT_EQ(optimizer.num_steps(), t);
-    const std::vector<double> x = values_of(p.flat.values()), m = values_of(optimizer.first_moment()), v = values_of(optimizer.second_moment());
+    const std::vector<double> x = values_of(p.flat.values()), m = values_of(optimizer.first_moment()),
+                              v = values_of(optimizer.second_moment());
     for (std::size_t i = 0; i < plain.size(); ++i) {
       ASSERT_NEAR(x[i], plain[i].x, 1e-6 * (1 + std::abs(plain[i].x))) << "step " << t << ", number " << i;
       ASSERT_NEAR(m[i], plain[i].m, 1e-6);
@@ -80,8 +81,10 @@ TEST_P(Follows, the_definition_for_many_steps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AdamW, Follows,
-                         testing::Values(OptimizerConfig{}, OptimizerConfig{.weight_decay = 0.3}, OptimizerConfig{.eps = 1e-2, .weight_decay = 0},
-                                         OptimizerConfig{.beta1 = 0, .beta2 = 0.999}, OptimizerConfig{.beta1 = 0.5, .beta2 = 0}));
+                         testing::Values(OptimizerConfig{}, OptimizerConfig{.weight_decay = 0.3},
+                                         OptimizerConfig{.eps = 1e-2, .weight_decay = 0},
+                                         OptimizerConfig{.beta1 = 0, .beta2 = 0.999},
+                                         OptimizerConfig{.beta1 = 0.5, .beta2 = 0}));
 
 TEST(AdamW, decay_is_decoupled_from_the_gradient) {
   // Without a gradient a number shrinks by (1 - rate decay) a step, whatever its history.
@@ -151,7 +154,8 @@ TEST(Clip, scales_the_whole_gradient_to_the_norm) {
     const double factor = limit == 0.5 ? 0.5 / std::sqrt(squares) : 1.0;
     std::vector<double> after = values_of(p.a.grad());
     for (const double g : values_of(p.b.grad())) after.push_back(g);
-    for (std::size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(after[i], factor * before[i], 1e-6 * std::abs(before[i])) << limit;
+    for (std::size_t i = 0; i < before.size(); ++i)
+      EXPECT_NEAR(after[i], factor * before[i], 1e-6 * std::abs(before[i])) << limit;
   }
 }
 
@@ -167,15 +171,18 @@ TEST(Clip, norms_beyond_float_and_not_finite_are_told) {
 
 TEST(Schedule, closed_forms) {
   const OptimizerConfig linear{.learning_rate = 0.5, .schedule = Schedule::linear};
-  for (std::int64_t u = 0; u < 10; ++u) EXPECT_NEAR(learning_rate(linear, u, 10), 0.5 * static_cast<double>(10 - u) / 10, 1e-15);
+  for (std::int64_t u = 0; u < 10; ++u)
+    EXPECT_NEAR(learning_rate(linear, u, 10), 0.5 * static_cast<double>(10 - u) / 10, 1e-15);
   const OptimizerConfig cosine{.learning_rate = 0.5, .schedule = Schedule::cosine};
   for (std::int64_t u = 0; u < 10; ++u)
-    EXPECT_NEAR(learning_rate(cosine, u, 10), 0.25 * (1 + std::cos(std::numbers::pi * static_cast<double>(u) / 10)), 1e-15);
+    EXPECT_NEAR(learning_rate(cosine, u, 10), 0.25 * (1 + std::cos(std::numbers::pi * static_cast<double>(u) / 10)),
+                1e-15);
   const OptimizerConfig constant{.learning_rate = 0.5, .schedule = Schedule::constant};
   EXPECT_EQ(learning_rate(constant, 9, 10), 0.5);
   for (const Schedule schedule : {Schedule::constant, Schedule::linear, Schedule::cosine}) {
     const OptimizerConfig warm{.learning_rate = 0.5, .schedule = schedule, .warmup = 4};
-    for (std::int64_t u = 0; u < 4; ++u) EXPECT_NEAR(learning_rate(warm, u, 10), 0.5 * static_cast<double>(u + 1) / 5, 1e-15);
+    for (std::int64_t u = 0; u < 4; ++u)
+      EXPECT_NEAR(learning_rate(warm, u, 10), 0.5 * static_cast<double>(u + 1) / 5, 1e-15);
     EXPECT_EQ(learning_rate(warm, 4, 10), 0.5);  // the highest, once
     EXPECT_GT(learning_rate(warm, 9, 10), 0);    // the last update learns
     EXPECT_GT(learning_rate(warm, 2, 3), 0);     // fewer updates than the warm-up
@@ -186,11 +193,18 @@ TEST(Schedule, closed_forms) {
 
 TEST(OptimizerConfig, every_bad_value_is_named) {
   EXPECT_TRUE(problems(OptimizerConfig{}).empty());
-  const OptimizerConfig bad{.learning_rate = 0, .beta1 = 1, .beta2 = -0.1, .eps = 0, .weight_decay = -1, .warmup = -2, .clip_norm = std::nan("")};
+  const OptimizerConfig bad{.learning_rate = 0,
+                            .beta1 = 1,
+                            .beta2 = -0.1,
+                            .eps = 0,
+                            .weight_decay = -1,
+                            .warmup = -2,
+                            .clip_norm = std::nan("")};
   const std::vector<std::string> found = problems(bad, "sft.optimizer");
   ASSERT_EQ(found.size(), 7u);
   const char* keys[] = {"learning_rate", "beta1", "beta2", "eps", "weight_decay", "clip_norm", "warmup"};
-  for (std::size_t i = 0; i < 7; ++i) EXPECT_THAT(found[i], testing::StartsWith(std::string("sft.optimizer.") + keys[i]));
+  for (std::size_t i = 0; i < 7; ++i)
+    EXPECT_THAT(found[i], testing::StartsWith(std::string("sft.optimizer.") + keys[i]));
 }
 
 }  // namespace

@@ -26,14 +26,17 @@ const std::vector<float> kRewards = {0.5f, 0.5f, -1.0f, 2.0f, 3.0f, 1.0f, -4.0f,
 
 class Fixture {
  public:
-  explicit Fixture(double clip, bool center, std::int64_t batch = 9, std::int64_t last = 0, std::int64_t per_prompt = kM) : reference(test::toy_lm({}, 31)) {
+  explicit Fixture(double clip, bool center, std::int64_t batch = 9, std::int64_t last = 0,
+                   std::int64_t per_prompt = kM)
+      : reference(test::toy_lm({}, 31)) {
     at::set_num_threads(1);
     settings.run.seed = 12;
     settings.sampling = {.temperature = 0.8, .max_new_tokens = test::kToyTokens};
     settings.train = {.method = Method::regression, .layers = {last}, .micro_batch = 2};
     settings.vbon.n = 4.0;
     settings.regression = {.batch = batch, .samples_per_prompt = per_prompt, .center = center, .clip_residual = clip};
-    settings.optimizer = {.learning_rate = 1e-12, .beta1 = 0, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
+    settings.optimizer = {
+        .learning_rate = 1e-12, .beta1 = 0, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
     learner = make_learner(reference, settings);
     test::disturb_all(trained_parameters(learner->policy), 0.03, 70);
 
@@ -48,7 +51,8 @@ class Fixture {
     pool.block.rewards["main"] = kRewards;
     pool.sorted_rewards = sorted_rows(pool.block.rewards, kM);
     for (std::size_t i = 0; i < kPool; ++i)
-      pool.block.samples.logp_reference.push_back(static_cast<float>(test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp.sum().item<double>()));
+      pool.block.samples.logp_reference.push_back(static_cast<float>(
+          test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp.sum().item<double>()));
     cut_every_two_tokens();
     table = std::make_unique<LogFTable>(pool.sorted_rewards.at("main"), 3, Estimator::add_one);
   }
@@ -60,16 +64,20 @@ class Fixture {
         const bool inside = cut < static_cast<std::int64_t>(sequence(i).response.size());
         const at::Tensor logp = test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp;
         prefixes.logp_reference.push_back(inside ? logp.narrow(0, 0, cut).sum().item<float>() : std::nanf(""));
-        prefixes.reward.push_back(inside ? kRewards[(i + static_cast<std::size_t>(cut)) % kPool] + 0.25f : std::nanf(""));
+        prefixes.reward.push_back(inside ? kRewards[(i + static_cast<std::size_t>(cut)) % kPool] + 0.25f
+                                         : std::nanf(""));
       }
   }
   Metrics step(std::int64_t update) {
     Phases phases;
-    const LearnerTools tools{.settings = settings, .learners = *group, .phases = phases, .prompts = pool.block.prompts, .ranks = {}};
-    return regression_step(*learner, tools, pool, RegressionTargets(pool, *table, 4, settings.regression.credit), update, 20);
+    const LearnerTools tools{
+        .settings = settings, .learners = *group, .phases = phases, .prompts = pool.block.prompts, .ranks = {}};
+    return regression_step(*learner, tools, pool, RegressionTargets(pool, *table, 4, settings.regression.credit),
+                           update, 20);
   }
   Sequence sequence(std::size_t i) const {
-    return {pool.block.prompts.tokens_of(static_cast<std::int64_t>(i) / kM), pool.block.samples.tokens_of(static_cast<std::int64_t>(i) / kM, static_cast<std::int64_t>(i) % kM)};
+    return {pool.block.prompts.tokens_of(static_cast<std::int64_t>(i) / kM),
+            pool.block.samples.tokens_of(static_cast<std::int64_t>(i) / kM, static_cast<std::int64_t>(i) % kM)};
   }
   at::Tensor residual(std::size_t i) const {  // differentiable
     const double n = 4;
@@ -112,38 +120,47 @@ at::Tensor clipped_square(const at::Tensor& residual, double limit) {
 }
 
 TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
-  for (const auto& [last, limit, center] : std::vector<std::tuple<std::int64_t, double, bool>>{
-           {0, 0.0, false}, {0, 2.0, false}, {1, 0.0, false}, {1, 2.0, false}, {0, 0.0, true}, {0, 2.0, true}, {1, 2.0, true}}) {
-      SCOPED_TRACE(fmt::format("last {} layers, limit {}, center {}", last, limit, center));
-      Fixture f(limit, center, kPool, last);
-      at::Tensor loss;
-      double squares = 0, sizes = 0, beyond = 0, log_ratio = 0, tokens = 0;
-      for (std::size_t i = 0; i < kPool; ++i) {
-        const at::Tensor residual = f.deviation(i), term = clipped_square(residual, limit) / kPool;
-        loss = loss.defined() ? loss + term : term;
-        const double r = residual.item<double>();
-        squares += r * r / kPool;
-        sizes += std::abs(r) / kPool;
-        beyond += limit > 0 && std::abs(r) > limit ? 1 : 0;
-        const auto t = test::tokens_by_definition(f.learner->policy.model, f.reference, f.sequence(i), 0.8);
-        log_ratio += (t.logp.sum() - t.logp_ref.sum()).item<double>() / kPool;
-        tokens += static_cast<double>(f.sequence(i).response.size()) / kPool;
-      }
-      if (limit > 0) {  // on both sides of the limit
-        ASSERT_GE(beyond, 2);
-        ASSERT_LE(beyond, 7);
-      }
-      const at::Tensor want = f.gradient_of(loss);
-      const Metrics m = f.step(0);
-      EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5);
-      const std::map<std::string, double> figures = {{"loss", squares}, {"residual", sizes}, {"residual_clipped", beyond / kPool}, {"log_ratio", log_ratio},
-                                                     {"length", tokens}, {"grad_norm", want.norm().item<double>()}, {"learning_rate", 1e-12}};
-      EXPECT_EQ(m.size(), figures.size());
-      for (const auto& [name, value] : figures) EXPECT_NEAR(m.at(name), value, 3e-5 * std::max(1.0, std::abs(value))) << name;
+  for (const auto& [last, limit, center] : std::vector<std::tuple<std::int64_t, double, bool>>{{0, 0.0, false},
+                                                                                               {0, 2.0, false},
+                                                                                               {1, 0.0, false},
+                                                                                               {1, 2.0, false},
+                                                                                               {0, 0.0, true},
+                                                                                               {0, 2.0, true},
+                                                                                               {1, 2.0, true}}) {
+    SCOPED_TRACE(fmt::format("last {} layers, limit {}, center {}", last, limit, center));
+    Fixture f(limit, center, kPool, last);
+    at::Tensor loss;
+    double squares = 0, sizes = 0, beyond = 0, log_ratio = 0, tokens = 0;
+    for (std::size_t i = 0; i < kPool; ++i) {
+      const at::Tensor residual = f.deviation(i), term = clipped_square(residual, limit) / kPool;
+      loss = loss.defined() ? loss + term : term;
+      const double r = residual.item<double>();
+      squares += r * r / kPool;
+      sizes += std::abs(r) / kPool;
+      beyond += limit > 0 && std::abs(r) > limit ? 1 : 0;
+      const auto t = test::tokens_by_definition(f.learner->policy.model, f.reference, f.sequence(i), 0.8);
+      log_ratio += (t.logp.sum() - t.logp_ref.sum()).item<double>() / kPool;
+      tokens += static_cast<double>(f.sequence(i).response.size()) / kPool;
     }
+    if (limit > 0) {  // on both sides of the limit
+      ASSERT_GE(beyond, 2);
+      ASSERT_LE(beyond, 7);
+    }
+    const at::Tensor want = f.gradient_of(loss);
+    const Metrics m = f.step(0);
+    EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5);
+    const std::map<std::string, double> figures = {
+        {"loss", squares},        {"residual", sizes}, {"residual_clipped", beyond / kPool},
+        {"log_ratio", log_ratio}, {"length", tokens},  {"grad_norm", want.norm().item<double>()},
+        {"learning_rate", 1e-12}};
+    EXPECT_EQ(m.size(), figures.size());
+    for (const auto& [name, value] : figures)
+      EXPECT_NEAR(m.at(name), value, 3e-5 * std::max(1.0, std::abs(value))) << name;
+  }
 }
 
-// The parts that cuts make of a response, each with its own residual, less the mean at its place among the prompt's samples.
+// The parts that cuts make of a response, each with its own residual, less the mean at its place among the prompt's
+// samples.
 TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
   for (const double limit : {0.0, 1.0}) {
     Fixture f(limit, true);
@@ -197,7 +214,8 @@ TEST(RegressionTargets, of_prefixes_divide_log_w_and_the_reference) {
     for (const TargetSegment& s : segments) log_w += s.log_ratio, logp += s.logp_reference;
     EXPECT_NEAR(log_w, whole.of(i)[0].log_ratio - mean, 1e-12);
     EXPECT_NEAR(logp, whole.of(i)[0].logp_reference, 1e-5);
-    for (std::size_t k = 0; k + 1 < segments.size(); ++k) EXPECT_EQ(segments[k].end, 2 * (static_cast<std::int32_t>(k) + 1));
+    for (std::size_t k = 0; k + 1 < segments.size(); ++k)
+      EXPECT_EQ(segments[k].end, 2 * (static_cast<std::int32_t>(k) + 1));
     EXPECT_EQ(segments.back().end, f.pool.block.samples.length[static_cast<std::size_t>(i)]);
   }
   EXPECT_EQ(most, 3u);
@@ -209,7 +227,8 @@ TEST(RegressionStep, an_epoch_visits_every_sample_once) {
   for (const bool center : {false, true}) {
     Fixture f(0.9, center, 3);  // three updates an epoch
     at::Tensor loss;
-    for (std::size_t i = 0; i < kPool; ++i) loss = loss.defined() ? loss + clipped_square(f.deviation(i), 0.9) / 3 : clipped_square(f.deviation(i), 0.9) / 3;
+    for (std::size_t i = 0; i < kPool; ++i)
+      loss = loss.defined() ? loss + clipped_square(f.deviation(i), 0.9) / 3 : clipped_square(f.deviation(i), 0.9) / 3;
     const at::Tensor want = f.gradient_of(loss);
     std::set<std::vector<double>> orders;
     for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
@@ -221,7 +240,7 @@ TEST(RegressionStep, an_epoch_visits_every_sample_once) {
       }
       orders.insert(losses);
       EXPECT_LE(test::relative_difference(sum, want), 1e-5) << "epoch " << epoch;
-  }
+    }
     EXPECT_GE(orders.size(), 2u);  // not always in the same order
   }
 }

@@ -25,14 +25,16 @@ struct World {
   RolloutBatch batch = test::toy_rollouts(prompts);
   std::vector<Sequence> sequences;
   World() {
-    for (std::size_t i = 0; i < at_index(batch.num_sequences()); ++i) sequences.push_back(test::sequence_of(prompts, batch, i));
+    for (std::size_t i = 0; i < at_index(batch.num_sequences()); ++i)
+      sequences.push_back(test::sequence_of(prompts, batch, i));
   }
 };
 
 TEST(Pack, every_response_token_is_predicted_by_the_row_before_it) {
   const World world;
   const PackedSequences packed = pack(world.sequences, at::kCPU);
-  const std::vector<std::int64_t> tokens = longs(packed.tokens), rows = longs(packed.rows), targets = longs(packed.targets);
+  const std::vector<std::int64_t> tokens = longs(packed.tokens), rows = longs(packed.rows),
+                                  targets = longs(packed.targets);
   ASSERT_EQ(packed.count, 9);
   ASSERT_EQ(packed.length, 7 + 5 - 1);  // the longest: seven of prompt, five of response, the last never an input
   ASSERT_EQ(std::ssize(tokens), 9 * 11);
@@ -85,7 +87,8 @@ TEST(ResponseHidden, is_that_of_each_sequence_alone_with_and_without_trunk) {
       for (std::int64_t i = 0; i < packed.count; ++i) {
         const at::Tensor want = test::rows_that_predict(model, world.sequences[at_index(i)]);
         const at::Tensor got = hidden.narrow(0, packed.offset[at_index(i)], want.size(0));
-        EXPECT_LE((got - want).abs().max().item<double>(), 4e-6 * want.abs().max().item<double>()) << "first " << first << ", sequence " << i;
+        EXPECT_LE((got - want).abs().max().item<double>(), 4e-6 * want.abs().max().item<double>())
+            << "first " << first << ", sequence " << i;
       }
     }
     EXPECT_THROW(response_hidden(model, packed, 2, {}), InternalError);
@@ -99,7 +102,8 @@ TEST(ResponseHidden, rows_behind_a_shorter_sequence_never_matter) {
   const at::NoGradGuard no_grad;
   const at::Tensor before = response_hidden(model, packed, 0, {});
   for (std::int64_t i = 0; i < packed.count; ++i)
-    packed.tokens.narrow(0, i * packed.length + packed.inputs[at_index(i)], packed.length - packed.inputs[at_index(i)]).fill_(12);
+    packed.tokens.narrow(0, i * packed.length + packed.inputs[at_index(i)], packed.length - packed.inputs[at_index(i)])
+        .fill_(12);
   EXPECT_TRUE(response_hidden(model, packed, 0, {}).equal(before));
 }
 

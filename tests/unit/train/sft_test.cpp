@@ -1,5 +1,5 @@
-// Supervised fine-tuning: which tokens are learned, their mean loss and its gradient by one whole forward a text, what is
-// written, what is left alone. On one rank and on two.
+// Supervised fine-tuning: which tokens are learned, their mean loss and its gradient by one whole forward a text, what
+// is written, what is left alone. On one rank and on two.
 #include "vbon/train/sft.hpp"
 
 #include <ATen/core/grad_mode.h>
@@ -33,18 +33,34 @@ class Sft : public test::SharedFolder {
   void SetUp() override {
     SharedFolder::SetUp();
     const fs::path tokenizer = fs::path(VBON_TEST_DATA) / "golden/text/smollm2";
-    if (is_root()) export_causal_lm(test::toy_lm({.vocab = tokenizer_.vocab_size(), .layers = 2, .tied = false, .deviation = 0.15}, 31), folder_ / "base", {.source = tokenizer});
-    text_ = {{{"text", "The cat sat on the mat."}},
-             {{"prompt", "One two"}, {"response", " three four five"}},
-             {{"text", "a"}},
-             {{"text", "A very long line that goes on and on, beyond what the limit leaves of it, word after word after word."}},
-             {{"prompt", "Why?"}, {"response", " So."}},
-             {{"prompt", "Another very long line that goes on and on, beyond the limit, before the response"}, {"response", " comes"}}};
+    if (is_root())
+      export_causal_lm(
+          test::toy_lm({.vocab = tokenizer_.vocab_size(), .layers = 2, .tied = false, .deviation = 0.15}, 31),
+          folder_ / "base", {.source = tokenizer});
+    text_ = {
+        {{"text", "The cat sat on the mat."}},
+        {{"prompt", "One two"}, {"response", " three four five"}},
+        {{"text", "a"}},
+        {{"text",
+          "A very long line that goes on and on, beyond what the limit leaves of it, word after word after word."}},
+        {{"prompt", "Why?"}, {"response", " So."}},
+        {{"prompt", "Another very long line that goes on and on, beyond the limit, before the response"},
+         {"response", " comes"}}};
     heldout_ = {{{"text", "The dog sat on the log."}}, {{"prompt", "Two"}, {"response", " three"}}};
     settings_.run.seed = 2;
     settings_.model = {.base = folder_ / "base", .reference = folder_ / "reference"};
-    settings_.sft = {.text = written("text.jsonl", lines(text_)), .heldout = written("heldout.jsonl", lines(heldout_)), .epochs = 1, .batch = 100, .micro_batch = 2, .max_length = 14};
-    settings_.sft.optimizer = {.learning_rate = 0.5, .beta1 = 0.9, .eps = 1.0, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
+    settings_.sft = {.text = written("text.jsonl", lines(text_)),
+                     .heldout = written("heldout.jsonl", lines(heldout_)),
+                     .epochs = 1,
+                     .batch = 100,
+                     .micro_batch = 2,
+                     .max_length = 14};
+    settings_.sft.optimizer = {.learning_rate = 0.5,
+                               .beta1 = 0.9,
+                               .eps = 1.0,
+                               .weight_decay = 0,
+                               .schedule = Schedule::constant,
+                               .clip_norm = 0};
     settings_.cluster.threads = 1;
     settings_.cluster.device = comm::DeviceKind::cpu;
   }
@@ -60,7 +76,8 @@ class Sft : public test::SharedFolder {
   }
   SftResult run() {
     losses_.clear();
-    return run_sft(test::world(), settings_, {.resolved_yaml = "a: 1\n"}, [this](const SftProgress& p) { losses_.push_back(p.loss); });
+    return run_sft(test::world(), settings_, {.resolved_yaml = "a: 1\n"},
+                   [this](const SftProgress& p) { losses_.push_back(p.loss); });
   }
   std::string refusal() {
     try {
@@ -100,7 +117,8 @@ class Sft : public test::SharedFolder {
     double count = 0;
     for (const Text& text : texts) {
       const std::vector<std::int64_t> ids(text.tokens.begin(), text.tokens.end());
-      const at::Tensor log_p = at::log_softmax(forward_logits(model, at::tensor(ids, at::kLong).unsqueeze(0))[0].to(at::kDouble), -1);
+      const at::Tensor log_p =
+          at::log_softmax(forward_logits(model, at::tensor(ids, at::kLong).unsqueeze(0))[0].to(at::kDouble), -1);
       for (std::size_t t = text.learned; t < ids.size(); ++t) {
         sum = sum - log_p[static_cast<std::int64_t>(t) - 1][ids[t]];
         ++count;
@@ -182,7 +200,8 @@ TEST_F(Sft, leaves_the_layers_below_alone) {
   ASSERT_EQ(before.size(), after.size());
   for (std::size_t i = 0; i < before.size(); ++i) {
     const std::string& name = before[i].first;
-    const bool trained = name.find("layers.1.") != std::string::npos || name == "model.norm.weight" || name == "lm_head.weight";
+    const bool trained =
+        name.find("layers.1.") != std::string::npos || name == "model.norm.weight" || name == "lm_head.weight";
     EXPECT_EQ(!after[i].second.equal(before[i].second), trained) << name;
   }
 }

@@ -1,6 +1,6 @@
 // A small world for tests of what a learner does: prompts of different lengths, responses that ended at once, in the
-// middle, at the last position or were cut, a policy that has moved away from its reference, and the per-token figures of
-// a sequence by their definitions (one whole forward a sequence, the softmax in double).
+// middle, at the last position or were cut, a policy that has moved away from its reference, and the per-token figures
+// of a sequence by their definitions (one whole forward a sequence, the softmax in double).
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -34,10 +34,15 @@ inline PromptRows toy_prompts() {
 
 // [P K] responses, 0 ends one. The last of each length is either the end or a cut.
 inline RolloutBatch toy_rollouts(const PromptRows& prompts) {
-  const std::vector<std::vector<std::int32_t>> responses = {
-      {0}, {5, 2, 0}, {7, 7, 1, 3, 2, 9},           // ended at once, in the middle, cut
-      {1, 2, 3, 4, 5, 0}, {12, 0}, {11, 10, 9, 8, 7, 6},  // ended at the last position
-      {6, 6, 6, 0}, {2, 0}, {3, 8, 8, 1, 0}};
+  const std::vector<std::vector<std::int32_t>> responses = {{0},
+                                                            {5, 2, 0},
+                                                            {7, 7, 1, 3, 2, 9},  // ended at once, in the middle, cut
+                                                            {1, 2, 3, 4, 5, 0},
+                                                            {12, 0},
+                                                            {11, 10, 9, 8, 7, 6},  // ended at the last position
+                                                            {6, 6, 6, 0},
+                                                            {2, 0},
+                                                            {3, 8, 8, 1, 0}};
   RolloutBatch batch;
   batch.max_new_tokens = kToyTokens;
   for (std::size_t i = 0; i < responses.size(); ++i) {
@@ -84,8 +89,8 @@ inline TokensByDefinition tokens_by_definition(const CausalLm& policy, const Cau
   const std::vector<std::int64_t> ids(s.response.begin(), s.response.end());
   const at::Tensor drawn = at::tensor(ids, at::kLong).unsqueeze(1);
   const at::Tensor log_p = at::log_softmax(out.hidden.matmul(policy.head.t()).to(at::kDouble) / temperature, -1);
-  const at::Tensor log_q =
-      at::log_softmax(rows_that_predict(reference, s).matmul(reference.head.t()).detach().to(at::kDouble) / temperature, -1);
+  const at::Tensor log_q = at::log_softmax(
+      rows_that_predict(reference, s).matmul(reference.head.t()).detach().to(at::kDouble) / temperature, -1);
   out.logp = log_p.gather(1, drawn).squeeze(1);
   out.logp_ref = log_q.gather(1, drawn).squeeze(1);
   out.kl = (log_p.exp() * (log_p - log_q)).sum(-1);
@@ -100,7 +105,8 @@ inline std::vector<double> numbers(const at::Tensor& tensor) {
 
 // |a - b| / |b|
 inline double relative_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.detach().to(at::kDouble) - b.detach().to(at::kDouble)).norm().item<double>() / b.detach().to(at::kDouble).norm().item<double>();
+  return (a.detach().to(at::kDouble) - b.detach().to(at::kDouble)).norm().item<double>() /
+         b.detach().to(at::kDouble).norm().item<double>();
 }
 
 }  // namespace vbon::test

@@ -22,7 +22,8 @@ using test::ToyShape;
 TEST(TrainedLayers, parses_what_it_prints_and_nothing_else) {
   for (const char* text : {"all", "last 1", "last 12"}) EXPECT_EQ(TrainedLayers::parse(text).text(), text);
   EXPECT_EQ(TrainedLayers::parse("  last   3 ").last, 3);
-  for (const char* text : {"", "last", "last 0", "last -1", "last two", "last 2 layers", "first 2", "ALL", "last 99999999999999999999"})
+  for (const char* text :
+       {"", "last", "last 0", "last -1", "last two", "last 2 layers", "first 2", "ALL", "last 99999999999999999999"})
     EXPECT_THROW(TrainedLayers::parse(text), UserError) << text;
 }
 
@@ -51,11 +52,15 @@ TEST(Policy, trains_the_chosen_blocks_the_norm_and_a_head_of_its_own) {
   const std::vector<Choice> choices = {
       {{.kind = ToyKind::llama, .tied = true}, 0, {"model.embed_tokens.weight", "model.norm.weight"}},
       {{.kind = ToyKind::llama, .tied = true}, 2, {"model.norm.weight"}},
-      {{.kind = ToyKind::llama, .tied = false}, 0, {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}},
+      {{.kind = ToyKind::llama, .tied = false},
+       0,
+       {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}},
       {{.kind = ToyKind::llama, .tied = false}, 1, {"model.norm.weight", "lm_head.weight"}},
       {{.kind = ToyKind::llama, .tied = false}, 3, {"model.norm.weight", "lm_head.weight"}},
       {{.kind = ToyKind::gpt2}, 1, {"transformer.ln_f.weight", "transformer.ln_f.bias"}},
-      {{.kind = ToyKind::neox}, 1, {"gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias", "embed_out.weight"}},
+      {{.kind = ToyKind::neox},
+       1,
+       {"gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias", "embed_out.weight"}},
   };
   for (const Choice& choice : choices) {
     const CausalLm reference = test::toy_lm(choice.shape, 3);
@@ -89,7 +94,8 @@ TEST(Policy, shares_what_is_not_trained_and_copies_what_is) {
     for (const auto& [place, name] : of_policy) own += of_reference.contains(place) ? 0u : 1u;
     EXPECT_EQ(own, trained.size());
     EXPECT_EQ(of_policy.size(), of_reference.size());
-    EXPECT_EQ(policy.model.head.data_ptr() == policy.model.token_embedding.data_ptr(), shape.tied || shape.kind == ToyKind::gpt2);
+    EXPECT_EQ(policy.model.head.data_ptr() == policy.model.token_embedding.data_ptr(),
+              shape.tied || shape.kind == ToyKind::gpt2);
     // It starts as the reference, and changes alone.
     const at::Tensor tokens = at::tensor({3, 1, 4}, at::kLong).unsqueeze(0);
     const at::NoGradGuard no_grad;
@@ -103,7 +109,8 @@ TEST(Policy, shares_what_is_not_trained_and_copies_what_is) {
 }
 
 TEST(DifferingLayers, begin_at_the_first_tensor_that_differs) {
-  for (const ToyShape shape : {ToyShape{.tied = true}, ToyShape{.tied = false}, ToyShape{.kind = ToyKind::gpt2}, ToyShape{.kind = ToyKind::neox}}) {
+  for (const ToyShape shape : {ToyShape{.tied = true}, ToyShape{.tied = false}, ToyShape{.kind = ToyKind::gpt2},
+                               ToyShape{.kind = ToyKind::neox}}) {
     const CausalLm reference = test::toy_lm(shape, 3);
     EXPECT_EQ(differing_layers(reference, test::toy_lm(shape, 3)).last, 1);  // nothing differs: the last, at least
     std::set<std::int64_t> answers;
@@ -111,8 +118,10 @@ TEST(DifferingLayers, begin_at_the_first_tensor_that_differs) {
       CausalLm other = test::toy_lm(shape, 3);
       at::Tensor rows = entry.target(other).narrow(0, entry.first_row, 1);
       rows.view({-1})[0] += 1e-3;  // one number
-      const auto digit = std::find_if(entry.name.begin(), entry.name.end(), [](char c) { return c >= '0' && c <= '9'; });
-      const bool embeds = &entry.target(other) == &other.token_embedding || &entry.target(other) == &other.position_embedding;
+      const auto digit =
+          std::find_if(entry.name.begin(), entry.name.end(), [](char c) { return c >= '0' && c <= '9'; });
+      const bool embeds =
+          &entry.target(other) == &other.token_embedding || &entry.target(other) == &other.position_embedding;
       const std::int64_t block = digit != entry.name.end() ? *digit - '0' : 2;  // the top belongs to the last block
       const std::int64_t want = embeds || block == 0 ? 0 : 3 - block;
       EXPECT_EQ(differing_layers(reference, other).last, want) << entry.name;
@@ -129,7 +138,8 @@ TEST(DifferingLayers, begin_at_the_first_tensor_that_differs) {
 }
 
 TEST(FlatParameters, tensors_and_gradients_are_views_in_order) {
-  for (const ToyShape shape : {ToyShape{.tied = true}, ToyShape{.tied = false}, ToyShape{.kind = ToyKind::gpt2}, ToyShape{.kind = ToyKind::neox}}) {
+  for (const ToyShape shape : {ToyShape{.tied = true}, ToyShape{.tied = false}, ToyShape{.kind = ToyKind::gpt2},
+                               ToyShape{.kind = ToyKind::neox}}) {
     const CausalLm reference = test::toy_lm(shape, 3);
     Policy policy = make_policy(reference, {});
     const std::vector<NamedParameter> trained = trained_parameters(policy);
@@ -179,7 +189,8 @@ TEST(FlatParameters, backward_fills_the_flat_buffer_also_for_tied_weights) {
     loss().backward();  // accumulates in place
     EXPECT_EQ(policy.model.token_embedding.grad().data_ptr(), flat.gradients().data_ptr()) << "the buffer was replaced";
     const at::NoGradGuard no_grad;
-    for (const std::int64_t number : {24 * 1 + 5, 24 * 3 + 2, 24 * 9 + 7}) {  // tokens 1 and 3 occur, 9 only in the head
+    for (const std::int64_t number :
+         {24 * 1 + 5, 24 * 3 + 2, 24 * 9 + 7}) {  // tokens 1 and 3 occur, 9 only in the head
       const float value = flat.values()[number].item<float>(), h = 1e-2f;
       flat.values()[number] = value + h;
       const double above = loss().item<double>();
@@ -187,7 +198,8 @@ TEST(FlatParameters, backward_fills_the_flat_buffer_also_for_tied_weights) {
       const double below = loss().item<double>();
       flat.values()[number] = value;
       const double want = (above - below) / (2.0 * h);
-      EXPECT_NEAR(flat.gradients()[number].item<double>(), 2 * want, 2e-3 * std::max(0.05, std::abs(want))) << "tied " << tied << ", " << number;
+      EXPECT_NEAR(flat.gradients()[number].item<double>(), 2 * want, 2e-3 * std::max(0.05, std::abs(want)))
+          << "tied " << tied << ", " << number;
       const bool used = tied || number < 24 * 9;
       EXPECT_EQ(flat.gradients()[number].item<float>() != 0, used);
     }

@@ -1,5 +1,5 @@
-// The truth test's second half: what the online loop estimates, from samples that the engine drew, agrees with sums over
-// every string within its own Monte Carlo error; so do pools, as they grow.
+// The truth test's second half: what the online loop estimates, from samples that the engine drew, agrees with sums
+// over every string within its own Monte Carlo error; so do pools, as they grow.
 #include <ATen/Parallel.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
@@ -38,8 +38,8 @@ at::Tensor enumerated_value(const World& world, const CausalLm& policy, const Vb
       log_ref.push_back(std::log(world.pi_ref[p][s]));
     }
     const at::Tensor log_pi = world.log_pi(policy, static_cast<std::int64_t>(p));
-    const at::Tensor of_string = at::tensor(scores, at::kDouble) - o.kl * (log_pi - at::tensor(log_ref, at::kDouble)) +
-                                 o.entropy * log_pi;
+    const at::Tensor of_string =
+        at::tensor(scores, at::kDouble) - o.kl * (log_pi - at::tensor(log_ref, at::kDouble)) + o.entropy * log_pi;
     value = value + (log_pi.exp() * of_string).sum() / kPrompts;
   }
   return value;
@@ -93,7 +93,8 @@ TEST_P(LoopGradient, is_the_enumerated_one_within_monte_carlo_error) {
   }
   comm::LocalCollectives local;
   Phases phases;
-  const LearnerTools tools{.settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
+  const LearnerTools tools{
+      .settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
   const std::vector<std::int64_t> rows = {0, 1};
   std::array<MeanOfBatches, kDirections> along;
   MeanOfBatches monitor, objective_metric;
@@ -164,7 +165,8 @@ TEST(TruthPool, estimators_and_exact_weights_converge_to_enumeration) {
           // somewhere between F_strict and F for a string that the pool has not drawn.
           const double step = estimator == Estimator::interpolated ? std::log((q.f * samples + 5) / expected_below) : 0;
           EXPECT_LT(std::abs(error), 5 * std::sqrt((1 - q.f_strict) / expected_below) + 1.5 / expected_below + step);
-          const double w_error = log_bon_weight(estimate.exact.f_strict, estimate.exact.f, n) - log_bon_weight(q.f_strict, q.f, n);
+          const double w_error =
+              log_bon_weight(estimate.exact.f_strict, estimate.exact.f, n) - log_bon_weight(q.f_strict, q.f, n);
           if (256 * q.f_strict < 25) continue;  // the same strings for every M
           log_f_error += world.pi_ref[p][s] * error * error / kPrompts;
           weight_error += world.pi_ref[p][s] * w_error * w_error / (3 * kPrompts);
@@ -195,7 +197,11 @@ std::vector<at::Tensor> weights_after_training(const World& world, Objective obj
   const auto learner = make_learner(world.reference, settings);
   comm::LocalCollectives local;
   Phases phases;
-  const LearnerTools tools{.settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = ranks_of_table(table, rows)};
+  const LearnerTools tools{.settings = settings,
+                           .learners = local,
+                           .phases = phases,
+                           .prompts = world.prompts,
+                           .ranks = ranks_of_table(table, rows)};
   std::vector<at::Tensor> after;
   for (std::int64_t step = 0; step < 2; ++step) {
     RolloutBatch batch = rollout_batch(world, learner->policy.model, settings, step);
@@ -209,7 +215,8 @@ std::vector<at::Tensor> weights_after_training(const World& world, Objective obj
 TEST(TruthTransforms, strictly_increasing_maps_of_the_reward_train_the_same_weights) {
   at::set_num_threads(1);
   const World world;
-  const std::vector<std::function<float(float)>> maps = {[](float r) { return 3.f * r - 7.f; }, [](float r) { return std::exp(r); },
+  const std::vector<std::function<float(float)>> maps = {[](float r) { return 3.f * r - 7.f; },
+                                                         [](float r) { return std::exp(r); },
                                                          [](float r) { return r * r * r + r; }};
   for (const auto& map : maps)
     for (std::size_t p = 0; p < kPrompts; ++p) {
@@ -219,8 +226,9 @@ TEST(TruthTransforms, strictly_increasing_maps_of_the_reward_train_the_same_weig
         last = map(reward);
       }
     }
-  for (const auto& [objective, estimator] : {std::pair{Objective::exact, Estimator::add_one}, std::pair{Objective::L, Estimator::add_one},
-                                             std::pair{Objective::L, Estimator::harmonic}}) {
+  for (const auto& [objective, estimator] :
+       {std::pair{Objective::exact, Estimator::add_one}, std::pair{Objective::L, Estimator::add_one},
+        std::pair{Objective::L, Estimator::harmonic}}) {
     const auto plain = weights_after_training(world, objective, estimator, [](float r) { return r; });
     EXPECT_FALSE(at::equal(plain[0], plain[1]));
     for (const auto& map : maps) {

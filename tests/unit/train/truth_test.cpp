@@ -12,9 +12,9 @@
 namespace vbon::truth {
 namespace {
 
-// Settings found by hand, the best of several learning rates, forms of the KL and batches for a minute a case: what counts
-// is that the loop's fixed point is Best-of-N, not how fast it gets there. Each of N = 2 and 4 has whitening, which would
-// move the effective N if the KL were not whitened with the advantages.
+// Settings found by hand, the best of several learning rates, forms of the KL and batches for a minute a case: what
+// counts is that the loop's fixed point is Best-of-N, not how fast it gets there. Each of N = 2 and 4 has whitening,
+// which would move the effective N if the KL were not whitened with the advantages.
 struct Case {
   double n = 0;
   KlForm kl_form = KlForm::exact;
@@ -32,7 +32,8 @@ Settings loop_settings(const Case& c) {
   s.ppo.kl_form = c.kl_form;
   s.ppo.whiten_advantages = c.whiten;
   s.ppo.epochs = c.epochs;
-  s.optimizer = {.learning_rate = c.learning_rate, .beta2 = 0.99, .weight_decay = 0, .schedule = Schedule::cosine, .warmup = 10};
+  s.optimizer = {
+      .learning_rate = c.learning_rate, .beta2 = 0.99, .weight_decay = 0, .schedule = Schedule::cosine, .warmup = 10};
   return s;
 }
 
@@ -47,7 +48,8 @@ TEST_P(Truth, online_loop_on_the_exact_objective_reaches_best_of_n) {
   const auto learner = make_learner(world.reference, settings);
   comm::LocalCollectives local;
   Phases phases;
-  const LearnerTools tools{.settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
+  const LearnerTools tools{
+      .settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
   const std::vector<std::int64_t> rows = {0, 1};
   const std::int64_t per_step = updates_per_step(settings);
   double monitor = 0;
@@ -57,8 +59,10 @@ TEST_P(Truth, online_loop_on_the_exact_objective_reaches_best_of_n) {
     ASSERT_LT(metrics.at("ratio_error"), 1e-4);
     monitor = metrics.at("kl_to_bon");
   }
-  const double kl_after = world.kl_to_bon(learner->policy.model, c.n), effective = world.mean_effective_n(learner->policy.model);
-  std::printf("N=%g: KL(pi || pi_bon) %.4f -> %.5f nats, monitor %.4f, effective N %.3f\n", c.n, kl_before, kl_after, monitor, effective);
+  const double kl_after = world.kl_to_bon(learner->policy.model, c.n),
+               effective = world.mean_effective_n(learner->policy.model);
+  std::printf("N=%g: KL(pi || pi_bon) %.4f -> %.5f nats, monitor %.4f, effective N %.3f\n", c.n, kl_before, kl_after,
+              monitor, effective);
   EXPECT_NEAR(kl_before, bon_reverse_kl(c.n), 0.15 * bon_reverse_kl(c.n));  // its value for continuous rewards
   EXPECT_LE(kl_after, 0.02);
   EXPECT_NEAR(effective, c.n, 0.05 * c.n);
@@ -67,7 +71,8 @@ TEST_P(Truth, online_loop_on_the_exact_objective_reaches_best_of_n) {
 constexpr auto kExact = KlForm::exact, kPenalty = KlForm::penalty;
 INSTANTIATE_TEST_SUITE_P(BestOf, Truth,
                          testing::Values(Case{2, kExact, true, 300, 128}, Case{4, kExact, true, 500, 256},
-                                         Case{4, kPenalty, true, 400, 128}, Case{16, kPenalty, false, 800, 256, 2, 5e-3}),
+                                         Case{4, kPenalty, true, 400, 128},
+                                         Case{16, kPenalty, false, 800, 256, 2, 5e-3}),
                          [](const auto& test_info) {
                            const Case& c = test_info.param;
                            return fmt::format("N{}_{}", c.n, enum_name(c.kl_form));

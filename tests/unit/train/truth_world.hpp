@@ -1,5 +1,5 @@
-// A language model small enough to list every string, built from the product's own modules, with a reward: F, BoN and the
-// objectives are exact sums here. Shared by the truth tests.
+// A language model small enough to list every string, built from the product's own modules, with a reward: F, BoN and
+// the objectives are exact sums here. Shared by the truth tests.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -60,8 +60,8 @@ struct World {
   std::vector<std::map<float, std::size_t>> by_reward;
 
   World() {
-    // Two different tokens each: without a first token of its own, attention over copies of one token cannot count them,
-    // and best-of-N would lie outside what the model can represent.
+    // Two different tokens each: without a first token of its own, attention over copies of one token cannot count
+    // them, and best-of-N would lie outside what the model can represent.
     prompts.add(0, "a", std::vector<std::int32_t>{1, 2});
     prompts.add(1, "b", std::vector<std::int32_t>{3, 1});
     for (std::int64_t p = 0; p < kPrompts; ++p) {
@@ -101,10 +101,11 @@ struct World {
 
   RewardRanks ranks() const {
     return {.log_f = [this](std::int64_t row, float reward) { return log_f(quantiles_of(row, reward)); },
-            .win = [this](std::int64_t row, float reward) {
-              const Quantiles q = quantiles_of(row, reward);
-              return 0.5 * (q.f_strict + q.f);
-            }};
+            .win =
+                [this](std::int64_t row, float reward) {
+                  const Quantiles q = quantiles_of(row, reward);
+                  return 0.5 * (q.f_strict + q.f);
+                }};
   }
 
   // log pi of every string after a prompt, [S] double; differentiable.
@@ -112,9 +113,11 @@ struct World {
     std::vector<Sequence> sequences;
     for (const String& s : strings) sequences.push_back({prompts.tokens_of(prompt), s});
     const PackedSequences packed = pack(sequences, at::kCPU);
-    const at::Tensor logp = token_statistics(response_hidden(model, packed, 0, {}), model.head, packed.targets, 1.0).logp;
+    const at::Tensor logp =
+        token_statistics(response_hidden(model, packed, 0, {}), model.head, packed.targets, 1.0).logp;
     std::vector<std::int64_t> string_of_row;
-    for (std::size_t i = 0; i < strings.size(); ++i) string_of_row.insert(string_of_row.end(), strings[i].size(), static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < strings.size(); ++i)
+      string_of_row.insert(string_of_row.end(), strings[i].size(), static_cast<std::int64_t>(i));
     return at::zeros({static_cast<std::int64_t>(strings.size())}, at::kDouble)
         .index_add(0, at::tensor(string_of_row, at::kLong), logp.to(at::kDouble));
   }
@@ -128,7 +131,8 @@ struct World {
   double kl_to_bon(const CausalLm& policy, double n) const {
     double sum = 0;
     for (std::size_t p = 0; p < kPrompts; ++p)
-      sum += enumerated_kl(log_probabilities(policy, static_cast<std::int64_t>(p)), enumerated_log_bon(pi_ref[p], quantiles[p], n));
+      sum += enumerated_kl(log_probabilities(policy, static_cast<std::int64_t>(p)),
+                           enumerated_log_bon(pi_ref[p], quantiles[p], n));
     return sum / kPrompts;
   }
   double mean_effective_n(const CausalLm& policy) const {
@@ -141,14 +145,17 @@ struct World {
   std::vector<Completion> draw(const CausalLm& model, std::int32_t samples, RandomStream stream) const {
     GenerateRequest request{.num_samples = samples};
     for (std::int64_t p = 0; p < kPrompts; ++p) request.prompts.push_back({p, prompts.tokens_of(p)});
-    return generate(model, request, {.sampling = {.max_new_tokens = kLength, .slots = 512}, .eos_ids = {0}, .stream = stream});
+    return generate(model, request,
+                    {.sampling = {.max_new_tokens = kLength, .slots = 512}, .eos_ids = {0}, .stream = stream});
   }
 };
 
 // A scored batch of an online step, as the rollout workers and scorers would hand it over.
-inline RolloutBatch rollout_batch(const World& world, const CausalLm& policy, const Settings& settings, std::int64_t step) {
-  const auto drawn = world.draw(policy, static_cast<std::int32_t>(settings.train.samples_per_prompt),
-                                RandomStream(static_cast<std::uint64_t>(*settings.run.seed), Purpose::rollout, 0, step));
+inline RolloutBatch rollout_batch(const World& world, const CausalLm& policy, const Settings& settings,
+                                  std::int64_t step) {
+  const auto drawn =
+      world.draw(policy, static_cast<std::int32_t>(settings.train.samples_per_prompt),
+                 RandomStream(static_cast<std::uint64_t>(*settings.run.seed), Purpose::rollout, 0, step));
   RolloutBatch batch;
   batch.max_new_tokens = kLength;
   batch.tokens.assign(drawn.size() * kLength, -1);
