@@ -1,4 +1,4 @@
-# The two kinds of target that this project has: a layer (static library) and a test.
+# The kinds of target that this project has: a layer (static library), a test, a test on several ranks.
 
 add_library(vbon_warnings INTERFACE)
 target_compile_options(vbon_warnings INTERFACE
@@ -22,6 +22,7 @@ function(_vbon_precompile name libraries)
   add_library(${name} OBJECT ${PROJECT_BINARY_DIR}/${name}.cpp)
   target_link_libraries(${name} PRIVATE ${libraries} fmt::fmt vbon_warnings)
   target_precompile_headers(${name} PRIVATE ${_common_headers} ${ARGN})
+  target_compile_options(${name} PRIVATE -fpch-preprocess)
 endfunction()
 if(VBON_PRECOMPILED)
   _vbon_precompile(vbon_headers "")
@@ -43,6 +44,7 @@ function(_vbon_headers name test)
       string(APPEND kind _test)
     endif()
     target_precompile_headers(${name} REUSE_FROM ${kind}_headers)
+    target_compile_options(${name} PRIVATE -fpch-preprocess)  # or ccache could not see into them
   endif()
 endfunction()
 
@@ -90,7 +92,9 @@ function(vbon_mpi_test name)
   endif()
 endfunction()
 
+# -O1: a test runs what others optimised; its own code is there to be compiled fast.
 function(_vbon_test_properties name)
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${name} PRIVATE VBON_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
   target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gmock vbon_warnings)

@@ -101,8 +101,8 @@ build_vbon() {
   local preset=release launcher='' log=build/logs/configure.log
   if [ "$cuda" = ON ]; then preset=release-cuda; fi
   if command -v ccache >/dev/null; then launcher=ccache; fi
-  # Objects compiled in another checkout serve here too.
-  export VBON_LAUNCHER=$launcher CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+  # Objects compiled in another checkout serve here too; precompiled headers need what the sloppiness names.
+  export VBON_LAUNCHER=$launcher CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
   if [ -z "${HOME:-}" ]; then export CCACHE_DIR=${CCACHE_DIR:-$root/.ccache}; fi
   timed "configure ($preset)" logged "$log" cmake --preset "$preset" -DVBON_LIBTORCH="${VBON_LIBTORCH:-}"
   timed "build ($preset, $(compile_jobs) at a time)" cmake --build --preset "$preset" --parallel "$(compile_jobs)"
