@@ -14,13 +14,13 @@ endif()
 # Headers of other people that most files read are parsed once for each kind of target: with LibTorch or without, test
 # or not. Files still include what they use: with VBON_PRECOMPILED=OFF the compiler checks that.
 set(_common_headers <algorithm> <array> <chrono> <cmath> <cstdint> <filesystem> <functional> <map> <memory> <numeric>
-  <optional> <span> <string> <string_view> <vector> <fmt/format.h>)
+  <optional> <span> <string> <string_view> <vector> <fmt/format.h> <nlohmann/json.hpp>)
 set(_torch_headers <ATen/core/Tensor.h> <ATen/Parallel.h> <ATen/TensorOperators.h> <ATen/ops/empty.h>)
 set(_test_headers <gtest/gtest.h> <gmock/gmock.h>)
 function(_vbon_precompile name libraries)
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/${name}.cpp CONTENT "")
   add_library(${name} OBJECT ${PROJECT_BINARY_DIR}/${name}.cpp)
-  target_link_libraries(${name} PRIVATE ${libraries} fmt::fmt vbon_warnings)
+  target_link_libraries(${name} PRIVATE ${libraries} fmt::fmt nlohmann_json::nlohmann_json vbon_warnings)
   target_precompile_headers(${name} PRIVATE ${_common_headers} ${ARGN})
   target_compile_options(${name} PRIVATE -fpch-preprocess)
 endfunction()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # jobs/mpirun.sh [MPIRUN OPTIONS] PROGRAM [ARGUMENTS]: starts ranks on this one machine.
 #
-#   jobs/mpirun.sh -n 3 build/release/vbon train -c config.yaml
+#   jobs/mpirun.sh -n 3 build/current/bin/vbon train -c config.yaml
 #
 # More ranks than cores are fine (waiting ranks sleep), root is fine, traffic stays on the machine, threads move freely
 # between cores. Any OMPI_MCA_* variable already set wins. On a cluster use srun --mpi=pmix instead.

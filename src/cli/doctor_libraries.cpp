@@ -100,8 +100,7 @@ void compare_launch(Findings& f, const Launch& launched, const comm::MpiFacts& f
               ? "srun --mpi=pmix (`srun --mpi=list` shows what there is), or mpirun inside the allocation"
               : "use the mpirun of the MPI library named above");
   } else {
-    f.ok("MPI", "started by {}: {} ranks on {} {}", launched.by, facts.size, facts.num_nodes,
-         facts.num_nodes == 1 ? "node" : "nodes");
+    f.ok("MPI", "started by {}: {} on {}", launched.by, counted(facts.size, "rank"), counted(facts.num_nodes, "node"));
   }
 }
 

@@ -29,8 +29,9 @@ std::string placement_text(const RunPlan& plan) {
   const bool devices = plan.placement.ranks.front().device >= 0;
   std::set<int> nodes;
   for (const comm::Assignment& rank : plan.placement.ranks) nodes.insert(rank.node);
-  std::string text = fmt::format("{} ranks on {} {}, {} threads each, {}\n", plan.placement.ranks.size(), nodes.size(),
-                                 nodes.size() == 1 ? "node" : "nodes", plan.threads, devices ? "GPUs" : "CPUs");
+  std::string text =
+      fmt::format("{} on {}, {} each, {}\n", counted(std::ssize(plan.placement.ranks), "rank"),
+                  counted(std::ssize(nodes), "node"), counted(plan.threads, "thread"), devices ? "GPUs" : "CPUs");
   Table table(devices ? std::vector<std::string>{"ranks", "roles", "nodes", "devices"}
                       : std::vector<std::string>{"ranks", "roles", "nodes"});
   for (const RankRange& r : rank_ranges(plan.placement)) {
@@ -71,9 +72,8 @@ std::string memory_text(const RunPlan& plan, const PlanContext& context) {
                                  plan.critic > 0 ? fmt::format(", critic {}", numbers(plan.critic)) : "");
   for (const RoleMemory& role : plan.memory.roles) {
     const bool devices = role.device > 0;
-    text += fmt::format("\n{} ({} {}): {} a rank{}\n", role.roles.text(), role.num_ranks,
-                        role.num_ranks == 1 ? "rank" : "ranks", bytes(role.host),
-                        devices ? fmt::format(" and {} of its GPU", bytes(role.device)) : "");
+    text += fmt::format("\n{} ({}): {} a rank{}\n", role.roles.text(), counted(role.num_ranks, "rank"),
+                        bytes(role.host), devices ? fmt::format(" and {} of its GPU", bytes(role.device)) : "");
     Table table({"what", "bytes", "held"});
     for (const MemoryItem& item : role.items)
       table.add_row({item.name, bytes(item.bytes),
@@ -141,11 +141,10 @@ std::string time_text(const RunPlan& plan, const PlanContext& context) {
   text += fmt::format("the run {}\n", duration(t.run_seconds));
   if (context.rates)
     text += fmt::format(
-        "by what this machine did just now with {} {}{}: {:.3g} GFLOP/s in products as narrow as decoding, {:.3g} in "
-        "wide "
-        "ones, {:.3g} GB/s read.\nProducts and weights alone: real steps take longer, by communication, files, "
+        "by what this machine did just now with {}{}: {:.3g} GFLOP/s in products as narrow as decoding, {:.3g} in "
+        "wide ones, {:.3g} GB/s read.\nProducts and weights alone: real steps take longer, by communication, files, "
         "attention and drawing; shorter responses make them faster.\n",
-        plan.threads, plan.threads == 1 ? "thread" : "threads",
+        counted(plan.threads, "thread"),
         context.rates->busy ? " (it is busy: one thread was faster and stands for them)" : "",
         context.rates->decode_flops / 1e9, context.rates->learn_flops / 1e9, context.rates->bytes / 1e9);
   return text;

@@ -214,8 +214,8 @@ Placement plan(const Topology& topology, const Roles& requested, int num_chunks)
   }
   const auto learners = static_cast<int>(placement.learners.size());
   require(num_chunks == 0 || learners <= num_chunks,
-          "{} learners share a step of {} {}: use fewer learners (cluster.roles), or more or smaller chunks", learners,
-          num_chunks, num_chunks == 1 ? "chunk" : "chunks");
+          "{} learners share a step of {}: use fewer learners (cluster.roles), or more or smaller chunks", learners,
+          counted(num_chunks, "chunk"));
   assign_devices(placement, topology.devices_per_node);
   add_notes(placement, num_chunks);
   return placement;

@@ -38,7 +38,7 @@ class Problems {
   void throw_if_any() const {
     if (count_ == 0) return;
     const std::string more = count_ > kShownProblems ? fmt::format("\n  and {} more", count_ - kShownProblems) : "";
-    throw UserError("'{}' has {} bad line{}:{}{}", path_, count_, count_ == 1 ? "" : "s", shown_, more);
+    throw UserError("'{}' has {}:{}{}", path_, counted(count_, "bad line"), shown_, more);
   }
 
  private:

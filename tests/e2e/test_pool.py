@@ -177,24 +177,6 @@ def test_a_part_that_is_there_twice_is_found(unmerged):
 
 
 @pytest.mark.parametrize("cut", [False, True])
-@pytest.mark.parametrize("arguments, name", [([], "pool.h5.lock"), (["--shard", "0/2"], "pool.h5.shard-0-of-2.lock")])
-def test_a_pool_has_one_job_at_a_time(fresh, inputs, arguments, name):
-    without_pool(fresh)
-    process = fresh.start(*POOL, *arguments, environment=SLOWLY)
-    wait_until(lambda: parts(fresh), process)
-    process.send_signal(signal.SIGSTOP)
-    refusal = fresh.run(*POOL, *arguments, expect=2).stderr
-    assert all(word in refusal for word in ("'pool.h5", "is locked", str(process.pid), name)), refusal
-    if arguments:
-        fresh.run(*POOL, "--shard", "1/2")
-    process.send_signal(signal.SIGCONT)
-    assert process.wait(timeout=60) == 0, process.communicate()[1]
-    process.communicate()
-    assert not list(fresh.folder.glob("*.lock"))
-    fresh.run(*POOL)
-    assert_same_contents(fresh.folder / "pool.h5", inputs / "pool.h5")
-
-
 def test_damaged_parts_are_not_merged(unmerged, cut):
     victim = unmerged.folder / "pool.h5.parts/chunk-000004.h5"
     content = bytearray(victim.read_bytes())

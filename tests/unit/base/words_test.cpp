@@ -15,6 +15,8 @@ TEST(Words, nearest_name_finds_typing_errors_and_refuses_strangers) {
 }
 
 TEST(Words, people_read_sizes_and_durations) {
+  EXPECT_EQ(counted(1, "rank"), "1 rank");
+  EXPECT_EQ(counted(0, "rank"), "0 ranks");
   EXPECT_EQ(human_bytes(512), "512 B");
   EXPECT_EQ(human_bytes(1610612736), "1.5 GiB");
   EXPECT_EQ(human_seconds(4.23), "4.2s");
