@@ -8,7 +8,8 @@ cd "$root"
 begin=$SECONDS
 "$root/jobs/setup.sh" --with-data
 setup_end=$SECONDS
-"$root/build/current/bin/vbon" run -c configs/quickstart.yaml "$@"
+# A rollout worker, a reward scorer and a learner, each with both cores while it works; one rank takes as long.
+"$root/jobs/mpirun.sh" -n 3 "$root/build/current/bin/vbon" run -c configs/quickstart.yaml "$@"
 pipeline_end=$SECONDS
 
 run=runs/quickstart/vbon-n4
