@@ -30,9 +30,12 @@ void validate_pool(const Pool& pool, const std::string& where, SampleParts parts
           pool.block.samples.num_samples, pool.block.samples.max_new_tokens, pool.header.num_samples,
           pool.header.max_new_tokens);
   validate(pool.block, pool.header.eos_ids, where, parts);
-  require(parts != SampleParts::all || pool.block.prefixes.every == pool.header.prefix_every,
+  require(parts == SampleParts::without_samples || pool.block.prefixes.every == pool.header.prefix_every,
           "{}: prefixes are cut every {} tokens, where {} was said", where, pool.block.prefixes.every,
           pool.header.prefix_every);
+  require(parts != SampleParts::with_trunk || pool.block.trunk.block == pool.header.trunk_block,
+          "{}: the trunk's rows enter block {}, where {} was said", where, pool.block.trunk.block,
+          pool.header.trunk_block);
   require(pool.block.rewards.contains("main"), "{} has no reward 'main'", where);
 }
 
@@ -74,12 +77,13 @@ PoolHeader read_pool_header(const H5Group& root) {
   header.reward_output = root.attribute<std::string>("reward_output");
   header.reward_round = root.attribute<double>("reward_round");
   header.seconds = root.attribute<double>("seconds");
+  if (root.has_attribute("trunk_block")) header.trunk_block = root.attribute<std::int64_t>("trunk_block");
   if (root.has_attribute("prefix_every")) header.prefix_every = root.attribute<std::int64_t>("prefix_every");
   return header;
 }
 
 std::string write_pool(const fs::path& path, const PoolHeader& header, const SampleBlock& block) {
-  validate_pool({header, block, {}, {}}, "the pool for '" + path.string() + "'", SampleParts::all);
+  validate_pool({header, block, {}, {}}, "the pool for '" + path.string() + "'", SampleParts::with_trunk);
   const RewardColumns sorted = sorted_rows(block.rewards, header.num_samples);
   return write_h5_atomically(path, [&](H5File& file) {
     write_provenance(file, kPoolFormat, kPoolSchema, header.provenance);

@@ -16,16 +16,16 @@ namespace {
 std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int64_t prompts_per_chunk) {
   const Provenance& made = header.provenance;
   return sha256_hex(fmt::format(
-      "{}\n",
-      fmt::join(
-          std::vector<std::string>{made.reference_sha256, made.tokenizer_sha256, made.reward_sha256,
-                                   made.evaluator_sha256, made.prompts_sha256, made.start_token, made.dtype,
-                                   fmt::format("{}", made.seed), fmt::format("{}", header.temperature),
-                                   fmt::format("{}", header.max_new_tokens), fmt::format("{}", header.num_samples),
-                                   fmt::format("{}", fmt::join(header.eos_ids, " ")), header.reward_output,
-                                   fmt::format("{}", header.reward_round), fmt::format("{}", header.prefix_every),
-                                   fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
-          "\n")));
+      "{}\n", fmt::join(
+                  std::vector<std::string>{
+                      made.reference_sha256, made.tokenizer_sha256, made.reward_sha256, made.evaluator_sha256,
+                      made.prompts_sha256, made.start_token, made.dtype, fmt::format("{}", made.seed),
+                      fmt::format("{}", header.temperature), fmt::format("{}", header.max_new_tokens),
+                      fmt::format("{}", header.num_samples), fmt::format("{}", fmt::join(header.eos_ids, " ")),
+                      header.reward_output, fmt::format("{}", header.reward_round),
+                      fmt::format("{}", header.prefix_every), fmt::format("{}", header.trunk_block),
+                      fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
+                  "\n")));
 }
 
 }  // namespace
@@ -67,7 +67,7 @@ SampleBlock PoolParts::read_part(std::int64_t chunk, double& seconds) const {
       "'{}' belongs to another pool (another reference, reward, prompt set, seed, temperature or size); name another "
       "output, or remove '{}'",
       path.string(), folder_.string());
-  SampleBlock rows = read_sample_block(file);
+  SampleBlock rows = read_sample_block(file, SampleParts::with_trunk);
   validate(rows, header_.eos_ids, "'" + path.string() + "'");
   require(rows.num_prompts() == prompts_in(chunk), "'{}' has {} prompts where {} belong", path.string(),
           rows.num_prompts(), prompts_in(chunk));

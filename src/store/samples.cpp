@@ -88,6 +88,20 @@ void validate_prefixes(const SampleBlock& block, const std::string& where) {
   }
 }
 
+void validate_trunk(const SampleBlock& block, const std::string& where) {
+  const TrunkRows& trunk = block.trunk;
+  require(trunk.block >= 0 && (trunk.block == 0) == (trunk.width == 0), "{}: rows of {} numbers enter block {}", where,
+          trunk.width, trunk.block);
+  const std::int64_t rows = trunk.block > 0 ? trunk_offsets(block.samples).back() : 0;
+  require(trunk.prompt.size() == block.prompts.tokens.size() * index(trunk.width) &&
+              trunk.samples.size() == index(rows * trunk.width),
+          "{}: the trunk's rows are not one a token", where);
+  const auto finite = [](float x) { return std::isfinite(x); };
+  require(std::all_of(trunk.prompt.begin(), trunk.prompt.end(), finite) &&
+              std::all_of(trunk.samples.begin(), trunk.samples.end(), finite),
+          "{}: the trunk's rows hold numbers that are not finite", where);
+}
+
 template <class T>
 void extend(std::vector<T>& all, const std::vector<T>& more) {
   all.insert(all.end(), more.begin(), more.end());
@@ -130,7 +144,7 @@ std::span<const std::int32_t> SampleRows::tokens_of(std::int64_t row, std::int64
 void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, const std::string& where,
               SampleParts parts) {
   validate_prompts(block.prompts, where);
-  if (parts == SampleParts::all) validate_samples(block.samples, block.num_prompts(), eos_ids, where);
+  if (parts != SampleParts::without_samples) validate_samples(block.samples, block.num_prompts(), eos_ids, where);
   const std::size_t m = index(block.samples.num_samples);
   for (const auto& [name, values] : block.rewards) {
     require(values.size() == block.prompts.id.size() * m, "{}: reward '{}' has another size than the samples", where,
@@ -139,7 +153,15 @@ void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, c
       require(std::isfinite(values[i]), "{}: reward '{}' of sample {} of row {} is {}", where, name, i % m, i / m,
               values[i]);
   }
-  if (parts == SampleParts::all) validate_prefixes(block, where);
+  if (parts == SampleParts::without_samples) return;
+  validate_prefixes(block, where);
+  validate_trunk(block, where);
+}
+
+std::vector<std::int64_t> trunk_offsets(const SampleRows& samples) {
+  std::vector<std::int64_t> offset = {0};
+  for (const std::int32_t length : samples.length) offset.push_back(offset.back() + length - 1);
+  return offset;
 }
 
 void append(SampleBlock& all, const SampleBlock& more) {
@@ -149,7 +171,8 @@ void append(SampleBlock& all, const SampleBlock& more) {
   }
   check(all.samples.num_samples == more.samples.num_samples &&
             all.samples.max_new_tokens == more.samples.max_new_tokens && all.rewards.size() == more.rewards.size() &&
-            all.prefixes.every == more.prefixes.every,
+            all.prefixes.every == more.prefixes.every && all.trunk.block == more.trunk.block &&
+            all.trunk.width == more.trunk.width,
         "only blocks of one kind are joined");
   const std::int64_t shift = all.prompts.offset.back();
   extend(all.prompts.id, more.prompts.id);
@@ -165,6 +188,8 @@ void append(SampleBlock& all, const SampleBlock& more) {
   for (auto& [name, values] : all.rewards) extend(values, more.rewards.at(name));
   extend(all.prefixes.reward, more.prefixes.reward);
   extend(all.prefixes.logp_reference, more.prefixes.logp_reference);
+  extend(all.trunk.prompt, more.trunk.prompt);
+  extend(all.trunk.samples, more.trunk.samples);
 }
 
 SampleBlock first_samples(const SampleBlock& block, std::int64_t m) {
@@ -183,6 +208,12 @@ SampleBlock first_samples(const SampleBlock& block, std::int64_t m) {
   kept.prefixes = {.every = block.prefixes.every,
                    .reward = first_of_each(block.prefixes.reward, of, m, cuts),
                    .logp_reference = first_of_each(block.prefixes.logp_reference, of, m, cuts)};
+  kept.trunk = {.block = block.trunk.block, .width = block.trunk.width, .prompt = block.trunk.prompt};
+  const std::vector<std::int64_t> offset = trunk_offsets(block.samples);
+  for (std::int64_t first = 0; !block.trunk.samples.empty() && first < std::ssize(block.samples.length); first += of)
+    kept.trunk.samples.insert(kept.trunk.samples.end(),
+                              block.trunk.samples.begin() + offset[index(first)] * block.trunk.width,
+                              block.trunk.samples.begin() + offset[index(first + m)] * block.trunk.width);
   return kept;
 }
 
@@ -198,11 +229,18 @@ void write_sample_block(H5Group& root, const SampleBlock& block) {
   root.write("sample/finished", {p, m}, block.samples.finished);
   root.write("sample/logp_reference", {p, m}, block.samples.logp_reference);
   for (const auto& [name, values] : block.rewards) root.write("reward/" + name + "/value", {p, m}, values);
-  if (block.prefixes.every == 0) return;
-  root.write_attribute("prefix_every", block.prefixes.every);
-  const std::int64_t cuts = block.prefixes.num_cuts(t);
-  root.write("prefix/reward", {p, m, cuts}, block.prefixes.reward);
-  root.write("prefix/logp_reference", {p, m, cuts}, block.prefixes.logp_reference);
+  if (block.prefixes.every > 0) {
+    root.write_attribute("prefix_every", block.prefixes.every);
+    const std::int64_t cuts = block.prefixes.num_cuts(t);
+    root.write("prefix/reward", {p, m, cuts}, block.prefixes.reward);
+    root.write("prefix/logp_reference", {p, m, cuts}, block.prefixes.logp_reference);
+  }
+  if (block.trunk.block > 0) {
+    const std::int64_t width = block.trunk.width;
+    root.write_attribute("trunk_block", block.trunk.block);
+    root.write("trunk/prompt", {block.prompts.offset.back(), width}, block.trunk.prompt);
+    root.write("trunk/sample", {std::ssize(block.trunk.samples) / width, width}, block.trunk.samples);
+  }
 }
 
 SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
@@ -216,7 +254,7 @@ SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
   const H5Dataset tokens = root.dataset("sample/tokens", H5Type::int32, {p, kAnySize, kAnySize});
   const std::int64_t m = block.samples.num_samples = tokens.shape()[1];
   block.samples.max_new_tokens = tokens.shape()[2];
-  if (parts == SampleParts::all) {
+  if (parts != SampleParts::without_samples) {
     block.samples.tokens = tokens.read<std::int32_t>();
     block.samples.length = root.read<std::int32_t>("sample/length", {p, m});
     block.samples.finished = root.read<std::uint8_t>("sample/finished", {p, m});
@@ -224,11 +262,18 @@ SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
   }
   for (const std::string& name : root.group("reward").members())
     block.rewards[name] = root.read<float>("reward/" + name + "/value", {p, m});
-  if (parts == SampleParts::all && root.has_attribute("prefix_every")) {
+  if (parts != SampleParts::without_samples && root.has_attribute("prefix_every")) {
     block.prefixes.every = root.attribute<std::int64_t>("prefix_every");
     const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
     block.prefixes.reward = root.read<float>("prefix/reward", {p, m, cuts});
     block.prefixes.logp_reference = root.read<float>("prefix/logp_reference", {p, m, cuts});
+  }
+  if (parts == SampleParts::with_trunk && root.has_attribute("trunk_block")) {
+    block.trunk.block = root.attribute<std::int64_t>("trunk_block");
+    const H5Dataset rows = root.dataset("trunk/sample", H5Type::float32, {kAnySize, kAnySize});
+    block.trunk.width = rows.shape()[1];
+    block.trunk.samples = rows.read<float>();
+    block.trunk.prompt = root.read<float>("trunk/prompt", {block.prompts.offset.back(), block.trunk.width});
   }
   return block;
 }

@@ -66,7 +66,8 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
                          in.num_eval_prompts * s.eval.samples * kFloat;
     f.eval_pool_bytes = in.num_eval_prompts > 0 ? sample_block_bytes(s, in, in.num_eval_prompts, s.pool.samples, 2) : 0;
   }
-  if (needs_pool(s) && in.num_prompts > 0) f.pool_bytes = sample_block_bytes(s, in, in.num_prompts, s.pool.samples, 2);
+  if (needs_pool(s) && in.num_prompts > 0)
+    f.pool_bytes = sample_block_bytes(s, in, in.num_prompts, s.pool.samples, 2) + kept_trunk_bytes(s, in);
   const std::int64_t metrics = 2 * b.steps * kMetricsLine;
   const std::int64_t at_once =
       std::min(f.checkpoints_written, f.checkpoints_kept + 1);  // a new one before an old one goes

@@ -31,6 +31,8 @@ std::int64_t padded_tokens(const RewardConfig& config, const EncoderSpec& spec, 
 
 bool evaluates(const Settings& settings);
 bool needs_pool(const Settings& settings);
+// Of TrunkRows in the pool of prompts.train, at most; 0 where they are not kept.
+std::int64_t kept_trunk_bytes(const Settings& settings, const PlanInputs& inputs);
 
 BatchPlan plan_batch(const Settings& settings, const PlanInputs& inputs, const comm::Placement& placement);
 MemoryPlan plan_memory(const Settings& settings, const PlanInputs& inputs, const comm::Placement& placement,

@@ -33,7 +33,7 @@ class TimeOf {
       const std::int64_t group = std::min(s_.regression.samples_per_prompt, s_.pool.samples);
       const std::int64_t groups = std::max<std::int64_t>(1, s_.regression.batch / group);
       const double own = real(ceil_div(groups, learners) * group);
-      time.regression = learn(own * (trunk() + gradient()), optimizer_bytes());
+      time.regression = learn(own * ((s_.pool.keep_trunk ? 0 : trunk()) + gradient()), optimizer_bytes());
     }
     if (evaluates(s_)) time.evaluation = evaluation(learners);
     if (in_.num_prompts > 0 && needs_pool(s_)) time.pool = pool();

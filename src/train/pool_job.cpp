@@ -75,7 +75,10 @@ class PoolWork {
     header_.ties = std::string(enum_name(settings_.vbon.ties));
     header_.reward_output = std::string(enum_name(settings_.reward.output));
     header_.reward_round = settings_.reward.round;
-    if (job_.which == PoolOf::train) header_.prefix_every = settings_.pool.prefix_every;
+    if (job_.which == PoolOf::train) {
+      header_.prefix_every = settings_.pool.prefix_every;
+      if (settings_.pool.keep_trunk) header_.trunk_block = first_trained_block(spec_, settings_.train.layers);
+    }
   }
 
   // Content hash of a pool that is there and fits; "" if there is none.
@@ -92,6 +95,10 @@ class PoolWork {
           header_.prefix_every == 0 || used.pool.header.prefix_every == header_.prefix_every,
           "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove the file",
           path_.string(), used.pool.header.prefix_every, header_.prefix_every);
+      require(
+          header_.trunk_block == 0 || used.pool.header.trunk_block == header_.trunk_block,
+          "'{}' keeps the trunk's rows that enter block {}, pool.keep_trunk and train.layers ask for block {}; give another pool.path, or remove the file",
+          path_.string(), used.pool.header.trunk_block, header_.trunk_block);
       log::info("'{}' is there and fits: nothing to do", path_.string());
       found = used.pool.content_sha256;
     });
@@ -160,6 +167,7 @@ class PoolWork {
                  {.sampling = settings_.sampling,
                   .eos_ids = spec_.eos_ids,
                   .stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::pool, prompts_.key),
+                  .keep_layer = header_.trunk_block > 0 ? header_.trunk_block : -1,
                   .weights = &sampler_weights_});
     SampleRows& samples = block.samples;
     samples.num_samples = settings_.pool.samples;
@@ -183,9 +191,23 @@ class PoolWork {
     block.rewards["main"] = reward_->score(texts);
     if (evaluator_ != nullptr) block.rewards["evaluator"] = evaluator_->score(texts);
     if (header_.prefix_every > 0) block.prefixes = scored_prefixes(block, completions);
+    if (header_.trunk_block > 0) block.trunk = trunk_rows(completions);
     for (const float r : block.rewards["main"]) rewards += r;
     count += static_cast<double>(completions.size());
     parts_->write(chunk, block, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+
+  // Completions are prompt-major; each has its prompt's rows and its own.
+  TrunkRows trunk_rows(const std::vector<Completion>& completions) const {
+    TrunkRows rows{.block = header_.trunk_block, .width = spec_.hidden_size};
+    for (std::size_t i = 0; i < completions.size(); ++i) {
+      const at::Tensor all = completions[i].trunk.to(at::kCPU, at::kFloat).contiguous();  // [prompt + own, D]
+      const float *begin = all.const_data_ptr<float>(), *end = begin + all.numel();
+      const float* own = end - static_cast<std::int64_t>(completions[i].tokens.size() - 1) * rows.width;
+      if (i % idx(settings_.pool.samples) == 0) rows.prompt.insert(rows.prompt.end(), begin, own);
+      rows.samples.insert(rows.samples.end(), own, end);
+    }
+    return rows;
   }
 
   PrefixRows scored_prefixes(const SampleBlock& block, const std::vector<Completion>& completions) {

@@ -1,6 +1,8 @@
 // One update of the regression on the pool.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
@@ -52,6 +54,25 @@ std::vector<std::int64_t> members_of(const Settings& settings, const Grouping& g
   return members;
 }
 
+// What enters the first trained block for each of the members, [inputs, D]; none where the pool did not keep that.
+std::vector<at::Tensor> kept_trunks(const Pool& pool, std::span<const std::int64_t> members, const Policy& policy) {
+  const TrunkRows& kept = pool.block.trunk;
+  if (!policy.has_trunk() || kept.block != policy.first_trained_block) return {};
+  const std::vector<std::int64_t> offset = trunk_offsets(pool.block.samples);
+  const std::vector<std::int64_t>& prompt = pool.block.prompts.offset;
+  const auto rows_of = [&](const std::vector<float>& values, std::int64_t begin, std::int64_t end) {
+    return at::from_blob(const_cast<float*>(values.data()) + begin * kept.width, {end - begin, kept.width}, at::kFloat);
+  };
+  std::vector<at::Tensor> trunks;
+  for (const std::int64_t member : members) {
+    const std::size_t row = idx(member / pool.header.num_samples);
+    trunks.push_back(at::cat({rows_of(kept.prompt, prompt[row], prompt[row + 1]),
+                              rows_of(kept.samples, offset[idx(member)], offset[idx(member + 1)])})
+                         .to(policy.model.device(), policy.model.dtype()));
+  }
+  return trunks;
+}
+
 // Takes the mean of those at the same place (which segment of its sample) off; a residual alone at its place becomes 0.
 void centre(std::span<double> values, std::span<const std::size_t> place) {
   std::vector<double> sum, count;
@@ -79,11 +100,13 @@ class RegressionStep {
       sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
       prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
     }
+    trunks_ = kept_trunks(pool, mine_, state.policy);
   }
 
   Metrics run(std::int64_t update, std::int64_t total_updates) {
     BatchPass pass(*state_.reference, state_.policy, sequences_,
                    {settings_.sampling.temperature, settings_.train.micro_batch, 0});
+    for (std::size_t i = 0; i < trunks_.size(); ++i) pass.give_trunk(static_cast<std::int64_t>(i), trunks_[i]);
     const std::int64_t count = pass.size();
     const std::int64_t micro_size =
         std::max<std::int64_t>(settings_.train.micro_batch / grouping_.samples, 1) * grouping_.samples;
@@ -170,6 +193,7 @@ class RegressionStep {
   std::vector<std::int64_t> mine_;   // this rank's, group after group
   std::vector<Sequence> sequences_;  // of mine_
   std::vector<std::int64_t> prompt_ids_;
+  std::vector<at::Tensor> trunks_;  // of sequences_; empty: to be run
   std::array<double, kNumSums> sums_{};
 };
 

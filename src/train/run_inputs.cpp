@@ -111,8 +111,8 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
 }
 
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
-                   const Identities& identities, bool force, std::string& forced) {
-  UsedPool used{.pool = read_pool(path)};
+                   const Identities& identities, bool force, std::string& forced, SampleParts parts) {
+  UsedPool used{.pool = read_pool(path, parts)};
   PoolUse use{.reference_sha256 = identities.reference,
               .tokenizer_sha256 = identities.tokenizer,
               .reward_sha256 = identities.reward,

@@ -16,8 +16,7 @@ void check_inputs(const Settings& settings, const PlanInputs& inputs) {
   const std::int64_t needed = inputs.longest_prompt + settings.sampling.max_new_tokens;
   require(needed <= inputs.model.max_positions,
           "the longest prompt has {} tokens: with {} new ones it does not fit the model's {} positions; shorten it or "
-          "lower "
-          "sampling.max_new_tokens",
+          "lower sampling.max_new_tokens",
           inputs.longest_prompt, settings.sampling.max_new_tokens, inputs.model.max_positions);
   if (settings.train.method == Method::regression || inputs.num_prompts == 0) return;
   require(settings.train.prompts_per_step <= inputs.num_prompts,

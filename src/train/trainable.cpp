@@ -57,11 +57,14 @@ FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters) {
   offsets_.push_back(offset);
 }
 
+std::int64_t first_trained_block(const LmSpec& spec, TrainedLayers layers) {
+  require(layers.last <= spec.num_layers, "layers: last {} asks for more blocks than the model's {}; write `all`",
+          layers.last, spec.num_layers);
+  return layers.last == 0 ? 0 : spec.num_layers - layers.last;
+}
+
 Policy make_policy(const CausalLm& reference, TrainedLayers layers) {
-  const std::int64_t depth = reference.num_layers();
-  require(layers.last <= depth, "layers: last {} asks for more blocks than the model's {}; write `all`", layers.last,
-          depth);
-  return {reference, layers, layers.last == 0 ? 0 : depth - layers.last};
+  return {reference, layers, first_trained_block(reference.spec, layers)};
 }
 
 TrainedLayers differing_layers(const CausalLm& reference, const CausalLm& model) {

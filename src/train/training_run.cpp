@@ -75,7 +75,11 @@ class TrainingRun {
                   settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
               "train.prompts_per_step is {}, but '{}' holds {} prompts", settings_.train.prompts_per_step,
               settings_.prompts.train, prompts_.rows.num_prompts());
-      if (needs_table()) pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_);
+      // The trunk's rows of a pool of another reference, which --force lets pass, are none of this one's.
+      const bool reads_trunk = is_regression(0) && context_.is(comm::Role::learner) && !text_.force;
+      if (needs_table())
+        pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_,
+                          reads_trunk ? SampleParts::with_trunk : SampleParts::all);
       if (is_regression(0) && context_.is(comm::Role::learner))
         targets_.emplace(pool_->pool, *pool_->table, target_n(settings_.vbon), settings_.regression.credit);
       if (foretells())

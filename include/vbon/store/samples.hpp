@@ -50,15 +50,27 @@ struct PrefixRows {
   std::int64_t num_cuts(std::int64_t tokens) const { return every > 0 ? (tokens - 1) / every : 0; }
 };
 
+// What the reference's blocks below `block` make of prompts and samples: the rows that enter it. A learner that leaves
+// those blocks as they are need not run them again.
+struct TrunkRows {
+  std::int64_t block = 0;      // 0: not kept
+  std::int64_t width = 0;      // D
+  std::vector<float> prompt;   // [tokens of all prompts, D]
+  std::vector<float> samples;  // [length - 1 of all samples, D]: a response's last token is not run
+};
+
 struct SampleBlock {
   PromptRows prompts;
   SampleRows samples;
   RewardColumns rewards;
   PrefixRows prefixes;
+  TrunkRows trunk;
   std::int64_t num_prompts() const { return prompts.num_prompts(); }
 };
 
-enum class SampleParts { all, without_samples };  // the latter leaves `samples` empty but for its sizes
+// without_samples leaves `samples` empty but for its sizes; only with_trunk reads TrunkRows, the bulk of a pool that
+// has them.
+enum class SampleParts { without_samples, all, with_trunk };
 
 // UserError naming the file, the row and what is wrong: sizes that disagree, offsets that fall, duplicate ids, hashes
 // that are not the texts', tokens < -1 or after the end, lengths outside [1, T], `finished` against length or eos_ids
@@ -66,6 +78,8 @@ enum class SampleParts { all, without_samples };  // the latter leaves `samples`
 // before the response's end).
 void validate(const SampleBlock& block, std::span<const std::int64_t> eos_ids, const std::string& where,
               SampleParts parts = SampleParts::all);
+// Row of TrunkRows::samples at which sample i begins, [P M + 1].
+std::vector<std::int64_t> trunk_offsets(const SampleRows& samples);
 void append(SampleBlock& all, const SampleBlock& more);               // rows of `more` after those of `all`
 SampleBlock first_samples(const SampleBlock& block, std::int64_t m);  // of every prompt
 

@@ -46,14 +46,14 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
 std::map<std::string, std::string> environment_of(const RankContext& context);
 
 // A pool that is used with these prompts: checked against everything it was made with, cut to pool.use, and the row of
-// each prompt in it. `forced` collects what --force overrode.
+// each prompt in it. `forced` collects what --force overrode; `parts`: what is read of its samples.
 struct UsedPool {
   Pool pool;
   std::unique_ptr<LogFTable> table;  // of reward "main"
   std::vector<std::int64_t> row;     // of each prompt
 };
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
-                   const Identities& identities, bool force, std::string& forced);
+                   const Identities& identities, bool force, std::string& forced, SampleParts parts = SampleParts::all);
 
 at::ScalarType scalar_type(Dtype dtype);
 std::string torch_version();

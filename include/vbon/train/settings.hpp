@@ -73,6 +73,7 @@ struct PoolSection {
   std::int64_t samples = 64;
   std::int64_t use = 0;
   std::int64_t prefix_every = 0;
+  bool keep_trunk = false;
   std::int64_t chunk_prompts = 0;
   bool keep_parts = false;
   template <class V, class Self>
@@ -91,6 +92,10 @@ struct PoolSection {
        .help =
            "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit and ppo.baseline: prefix; 0: no",
        .unit = "tokens"});
+    v(c.keep_trunk,
+      {.name = "keep_trunk",
+       .help =
+           "in the pool of prompts.train, keep what enters the first block of train.layers: regression then runs the trained blocks alone"});
     v(c.chunk_prompts, {.name = "chunk_prompts",
                         .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots",
                         .unit = "prompts"});

@@ -58,7 +58,8 @@ struct Policy {
   bool has_trunk() const { return first_trained_block > 0; }
 };
 
-// UserError where `last K` asks for more blocks than there are.
+// Blocks below are the frozen trunk. UserError where `last K` asks for more blocks than there are.
+std::int64_t first_trained_block(const LmSpec& spec, TrainedLayers layers);
 Policy make_policy(const CausalLm& reference, TrainedLayers layers);
 // The layers in which a model differs from another of its shape: all that lies below them is equal, bit by bit, so the
 // two share a trunk. At least the last one.

@@ -127,6 +127,73 @@ TEST_F(PoolFiles, prefixes_come_back_and_join) {
   expect_same(few, by_hand);
 }
 
+// Rows of two numbers that tell where they belong: the prompt's or sample's place and the row in it.
+SampleBlock block_with_trunk(std::int64_t first_id, std::int64_t prompts) {
+  SampleBlock block = example_block(first_id, prompts);
+  block.trunk = {.block = 3, .width = 2};
+  const auto add = [](std::vector<float>& rows, std::size_t place, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i)
+      rows.insert(rows.end(), {static_cast<float>(place), static_cast<float>(i)});
+  };
+  for (std::size_t row = 0; row < block.prompts.id.size(); ++row)
+    add(block.trunk.prompt, row, block.prompts.offset[row + 1] - block.prompts.offset[row]);
+  for (std::size_t i = 0; i < block.samples.length.size(); ++i)
+    add(block.trunk.samples, i, block.samples.length[i] - 1);
+  return block;
+}
+PoolHeader trunk_header() {
+  PoolHeader header = example_pool_header();
+  header.trunk_block = 3;
+  return header;
+}
+
+TEST_F(PoolFiles, rows_of_the_trunk_come_back_where_they_are_asked_for) {
+  const SampleBlock block = block_with_trunk(0, 5);
+  write_pool(folder_ / "pool.h5", trunk_header(), block);
+  const Pool pool = read_pool(folder_ / "pool.h5", SampleParts::with_trunk);
+  EXPECT_EQ(pool.block.trunk.block, 3);
+  EXPECT_EQ(pool.block.trunk.width, 2);
+  EXPECT_EQ(pool.block.trunk.prompt, block.trunk.prompt);
+  EXPECT_EQ(pool.block.trunk.samples, block.trunk.samples);
+  const Pool without = read_pool(folder_ / "pool.h5");
+  EXPECT_EQ(without.header.trunk_block, 3);
+  EXPECT_TRUE(without.block.trunk.samples.empty());
+  expect_equal(without.block, block);
+
+  const PoolParts parts(folder_ / "merged.h5", trunk_header(), 5, 2);
+  SampleBlock joined;
+  for (const std::int64_t chunk : parts.missing()) {
+    const SampleBlock rows = block_with_trunk(parts.first_prompt(chunk), parts.prompts_in(chunk));
+    append(joined, rows);
+    parts.write(chunk, rows, 0.5);
+  }
+  parts.merge();
+  const TrunkRows merged = read_pool(folder_ / "merged.h5", SampleParts::with_trunk).block.trunk;
+  EXPECT_EQ(merged.samples, joined.trunk.samples);
+  EXPECT_EQ(merged.prompt, joined.trunk.prompt);
+
+  const Pool few = first_samples(pool, 2);
+  const std::vector<std::int64_t> offset = trunk_offsets(few.block.samples);
+  const auto m = static_cast<std::size_t>(pool.header.num_samples);
+  ASSERT_EQ(few.block.trunk.samples.size(), static_cast<std::size_t>(offset.back()) * 2);
+  for (std::size_t i = 0; i < few.block.samples.length.size(); ++i)
+    for (std::int64_t row = offset[i]; row < offset[i + 1]; ++row) {
+      EXPECT_EQ(few.block.trunk.samples[static_cast<std::size_t>(2 * row)], static_cast<float>(i / 2 * m + i % 2));
+      EXPECT_EQ(few.block.trunk.samples[static_cast<std::size_t>(2 * row + 1)], static_cast<float>(row - offset[i]));
+    }
+}
+
+TEST_F(PoolFiles, a_trunk_that_contradicts_its_samples_is_refused) {
+  const auto refused = [&](const std::function<void(SampleBlock&)>& harm) {
+    SampleBlock block = block_with_trunk(0, 5);
+    harm(block);
+    return message_of([&] { write_pool(folder_ / "pool.h5", trunk_header(), block); });
+  };
+  EXPECT_NE(refused([](SampleBlock& b) { b.trunk.samples.pop_back(); }).find("not one a token"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.trunk.prompt[1] = std::nanf(""); }).find("not finite"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.trunk = {}; }).find("enter block 0, where 3"), std::string::npos);
+}
+
 TEST_F(PoolFiles, prefixes_that_contradict_their_samples_are_refused) {
   const auto refused = [&](const std::function<void(SampleBlock&)>& harm) {
     SampleBlock block = cut_block(0, 5);

@@ -159,6 +159,31 @@ TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
   }
 }
 
+TEST(RegressionStep, rows_that_the_pool_kept_stand_for_the_trunk) {
+  const auto gradient = [](std::int64_t block_off, float scale) {  // scale 0: nothing kept
+    Fixture f(0, true, kPool, 1);
+    const std::int64_t first = f.learner->policy.first_trained_block;
+    EXPECT_GT(first, 0);
+    TrunkRows& kept = f.pool.block.trunk;
+    for (std::size_t i = 0; scale != 0 && i < kPool; ++i) {
+      const std::vector<Sequence> one = {f.sequence(i)};
+      const at::Tensor rows = run_trunk(f.reference, pack(one, at::kCPU), first)[0] * scale;
+      kept.block = first + block_off;
+      kept.width = rows.size(1);
+      const float* values = rows.const_data_ptr<float>();
+      const auto prompt = static_cast<std::int64_t>(one[0].prompt.size()) * kept.width;
+      if (i % kM == 0) kept.prompt.insert(kept.prompt.end(), values, values + prompt);
+      kept.samples.insert(kept.samples.end(), values + prompt, values + rows.numel());
+    }
+    f.step(0);
+    return f.learner->optimizer.first_moment().clone();
+  };
+  const at::Tensor computed = gradient(0, 0.0f);
+  EXPECT_LE(test::relative_difference(gradient(0, 1.0f), computed), 1e-5);
+  EXPECT_GE(test::relative_difference(gradient(0, 1.5f), computed), 1e-2) << "they are used";
+  EXPECT_LE(test::relative_difference(gradient(-1, 1.5f), computed), 1e-6) << "those of another block are not";
+}
+
 // The parts that cuts make of a response, each with its own residual, less the mean at its place among the prompt's
 // samples.
 TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
