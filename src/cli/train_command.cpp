@@ -1,4 +1,4 @@
-#include <cstdio>
+#include <optional>
 
 #include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
@@ -18,18 +18,27 @@ ExitCode run_train_command(comm::Communicator& world, const CommandLine& line, P
   refuse(found);
   if (announce(line, prepared.loaded)) return ExitCode::ok;
 
-  Progress progress(
-      {.what = "train", .unit = "steps", .total = settings.train.steps, .line_every_s = settings.log.every_s},
-      {.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
-  const TrainingObserver observer{.step = [&](std::int64_t done, std::int64_t,
-                                              const Metrics& metrics) { progress.update(done, figures_text(metrics)); },
-                                  .evaluated =
-                                      [&](std::int64_t step, const Evaluation& evaluation) {
-                                        log::info("evaluation at step {}:\n{}", step, evaluation_text(evaluation));
-                                      }};
+  std::optional<Progress> progress;
+  const TrainingObserver observer{
+      .started =
+          [&](std::int64_t done) {
+            progress.emplace(
+                ProgressOptions{.what = "train",
+                                .unit = "steps",
+                                .total = settings.train.steps,
+                                .done_before = done,
+                                .line_every_s = settings.log.every_s},
+                ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+          },
+      .step = [&](std::int64_t done, std::int64_t,
+                  const Metrics& metrics) { progress->update(done, figures_text(metrics)); },
+      .evaluated =
+          [&](std::int64_t step, const Evaluation& evaluation) {
+            log::info("evaluation at step {}:\n{}", step, evaluation_text(evaluation));
+          }};
   const TrainingResult result = run_training(world, settings, prepared.loaded.text, prepared.programs, observer);
   if (result.code == ExitCode::ok) {
-    progress.finish();
+    if (progress) progress->finish();
     if (!result.final_checkpoint.empty()) log::info("policy: {}/policy", result.final_checkpoint);
   }
   return result.code;

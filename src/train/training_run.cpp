@@ -41,6 +41,7 @@ class TrainingRun {
     if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
     publish();
     if (!is_evaluated()) evaluate_if_due();
+    if (context_.is_root() && observer_.started) observer_.started(counters_.step);
     while (counters_.step < settings_.train.steps) {
       step();
       context_.world.waiter().limit(settings_.cluster.timeout_s);

@@ -73,6 +73,13 @@ def test_ranks_draw_the_same(toy, uninterrupted, ranks):
         np.testing.assert_array_equal(mine[first]["tokens"][:8], whole[first]["tokens"][:8])
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_progress_is_shown_whoever_learns(fresh, ranks):
+    done = fresh.run("train", "-c", "toy.yaml", ranks=ranks)
+    assert "train: 6 steps in" in done.stderr and "policy: run/checkpoints/step-00000006" in done.stderr
+    assert done.stderr.count("train: 6 steps in") == 1
+
+
 @pytest.fixture(scope="module")
 def longer(toy):
     """Uninterrupted, and long enough to be killed five times."""

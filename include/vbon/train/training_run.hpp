@@ -26,7 +26,9 @@ struct RunText {
 };
 
 // What the root tells whoever shows progress.
+// Called on the learners' root, which is known only once the ranks have their roles.
 struct TrainingObserver {
+  std::function<void(std::int64_t done)> started;  // before the first step; `done` by the checkpoint that is resumed
   std::function<void(std::int64_t done, std::int64_t total, const Metrics& metrics)> step;
   std::function<void(std::int64_t step, const Evaluation& evaluation)> evaluated;
 };
