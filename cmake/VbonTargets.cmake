@@ -48,13 +48,22 @@ function(_vbon_headers name test)
   endif()
 endfunction()
 
-# vbon_layer(NAME SOURCES a.cpp ... LINK lower layers and third parties): one layer, one library.
+# What takes no time when it runs is compiled fast.
+function(_vbon_compile_fast name)
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
+# vbon_layer(NAME [LIGHT] SOURCES a.cpp ... LINK lower layers and third parties): one layer, one library. LIGHT: it
+# calls what computes and computes little itself.
 function(vbon_layer name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "LIGHT" "" "SOURCES;LINK" ${ARGN})
   add_library(vbon_${name} STATIC ${arg_SOURCES})
   target_include_directories(vbon_${name} PUBLIC ${PROJECT_SOURCE_DIR}/include PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(vbon_${name} PUBLIC ${arg_LINK} PRIVATE vbon_warnings)
   _vbon_headers(vbon_${name} "" ${arg_LINK})
+  if(arg_LIGHT)
+    _vbon_compile_fast(vbon_${name})
+  endif()
 endfunction()
 
 # vbon_test(NAME SOURCES ... LINK ... LABELS unit): one GoogleTest program of one process, one ctest entry.
@@ -92,9 +101,8 @@ function(vbon_mpi_test name)
   endif()
 endfunction()
 
-# -O1: a test runs what others optimised; its own code is there to be compiled fast.
 function(_vbon_test_properties name)
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  _vbon_compile_fast(${name})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${name} PRIVATE VBON_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
   target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gmock vbon_warnings)

@@ -16,13 +16,9 @@ ExitCode make_pool(comm::Communicator& world, const CommandLine& line, Prepared&
   std::unique_ptr<Progress> progress;
   const auto observer = [&](const PoolProgress& p) {
     if (!progress)
-      progress = std::make_unique<Progress>(
-          ProgressOptions{.what = train ? "pool" : "evaluation pool",
-                          .unit = "samples",
-                          .total = p.total,
-                          .done_before = p.already,
-                          .line_every_s = settings.log.every_s},
-          ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+      progress = start_progress(
+          line, settings,
+          {.what = train ? "pool" : "evaluation pool", .unit = "samples", .total = p.total, .done_before = p.already});
     progress->update(p.done, fmt::format("reward {:.3f}", p.mean_reward));
   };
   const PoolResult result = run_pool_job(

@@ -35,10 +35,7 @@ ExitCode make_reward_model(RankContext& context, const CommandLine& line, const 
        .resolved_config = prepared.loaded.text.resolved_yaml,
        .observer = [&](const RewardTrainingProgress& p) {
          if (!progress)
-           progress = std::make_unique<Progress>(
-               ProgressOptions{
-                   .what = section, .unit = "updates", .total = p.total, .line_every_s = settings.log.every_s},
-               ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+           progress = start_progress(line, settings, {.what = section, .unit = "updates", .total = p.total});
          progress->update(p.update, fmt::format("loss {:.3f}", p.loss));
        }});
   if (result.code != ExitCode::ok) return result.code;

@@ -14,10 +14,7 @@ ExitCode run_sft_command(comm::Communicator& world, const CommandLine& line, Pre
   if (announce(line, prepared.loaded)) return ExitCode::ok;
   std::unique_ptr<Progress> progress;
   const SftResult result = run_sft(world, settings, prepared.loaded.text, [&](const SftProgress& p) {
-    if (!progress)
-      progress = std::make_unique<Progress>(
-          ProgressOptions{.what = "sft", .unit = "updates", .total = p.total, .line_every_s = settings.log.every_s},
-          ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+    if (!progress) progress = start_progress(line, settings, {.what = "sft", .unit = "updates", .total = p.total});
     progress->update(p.update, fmt::format("loss {:.3f}", p.loss));
   });
   if (result.code != ExitCode::ok) return result.code;

@@ -24,6 +24,13 @@ void flush_output() {
   if (errno != EPIPE) throw_output_error(errno == 0 ? EIO : errno, "write to", "standard output");
 }
 
+std::unique_ptr<Progress> start_progress(const CommandLine& line, const Settings& settings, ProgressOptions options) {
+  options.line_every_s = settings.log.every_s;
+  return std::make_unique<Progress>(
+      std::move(options),
+      ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+}
+
 std::string evaluation_text(const Evaluation& evaluation) {
   Table table(table_header());
   for (const auto& row : table_rows(evaluation)) table.add_row(row);

@@ -1,9 +1,11 @@
 // Shared by the commands: the resolved configuration on screen, progress of steps, the evaluation's table.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "vbon/cli/commands.hpp"
+#include "vbon/cli/progress.hpp"
 #include "vbon/train/evaluate.hpp"
 
 namespace vbon::cli {
@@ -16,6 +18,9 @@ void refuse(const std::vector<std::string>& found);
 // Results on standard output are either all there or an EnvironmentError; a reader that has seen enough (a closed pipe)
 // is none.
 void flush_output();
+
+// Of work that begins now, shown as --quiet and log.every_s have it (`line_every_s` is filled here).
+std::unique_ptr<Progress> start_progress(const CommandLine& line, const Settings& settings, ProgressOptions options);
 
 std::string evaluation_text(const Evaluation& evaluation);
 // "reward -0.51  log F -0.9 …": the figures that matter, in a fixed order, of those measured.

@@ -1,4 +1,4 @@
-#include <optional>
+#include <memory>
 
 #include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
@@ -18,17 +18,12 @@ ExitCode run_train_command(comm::Communicator& world, const CommandLine& line, P
   refuse(found);
   if (announce(line, prepared.loaded)) return ExitCode::ok;
 
-  std::optional<Progress> progress;
+  std::unique_ptr<Progress> progress;
   const TrainingObserver observer{
       .started =
           [&](std::int64_t done) {
-            progress.emplace(
-                ProgressOptions{.what = "train",
-                                .unit = "steps",
-                                .total = settings.train.steps,
-                                .done_before = done,
-                                .line_every_s = settings.log.every_s},
-                ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+            progress = start_progress(
+                line, settings, {.what = "train", .unit = "steps", .total = settings.train.steps, .done_before = done});
           },
       .step = [&](std::int64_t done, std::int64_t,
                   const Metrics& metrics) { progress->update(done, figures_text(metrics)); },

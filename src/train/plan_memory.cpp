@@ -65,7 +65,7 @@ class MemoryOf {
   }
 
   void models(bool learner) {
-    if (learner && (s_.train.method == Method::regression || s_.train.warm_start > 0))
+    if (learner && batch_.regression_updates > 0)
       add("trunk's rows of the pool", kept_trunk_bytes(s_, in_), Held::always, false);
     add("reference weights", sizes_.parameters * sizes_.element_bytes, Held::always);
     add("trained copy", sizes_.trained * kFloat, Held::always);

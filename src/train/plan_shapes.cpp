@@ -4,7 +4,6 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/model/encoder_weights.hpp"
-#include "vbon/train/trainable.hpp"
 
 namespace vbon {
 
@@ -71,7 +70,7 @@ std::int64_t padded_tokens(const RewardConfig& config, const EncoderSpec& spec, 
 bool evaluates(const Settings& settings) { return settings.eval.every > 0; }
 
 std::int64_t kept_trunk_bytes(const Settings& settings, const PlanInputs& inputs) {
-  if (!settings.pool.keep_trunk || first_trained_block(inputs.model, settings.train.layers) == 0) return 0;
+  if (!settings.pool.keep_trunk || model_sizes(settings, inputs.model).frozen_blocks == 0) return 0;
   const double a_prompt =
       inputs.prompt_tokens + static_cast<double>(settings.pool.samples * (settings.sampling.max_new_tokens - 1));
   return static_cast<std::int64_t>(static_cast<double>(inputs.num_prompts) * a_prompt) * inputs.model.hidden_size *

@@ -30,9 +30,8 @@ class TimeOf {
       time.update = learn(update_flops(learners), real(batch_.updates) * optimizer_bytes());
     }
     if (batch_.regression_updates > 0) {
-      const std::int64_t group = std::min(s_.regression.samples_per_prompt, s_.pool.samples);
-      const std::int64_t groups = std::max<std::int64_t>(1, s_.regression.batch / group);
-      const double own = real(ceil_div(groups, learners) * group);
+      const RegressionGroups groups = regression_groups(s_.regression, s_.pool.samples);
+      const double own = real(ceil_div(groups.an_update, learners) * groups.samples);
       time.regression = learn(own * ((s_.pool.keep_trunk ? 0 : trunk()) + gradient()), optimizer_bytes());
     }
     if (evaluates(s_)) time.evaluation = evaluation(learners);

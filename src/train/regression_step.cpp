@@ -29,12 +29,11 @@ struct Grouping {
   std::int64_t samples_an_update() const { return samples * groups_an_update; }
 };
 Grouping grouping_of(const RegressionSection& config, const Pool& pool) {
-  const std::int64_t per_prompt = pool.header.num_samples;
-  Grouping g{.samples = std::min(config.samples_per_prompt, per_prompt)};
-  g.groups_a_prompt = per_prompt / g.samples;
-  g.groups_an_update =
-      std::clamp<std::int64_t>(config.batch / g.samples, 1, pool.block.num_prompts() * g.groups_a_prompt);
-  return g;
+  const RegressionGroups groups = regression_groups(config, pool.header.num_samples);
+  const std::int64_t a_prompt = pool.header.num_samples / groups.samples;
+  return {.samples = groups.samples,
+          .groups_a_prompt = a_prompt,
+          .groups_an_update = std::min(groups.an_update, pool.block.num_prompts() * a_prompt)};
 }
 
 // Sample numbers (row * M + m) of update `update`, group after group.
@@ -54,23 +53,23 @@ std::vector<std::int64_t> members_of(const Settings& settings, const Grouping& g
   return members;
 }
 
-// What enters the first trained block for each of the members, [inputs, D]; none where the pool did not keep that.
-std::vector<at::Tensor> kept_trunks(const Pool& pool, std::span<const std::int64_t> members, const Policy& policy) {
+// Gives the pass, whose sequences are the members, what enters their first trained block, if that is what the pool
+// kept.
+void give_kept_trunks(BatchPass& pass, const Pool& pool, std::span<const std::int64_t> members, const Policy& policy) {
   const TrunkRows& kept = pool.block.trunk;
-  if (!policy.has_trunk() || kept.block != policy.first_trained_block) return {};
+  if (!policy.has_trunk() || kept.block != policy.first_trained_block) return;
   const std::vector<std::int64_t> offset = trunk_offsets(pool.block.samples);
   const std::vector<std::int64_t>& prompt = pool.block.prompts.offset;
   const auto rows_of = [&](const std::vector<float>& values, std::int64_t begin, std::int64_t end) {
     return at::from_blob(const_cast<float*>(values.data()) + begin * kept.width, {end - begin, kept.width}, at::kFloat);
   };
-  std::vector<at::Tensor> trunks;
-  for (const std::int64_t member : members) {
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const std::int64_t member = members[i];
     const std::size_t row = idx(member / pool.header.num_samples);
-    trunks.push_back(at::cat({rows_of(kept.prompt, prompt[row], prompt[row + 1]),
-                              rows_of(kept.samples, offset[idx(member)], offset[idx(member + 1)])})
-                         .to(policy.model.device(), policy.model.dtype()));
+    const at::Tensor rows = at::cat({rows_of(kept.prompt, prompt[row], prompt[row + 1]),
+                                     rows_of(kept.samples, offset[idx(member)], offset[idx(member + 1)])});
+    pass.give_trunk(static_cast<std::int64_t>(i), rows.to(policy.model.device(), policy.model.dtype()));
   }
-  return trunks;
 }
 
 // Takes the mean of those at the same place (which segment of its sample) off; a residual alone at its place becomes 0.
@@ -88,8 +87,9 @@ class RegressionStep {
  public:
   RegressionStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, const RegressionTargets& targets,
                  std::int64_t update)
-      : state_(state), tools_(tools), settings_(tools.settings), config_(tools.settings.regression), targets_(targets),
-        grouping_(grouping_of(config_, pool)), batch_(static_cast<double>(grouping_.samples_an_update())) {
+      : state_(state), tools_(tools), settings_(tools.settings), config_(tools.settings.regression), pool_(pool),
+        targets_(targets), grouping_(grouping_of(config_, pool)),
+        batch_(static_cast<double>(grouping_.samples_an_update())) {
     const std::vector<std::int64_t> members = members_of(settings_, grouping_, pool, update);
     // A prompt's samples stay on one rank and in one micro-batch, where their mean is known.
     const Share groups = share_of(grouping_.groups_an_update, tools.learners.rank(), tools.learners.size());
@@ -100,13 +100,12 @@ class RegressionStep {
       sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
       prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
     }
-    trunks_ = kept_trunks(pool, mine_, state.policy);
   }
 
   Metrics run(std::int64_t update, std::int64_t total_updates) {
     BatchPass pass(*state_.reference, state_.policy, sequences_,
                    {settings_.sampling.temperature, settings_.train.micro_batch, 0});
-    for (std::size_t i = 0; i < trunks_.size(); ++i) pass.give_trunk(static_cast<std::int64_t>(i), trunks_[i]);
+    give_kept_trunks(pass, pool_, mine_, state_.policy);
     const std::int64_t count = pass.size();
     const std::int64_t micro_size =
         std::max<std::int64_t>(settings_.train.micro_batch / grouping_.samples, 1) * grouping_.samples;
@@ -187,13 +186,13 @@ class RegressionStep {
   const LearnerTools& tools_;
   const Settings& settings_;
   const RegressionSection& config_;
+  const Pool& pool_;
   const RegressionTargets& targets_;
   Grouping grouping_;
   double batch_;                     // samples of the update, over all learners
   std::vector<std::int64_t> mine_;   // this rank's, group after group
   std::vector<Sequence> sequences_;  // of mine_
   std::vector<std::int64_t> prompt_ids_;
-  std::vector<at::Tensor> trunks_;  // of sequences_; empty: to be run
   std::array<double, kNumSums> sums_{};
 };
 

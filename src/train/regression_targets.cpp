@@ -13,14 +13,14 @@ RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, d
   const auto log_w = [n](const LogF& log_f) { return log_weight(n, log_f); };
   const PrefixRows& prefixes = pool.block.prefixes;
   const PrefixValues values = credit == Credit::prefix ? fit_prefix_values(pool, table, log_w) : PrefixValues{};
-  const auto cuts = static_cast<std::int64_t>(values.lines.size());
+  const auto cuts = static_cast<std::int64_t>(values.lines.size());  // of a sample in the file
   const std::vector<float>& rewards = pool.block.rewards.at("main");
   first_.push_back(0);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(rewards.size()); ++i) {
     const std::int64_t row = i / pool.header.num_samples;
     const std::int32_t length = pool.block.samples.length[idx(i)];
     double value = values.start, logp = 0;
-    for (std::int64_t cut = 0; cut < cuts && (cut + 1) * values.every < length; ++cut) {
+    for (std::int64_t cut = 0; cut < std::min(cuts, prefixes.num_cuts(length)); ++cut) {
       const double next = values.lines[idx(cut)].value(log_w(table.of(row, prefixes.reward[idx(i * cuts + cut)])));
       const double next_logp = prefixes.logp_reference[idx(i * cuts + cut)];
       segments_.push_back({static_cast<std::int32_t>((cut + 1) * values.every), next - value, next_logp - logp});

@@ -42,6 +42,11 @@ std::span<const std::pair<Credit, std::string_view>> enum_names(Credit) {
   return kNames;
 }
 
+RegressionGroups regression_groups(const RegressionSection& config, std::int64_t samples_a_prompt) {
+  const std::int64_t samples = std::min(config.samples_per_prompt, samples_a_prompt);
+  return {.samples = samples, .an_update = std::max<std::int64_t>(1, config.batch / samples)};
+}
+
 std::int64_t train_chunk_prompts(const Settings& s) {
   if (s.train.chunk_prompts > 0) return s.train.chunk_prompts;
   constexpr std::int64_t kSequences = 64;

@@ -2,8 +2,8 @@
 // best-of-N curve are computed by src/objective, and a record of metrics. What the Python readers and statistics are
 // compared with. From the root of the checkout, after a build in BUILD:
 //
-//   g++ -std=c++20 -Iinclude -Isrc analysis/tests/files/write_files.cpp
-//   src/objective/{bon,bon_curve,exponential_fit,log_f,stats}.cpp \
+//   g++ -std=c++20 -Iinclude -Isrc analysis/tests/files/write_files.cpp \
+//       src/objective/{bon,bon_curve,exponential_fit,log_f,stats}.cpp \
 //       BUILD/src/store/libvbon_store.a BUILD/src/base/libvbon_base.a -I/usr/include/hdf5/serial \
 //       -L/usr/lib/x86_64-linux-gnu/hdf5/serial -lhdf5 -lspdlog -lfmt -lcrypto -o write_files
 //   ./write_files analysis/tests/files

@@ -270,6 +270,13 @@ struct Settings {
 std::int64_t train_chunk_prompts(const Settings& settings);
 std::int64_t pool_chunk_prompts(const Settings& settings);
 
+// How an update of the regression takes its samples from a pool of so many a prompt: groups of one prompt's.
+struct RegressionGroups {
+  std::int64_t samples = 0;    // of a group
+  std::int64_t an_update = 0;  // groups, where the pool has as many
+};
+RegressionGroups regression_groups(const RegressionSection& config, std::int64_t samples_a_prompt);
+
 std::vector<std::string> problems(const SftSection& section);
 // What is wrong with the sections that training (or any sampling) reads, all at once; empty: nothing.
 std::vector<std::string> problems(const Settings& settings);

@@ -25,8 +25,7 @@ struct RunText {
   bool force = false;
 };
 
-// What the root tells whoever shows progress.
-// Called on the learners' root, which is known only once the ranks have their roles.
+// What the learners' root, known only once the ranks have their roles, tells whoever shows progress.
 struct TrainingObserver {
   std::function<void(std::int64_t done)> started;  // before the first step; `done` by the checkpoint that is resumed
   std::function<void(std::int64_t done, std::int64_t total, const Metrics& metrics)> step;

@@ -59,6 +59,27 @@ PoolHeader cut_header() {
   return header;
 }
 
+// Makes a pool of five prompts part by part, two prompts each; returns what was written.
+template <class Block>
+SampleBlock merged_from_parts(const fs::path& pool, const PoolHeader& header, Block&& block_of) {
+  const PoolParts parts(pool, header, 5, 2);
+  SampleBlock joined;
+  for (const std::int64_t chunk : parts.missing()) {
+    const SampleBlock rows = block_of(parts.first_prompt(chunk), parts.prompts_in(chunk));
+    append(joined, rows);
+    parts.write(chunk, rows, 0.5);
+  }
+  parts.merge();
+  return joined;
+}
+
+// What is said against a block that was whole before `harm`.
+std::string refusal(const fs::path& pool, const PoolHeader& header, SampleBlock block,
+                    const std::function<void(SampleBlock&)>& harm) {
+  harm(block);
+  return message_of([&] { write_pool(pool, header, block); });
+}
+
 TEST_F(PoolFiles, a_pool_comes_back_with_its_tables) {
   const SampleBlock block = example_block(0, 9);
   const std::string sha256 = write_pool(folder_ / "pool.h5", example_pool_header(), block);
@@ -104,14 +125,7 @@ TEST_F(PoolFiles, prefixes_come_back_and_join) {
   EXPECT_EQ(read_pool(folder_ / "plain.h5").header.prefix_every, 0);
   EXPECT_TRUE(read_pool(folder_ / "pool.h5", SampleParts::without_samples).block.prefixes.reward.empty());
 
-  const PoolParts parts(folder_ / "merged.h5", cut_header(), 5, 2);
-  SampleBlock joined;
-  for (const std::int64_t chunk : parts.missing()) {
-    const SampleBlock rows = cut_block(parts.first_prompt(chunk), parts.prompts_in(chunk));
-    append(joined, rows);
-    parts.write(chunk, rows, 0.5);
-  }
-  parts.merge();
+  const SampleBlock joined = merged_from_parts(folder_ / "merged.h5", cut_header(), cut_block);
   expect_same(read_pool(folder_ / "merged.h5").block.prefixes, joined.prefixes);
 
   const PrefixRows few = first_samples(pool, 2).block.prefixes;
@@ -160,14 +174,7 @@ TEST_F(PoolFiles, rows_of_the_trunk_come_back_where_they_are_asked_for) {
   EXPECT_TRUE(without.block.trunk.samples.empty());
   expect_equal(without.block, block);
 
-  const PoolParts parts(folder_ / "merged.h5", trunk_header(), 5, 2);
-  SampleBlock joined;
-  for (const std::int64_t chunk : parts.missing()) {
-    const SampleBlock rows = block_with_trunk(parts.first_prompt(chunk), parts.prompts_in(chunk));
-    append(joined, rows);
-    parts.write(chunk, rows, 0.5);
-  }
-  parts.merge();
+  const SampleBlock joined = merged_from_parts(folder_ / "merged.h5", trunk_header(), block_with_trunk);
   const TrunkRows merged = read_pool(folder_ / "merged.h5", SampleParts::with_trunk).block.trunk;
   EXPECT_EQ(merged.samples, joined.trunk.samples);
   EXPECT_EQ(merged.prompt, joined.trunk.prompt);
@@ -185,9 +192,7 @@ TEST_F(PoolFiles, rows_of_the_trunk_come_back_where_they_are_asked_for) {
 
 TEST_F(PoolFiles, a_trunk_that_contradicts_its_samples_is_refused) {
   const auto refused = [&](const std::function<void(SampleBlock&)>& harm) {
-    SampleBlock block = block_with_trunk(0, 5);
-    harm(block);
-    return message_of([&] { write_pool(folder_ / "pool.h5", trunk_header(), block); });
+    return refusal(folder_ / "pool.h5", trunk_header(), block_with_trunk(0, 5), harm);
   };
   EXPECT_NE(refused([](SampleBlock& b) { b.trunk.samples.pop_back(); }).find("not one a token"), std::string::npos);
   EXPECT_NE(refused([](SampleBlock& b) { b.trunk.prompt[1] = std::nanf(""); }).find("not finite"), std::string::npos);
@@ -196,9 +201,7 @@ TEST_F(PoolFiles, a_trunk_that_contradicts_its_samples_is_refused) {
 
 TEST_F(PoolFiles, prefixes_that_contradict_their_samples_are_refused) {
   const auto refused = [&](const std::function<void(SampleBlock&)>& harm) {
-    SampleBlock block = cut_block(0, 5);
-    harm(block);
-    return message_of([&] { write_pool(folder_ / "pool.h5", cut_header(), block); });
+    return refusal(folder_ / "pool.h5", cut_header(), cut_block(0, 5), harm);
   };
   const auto first_nan = [](const std::vector<float>& values) {
     return std::find_if(values.begin(), values.end(), [](float r) { return std::isnan(r); }) - values.begin();
