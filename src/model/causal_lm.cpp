@@ -16,11 +16,12 @@ at::Tensor attention(const CausalLm& model, const Block& block, std::int64_t lay
                      const RopeRows& rope, const Attend& attend, const Multiply& multiply) {
   const LmSpec& s = model.spec;
   const std::int64_t n = x.size(0);
-  const at::Tensor qkv = multiply(x, block.qkv);  // [n, (H + 2K) d]
-  const at::Tensor q = qkv.narrow(1, 0, s.query_size()).view({n, s.num_heads, s.head_dim});
-  const at::Tensor k = qkv.narrow(1, s.query_size(), s.key_size()).view({n, s.num_kv_heads, s.head_dim});
-  const at::Tensor v = qkv.narrow(1, s.query_size() + s.key_size(), s.key_size()).view({n, s.num_kv_heads, s.head_dim});
-  const at::Tensor mixed = attend(layer, apply_rope(q, rope, model.rope.dims), apply_rope(k, rope, model.rope.dims), v);
+  const at::Tensor qkv = multiply(x, block.qkv);             // [n, (H + 2K) d]
+  const std::int64_t turned = s.num_heads + s.num_kv_heads;  // queries and keys, in one pass
+  const at::Tensor qk =
+      apply_rope(qkv.narrow(1, 0, turned * s.head_dim).view({n, turned, s.head_dim}), rope, model.rope.dims);
+  const at::Tensor v = qkv.narrow(1, turned * s.head_dim, s.key_size()).view({n, s.num_kv_heads, s.head_dim});
+  const at::Tensor mixed = attend(layer, qk.narrow(1, 0, s.num_heads), qk.narrow(1, s.num_heads, s.num_kv_heads), v);
   return multiply(mixed, block.attention_out);
 }
 

@@ -33,14 +33,13 @@ class PoolWork {
 
   PoolResult run() {
     load();
-    if (const auto existing = existing_pool(); !existing.empty()) return {.merged = true, .content_sha256 = existing};
+    std::string existing = existing_pool();
+    if (existing.empty()) {
+      take_lock();
+      existing = existing_pool();  // by a job that held the lock until now
+    }
+    if (!existing.empty()) return {.merged = true, .content_sha256 = existing};
     parts_ = std::make_unique<PoolParts>(path_, header_, prompts_.rows.num_prompts(), pool_chunk_prompts(settings_));
-    comm::together(*context_.everyone, "lock of the pool", [&] {
-      if (context_.world.rank() != 0) return;
-      make_folders(fs::absolute(path_).parent_path());
-      const bool is_shard = job_.num_shards > 1 && !job_.merge_only;
-      lock_.emplace(is_shard ? shard_lock_path() : lock_path(), LockHolder{.job = text_.job});
-    });
     if (!job_.merge_only && !draw()) return {.code = ExitCode::requeue};
     return merge();
   }
@@ -56,6 +55,15 @@ class PoolWork {
   fs::path lock_path() const { return path_.string() + ".lock"; }
   fs::path shard_lock_path() const {
     return fmt::format("{}.shard-{}-of-{}.lock", path_.string(), job_.shard, job_.num_shards);
+  }
+
+  void take_lock() {
+    comm::together(*context_.everyone, "lock of the pool", [&] {
+      if (context_.world.rank() != 0) return;
+      make_folders(fs::absolute(path_).parent_path());
+      const bool is_shard = job_.num_shards > 1 && !job_.merge_only;
+      lock_.emplace(is_shard ? shard_lock_path() : lock_path(), LockHolder{.job = text_.job});
+    });
   }
 
   void load() {

@@ -39,7 +39,6 @@ class TrainingRun {
     open_folder();
     restore();
     if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
-    publish();
     if (!is_evaluated()) evaluate_if_due();
     if (context_.is_root() && observer_.started) observer_.started(counters_.step);
     while (counters_.step < settings_.train.steps) {
@@ -172,9 +171,11 @@ class TrainingRun {
           manifest.world_size, context_.world.size());
   }
 
-  // New weights from the learners' root to ranks that sample without learning.
+  // This step's weights, once, from the learners' root to ranks that sample without learning. Called where a policy is
+  // about to be sampled from: regression draws nothing and needs none of it.
   void publish() {
-    if (context_.publishing == nullptr) return;
+    if (context_.publishing == nullptr || published_step_ == counters_.step) return;
+    published_step_ = counters_.step;
     const Phases::Scope scope(context_.phases, Phase::publish, context_.world.waiter());
     FlatParameters& flat = learner_ ? learner_->parameters : rollout_->parameters;
     const std::int64_t size = learner_ ? learner_->policy_size : rollout_->parameters.size();
@@ -217,18 +218,13 @@ class TrainingRun {
       if (step == settings_.train.warm_start && step > 0 && learner_) learner_->optimizer.reset();
       metrics = online(step);
     }
-    publish_after(step);
+    counters_.step = step + 1;
     const std::map<std::string, std::vector<double>> time = gather_times(start, idle_before);
     if (context_.is_root()) record(step, metrics, time);
     evaluate_if_due();
     const bool due = settings_.checkpoint.every > 0 && counters_.step % settings_.checkpoint.every == 0 &&
                      counters_.step < settings_.train.steps;
     if (due) save();
-  }
-
-  void publish_after(std::int64_t step) {
-    counters_.step = step + 1;
-    publish();
   }
 
   Metrics regress(std::int64_t step) {
@@ -242,6 +238,7 @@ class TrainingRun {
   }
 
   Metrics online(std::int64_t step) {
+    publish();
     Collection what;
     what.prompts = &prompts_.rows;
     what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key,
@@ -343,6 +340,7 @@ class TrainingRun {
 
   void evaluate_if_due() {
     if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps)) return;
+    publish();
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
     header.provenance.prompts_sha256 = eval_prompts_->sha256;
     header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
@@ -440,6 +438,7 @@ class TrainingRun {
   std::unique_ptr<RolloutState> rollout_;  // of ranks that sample without learning
   std::unique_ptr<RewardModel> reward_, evaluator_;
   Counters counters_;
+  std::int64_t published_step_ = -1;  // the same on every rank
   std::int64_t last_tokens_ = 0;
 };
 
