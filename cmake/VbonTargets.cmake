@@ -11,16 +11,20 @@ if(VBON_SANITIZE)
   target_link_options(vbon_warnings INTERFACE -fsanitize=${VBON_SANITIZE})
 endif()
 
+# What takes no time when it runs is compiled fast: tests not optimised, light layers a little.
+set(_test_optimization $<$<CONFIG:Release>:-O0>)
+
 # Headers of other people that most files read are parsed once for each kind of target: with LibTorch or without, test
-# or not. Files still include what they use: with VBON_PRECOMPILED=OFF the compiler checks that.
+# or not. A header here costs every file the templates that it leaves to instantiate (nlohmann/json: 0.4 s), so one that
+# few files read is not worth it. Files still include what they use: with VBON_PRECOMPILED=OFF the compiler checks that.
 set(_common_headers <algorithm> <array> <chrono> <cmath> <cstdint> <filesystem> <functional> <map> <memory> <numeric>
-  <optional> <span> <string> <string_view> <vector> <fmt/format.h> <nlohmann/json.hpp>)
+  <optional> <span> <string> <string_view> <vector> <fmt/format.h>)
 set(_torch_headers <ATen/core/Tensor.h> <ATen/Parallel.h> <ATen/TensorOperators.h> <ATen/ops/empty.h>)
 set(_test_headers <gtest/gtest.h> <gmock/gmock.h>)
 function(_vbon_precompile name libraries)
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/${name}.cpp CONTENT "")
   add_library(${name} OBJECT ${PROJECT_BINARY_DIR}/${name}.cpp)
-  target_link_libraries(${name} PRIVATE ${libraries} fmt::fmt nlohmann_json::nlohmann_json vbon_warnings)
+  target_link_libraries(${name} PRIVATE ${libraries} fmt::fmt vbon_warnings)
   target_precompile_headers(${name} PRIVATE ${_common_headers} ${ARGN})
   target_compile_options(${name} PRIVATE -fpch-preprocess)
 endfunction()
@@ -30,6 +34,9 @@ if(VBON_PRECOMPILED)
   if(VBON_TESTS)
     _vbon_precompile(vbon_test_headers GTest::gmock ${_test_headers})
     _vbon_precompile(vbon_torch_test_headers "LibTorch::cpu;GTest::gmock" ${_torch_headers} ${_test_headers})
+    foreach(kind test torch_test)
+      target_compile_options(vbon_${kind}_headers PRIVATE ${_test_optimization})
+    endforeach()
   endif()
 endif()
 
@@ -48,11 +55,6 @@ function(_vbon_headers name test)
   endif()
 endfunction()
 
-# What takes no time when it runs is compiled fast.
-function(_vbon_compile_fast name)
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
-endfunction()
-
 # vbon_layer(NAME [LIGHT] SOURCES a.cpp ... LINK lower layers and third parties): one layer, one library. LIGHT: it
 # calls what computes and computes little itself.
 function(vbon_layer name)
@@ -62,7 +64,7 @@ function(vbon_layer name)
   target_link_libraries(vbon_${name} PUBLIC ${arg_LINK} PRIVATE vbon_warnings)
   _vbon_headers(vbon_${name} "" ${arg_LINK})
   if(arg_LIGHT)
-    _vbon_compile_fast(vbon_${name})
+    target_compile_options(vbon_${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   endif()
 endfunction()
 
@@ -102,7 +104,7 @@ function(vbon_mpi_test name)
 endfunction()
 
 function(_vbon_test_properties name)
-  _vbon_compile_fast(${name})
+  target_compile_options(${name} PRIVATE ${_test_optimization})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${name} PRIVATE VBON_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
   target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gmock vbon_warnings)

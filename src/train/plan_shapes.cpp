@@ -4,21 +4,20 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/model/encoder_weights.hpp"
+#include "vbon/train/trainable.hpp"
 
 namespace vbon {
 
 ModelSizes model_sizes(const Settings& settings, const LmSpec& spec) {
   const std::int64_t last = settings.train.layers.last;
-  require(last <= spec.num_layers, "train.layers: last {} asks for more blocks than the model's {}; write `all`", last,
-          spec.num_layers);
   ModelSizes sizes;
+  sizes.frozen_blocks = first_trained_block(spec, settings.train.layers);
+  sizes.trained_blocks = spec.num_layers - sizes.frozen_blocks;
   sizes.element_bytes = settings.model.dtype == Dtype::bf16 ? 2 : 4;
   sizes.parameters = count_parameters(spec);
   LmSpec shorter = spec;
   --shorter.num_layers;
   sizes.block = sizes.parameters - count_parameters(shorter);
-  sizes.trained_blocks = last == 0 ? spec.num_layers : last;
-  sizes.frozen_blocks = spec.num_layers - sizes.trained_blocks;
   sizes.head_products = spec.vocab_size * spec.hidden_size;
   sizes.head_trained = last == 0 || !spec.tied_embeddings;
   const std::int64_t norm = spec.norm == NormKind::rms ? spec.hidden_size : 2 * spec.hidden_size;

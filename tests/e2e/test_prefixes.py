@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from conftest import assert_same_contents, metrics
-from test_methods import Loop, check_invariants, final, rollouts, train
+from training import Loop, check_invariants, final, rollouts, train
 
 EVERY, LENGTH = 3, 8
 CUTS = (3, 6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import assert_same_contents, metrics
-from test_methods import train
+from training import train
 
 KEEP = ["-s", "pool.keep_trunk=true"]  # the toy has three blocks and trains two
 
