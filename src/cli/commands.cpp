@@ -87,7 +87,7 @@ const std::vector<Command>& commands() {
        nullptr,
        {"run.seed", "model.reference"}},
       {"train",
-       "train a policy: vbon, ppo or regression",
+       "train a policy, by any of the methods (train.method)",
        run_train_command,
        nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train"}},

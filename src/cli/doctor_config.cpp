@@ -272,7 +272,7 @@ class ConfigurationCheck {
       f_.ok("prompts", "{} {}: {} prompts, the longest of {} tokens", key, in_quotes(path), found->rows.num_prompts(),
             longest);
     });
-    if (found && key == "prompts.train" && s_.train.method != Method::regression &&
+    if (found && key == "prompts.train" && !is_offline(s_.train.method) &&
         s_.train.prompts_per_step > found->rows.num_prompts())
       f_.bad("prompts",
              fmt::format("train.prompts_per_step is {}, but there are {} prompts", s_.train.prompts_per_step,
@@ -325,7 +325,7 @@ class ConfigurationCheck {
                   whole.block.num_prompts(), samples);
           }
         });
-    if (good && key == "pool.path" && s_.train.method != Method::ppo && problems(s_.vbon).empty())
+    if (good && key == "pool.path" && has_target_n(s_.train.method) && problems(s_.vbon).empty())
       for (std::string& warning : warnings(s_.vbon, samples))
         f_.warn("pool", std::move(warning), "more samples (pool.samples), or a smaller N");
   }

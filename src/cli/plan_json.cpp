@@ -46,7 +46,7 @@ Json batch_json(const BatchPlan& b) {
           {"run",
            {{"steps", b.steps},
             {"online_steps", b.online_steps},
-            {"regression_updates", b.regression_updates},
+            {"pool_updates", b.pool_updates},
             {"updates", b.run_updates},
             {"episodes", b.run_episodes},
             {"tokens", b.run_tokens}}}};
@@ -108,7 +108,7 @@ Json time_json(const TimePlan& t, const PlanContext& context) {
           {"score", work(t.score)},
           {"prepare", work(t.prepare)},
           {"update", work(t.update)},
-          {"regression", work(t.regression)},
+          {"pool_update", work(t.pool_update)},
           {"evaluation", work(t.evaluation)},
           {"pool", work(t.pool)},
           {"step_seconds", seconds(t.step_seconds)},

@@ -56,14 +56,14 @@ std::string batch_text(const RunPlan& plan, const Settings& settings) {
     table.add_row({"chunks to score", number(b.chunks), number(b.scorer_chunks), number(b.online_steps * b.chunks)});
     table.add_row({"updates", number(b.updates), number(b.updates), number(b.online_steps * b.updates)});
   }
-  if (b.regression_updates > 0) table.add_row({"updates on the pool", "-", "-", number(b.regression_updates)});
-  table.add_row({"sequences an update", number(b.chunks > 0 ? b.minibatch_sequences : settings.regression.batch),
+  if (b.pool_updates > 0) table.add_row({"updates on the pool", "-", "-", number(b.pool_updates)});
+  table.add_row({"sequences an update", number(b.chunks > 0 ? b.minibatch_sequences : b.pool_samples),
                  number(b.learner_sequences), "-"});
   table.add_row({"micro-batches an update", "-", number(b.micro_batches), "-"});
   std::string text = table.text();
   if (b.chunks > 0)
     text += fmt::format("a chunk: {} prompts x {} samples = {} sequences; updates: {} epochs x {} minibatches\n",
-                        b.chunk_prompts, b.samples, b.chunk_sequences, b.epochs, b.minibatches);
+                        b.chunk_prompts, b.drawn, b.chunk_sequences, b.epochs, b.minibatches);
   return text;
 }
 
@@ -130,7 +130,7 @@ std::string time_text(const RunPlan& plan, const PlanContext& context) {
   add("a step: score", t.score);
   add("a step: prepare", t.prepare);
   add("a step: update", t.update);
-  add("an update on the pool", t.regression);
+  add("an update on the pool", t.pool_update);
   add("an evaluation", t.evaluation);
   add("vbon pool (prompts.train)", t.pool);
   std::string text = table.text();

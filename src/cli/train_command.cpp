@@ -10,9 +10,9 @@ ExitCode run_train_command(comm::Communicator& world, const CommandLine& line, P
   const Settings& settings = prepared.loaded.settings();
   std::vector<std::string> found = problems(settings);
   for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
-  const bool needs_pool = settings.train.method != Method::ppo || settings.train.warm_start > 0;
-  if (needs_pool && settings.pool.path.empty())
-    found.push_back("pool.path is not set; vbon and regression read log F from a pool");
+  if (needs_pool(settings) && settings.pool.path.empty())
+    found.push_back(fmt::format("pool.path is not set; method {} reads a pool, which `vbon pool` writes",
+                                enum_name(settings.train.method)));
   if (settings.eval.every > 0 && (settings.prompts.eval.empty() || settings.pool.eval_path.empty()))
     found.push_back("eval.every needs prompts.eval and pool.eval_path");
   refuse(found);

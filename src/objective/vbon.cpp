@@ -4,6 +4,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/objective/bon.hpp"
+#include "vbon/objective/tilt.hpp"
 
 namespace vbon {
 
@@ -22,8 +23,8 @@ ObjectiveNats objective_nats(Objective objective, double n, double log_w, double
   throw InternalError("unknown objective");
 }
 
-ObjectiveNats objective_nats(Objective objective, double n, const LogF& sample) {
-  return objective_nats(objective, n, log_weight(n, sample), sample.log_f);
+ObjectiveNats objective_nats(const VbonConfig& config, const LogF& sample) {
+  return objective_nats(config.objective, target_n(config), log_weight(config, sample), sample.log_f);
 }
 
 double objective_scale(const VbonConfig& config) {
@@ -34,11 +35,13 @@ double objective_scale(const VbonConfig& config) {
 
 ObjectiveNats scaled_objective(const VbonConfig& config, const LogF& sample) {
   const double scale = objective_scale(config);
-  const ObjectiveNats nats = objective_nats(config.objective, target_n(config), sample);
+  const ObjectiveNats nats = objective_nats(config, sample);
   return {.reward = scale * nats.reward, .kl = scale * nats.kl, .entropy = scale * nats.entropy};
 }
 
-double log_weight(double n, const LogF& sample) { return log_bon_weight(sample.exact.f_strict, sample.exact.f, n); }
+double log_weight(const VbonConfig& config, const LogF& sample) {
+  return log_tilt_weight(config.target, sample.exact.f_strict, sample.exact.f, target_n(config));
+}
 
 double kl_to_bon(double kl_to_reference, double mean_log_w) { return kl_to_reference - mean_log_w; }
 

@@ -14,6 +14,8 @@ namespace {
 template <class E, std::size_t K>
 using Names = std::array<std::pair<E, std::string_view>, K>;
 
+constexpr Names<Target, 3> kTargets = {
+    {{Target::bon, "bon"}, {Target::exp_tilt, "exp_tilt"}, {Target::poisson, "poisson"}}};
 constexpr Names<Objective, 3> kObjectives = {{{Objective::exact, "exact"}, {Objective::L, "L"}, {Objective::L1, "L1"}}};
 constexpr Names<Estimator, 4> kEstimators = {{{Estimator::add_one, "add_one"},
                                               {Estimator::harmonic, "harmonic"},
@@ -23,6 +25,7 @@ constexpr Names<Ties, 2> kTies = {{{Ties::uniform, "uniform"}, {Ties::total_orde
 
 }  // namespace
 
+std::span<const std::pair<Target, std::string_view>> enum_names(Target) { return kTargets; }
 std::span<const std::pair<Objective, std::string_view>> enum_names(Objective) { return kObjectives; }
 std::span<const std::pair<Estimator, std::string_view>> enum_names(Estimator) { return kEstimators; }
 std::span<const std::pair<Ties, std::string_view>> enum_names(Ties) { return kTies; }
@@ -39,6 +42,15 @@ std::vector<std::string> problems(const VbonConfig& config) {
     found.push_back(fmt::format("vbon.beta is {}, but must be > 0 (and 1/beta finite): N = 1/beta + 1", *config.beta));
   if (config.scale && !(*config.scale > 0.0 && std::isfinite(*config.scale)))
     found.push_back(fmt::format("vbon.scale is {}, but must be finite and > 0", *config.scale));
+  if (config.target != Target::bon && config.objective != Objective::exact)
+    found.push_back("vbon.objective must be exact where vbon.target is not bon: the bounds L and L1 are of Best-of-N");
+  if (config.n_start && !(std::isfinite(*config.n_start) && *config.n_start >= 1.0))
+    found.push_back(fmt::format("vbon.N_start is {}, but N is finite and >= 1", *config.n_start));
+  if (config.n_steps < 0) found.push_back(fmt::format("vbon.N_steps is {}; it must not be negative", config.n_steps));
+  if (config.n_start.has_value() != (config.n_steps > 0))
+    found.push_back("vbon.N_start and vbon.N_steps belong together: give both or none");
+  if (config.n_steps > 0 && config.objective == Objective::L1)
+    found.push_back("vbon.N_steps goes through real N, but objective L1 is proven for integer N only");
   if (config.objective == Objective::L1 && n_good && beta_good && (config.n || config.beta)) {
     const double n = target_n(config);
     if (n != std::round(n))
@@ -59,6 +71,15 @@ std::vector<std::string> warnings(const VbonConfig& config, long long num_sample
                     "take at least {:.0f} samples a prompt or a smaller N",
                     num_samples, n, std::ceil(2.0 * n)));
   return found;
+}
+
+VbonConfig at_step(const VbonConfig& config, std::int64_t step) {
+  VbonConfig now = config;
+  if (config.n_steps == 0 || step >= config.n_steps) return now;
+  const double share = static_cast<double>(step) / static_cast<double>(config.n_steps);
+  now.n = *config.n_start * std::pow(target_n(config) / *config.n_start, share);
+  now.beta.reset();
+  return now;
 }
 
 double target_n(const VbonConfig& config) {

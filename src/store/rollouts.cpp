@@ -90,6 +90,41 @@ void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& 
       batch);
 }
 
+RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source) {
+  RolloutBatch some;
+  some.max_new_tokens = batch.max_new_tokens;
+  std::vector<const void*> all;  // the batch's columns, in visiting order
+  RolloutBatch::visit([&](const char*, const auto& values, RolloutStage, Per) { all.push_back(&values); }, batch);
+  std::size_t column = 0;
+  RolloutBatch::visit(
+      [&](const char*, auto& values, RolloutStage, Per per) {
+        const auto& from = *static_cast<const std::decay_t<decltype(values)>*>(all[column++]);
+        if (from.empty()) return;
+        const auto width = batch.width(per);
+        for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
+          if (batch.source[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(source))
+            values.insert(values.end(), from.begin() + i * width, from.begin() + (i + 1) * width);
+      },
+      some);
+  return some;
+}
+
+void add_missing_columns(RolloutBatch& batch, const RolloutBatch& like) {
+  std::vector<bool> there;
+  RolloutBatch::visit([&](const char*, const auto& values, RolloutStage, Per) { there.push_back(!values.empty()); },
+                      like);
+  std::size_t column = 0;
+  RolloutBatch::visit(
+      [&](const char*, auto& values, RolloutStage, Per per) {
+        if (!there[column++] || !values.empty()) return;
+        using Value = typename std::decay_t<decltype(values)>::value_type;
+        Value blank{};
+        if constexpr (std::is_floating_point_v<Value>) blank = std::numeric_limits<Value>::quiet_NaN();
+        values.assign(static_cast<std::size_t>(batch.num_sequences() * batch.width(per)), blank);
+      },
+      batch);
+}
+
 RolloutBatch concatenate(std::span<const RolloutBatch> batches) {
   RolloutBatch all;
   for (const RolloutBatch& batch : batches) {

@@ -15,13 +15,15 @@ namespace {
 
 constexpr const char* kOptimizer = "state/optimizer.safetensors";
 constexpr const char* kCritic = "state/critic.safetensors";
+constexpr const char* kAnchor = "state/anchor.safetensors";
 constexpr const char* kCounters = "state/counters.json";
 
-std::vector<std::string> part_names(const Settings& settings, bool has_critic) {
+std::vector<std::string> part_names(const Settings& settings, const LearnerState& state) {
   std::vector<std::string> names = {"policy/model.safetensors", "policy/config.json", "policy/generation_config.json",
                                     kOptimizer, kCounters};
   for (const std::string& name : tokenizer_files(settings.model.reference)) names.push_back("policy/" + name);
-  if (has_critic) names.push_back(kCritic);
+  if (state.critic.exists()) names.push_back(kCritic);
+  if (state.anchor) names.push_back(kAnchor);
   return names;
 }
 
@@ -34,7 +36,7 @@ at::Tensor critic_part(const LearnerState& state) {
 
 Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& state, const Counters& counters,
                            const Settings& settings, Manifest manifest) {
-  const std::vector<std::string> names = part_names(settings, state.critic.exists());
+  const std::vector<std::string> names = part_names(settings, state);
   const fs::path folder = files.begin(counters.step, names);
   export_causal_lm(state.policy.model, folder / "policy",
                    {.source = settings.model.reference,
@@ -43,6 +45,7 @@ Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& sta
   write_tensors(folder / kOptimizer,
                 {{"first_moment", state.optimizer.first_moment()}, {"second_moment", state.optimizer.second_moment()}});
   if (state.critic.exists()) write_tensors(folder / kCritic, {{"parameters", critic_part(state)}});
+  if (state.anchor) write_tensors(folder / kAnchor, {{"parameters", state.anchor->parameters.values()}});
   const nlohmann::json text = {{"step", counters.step},        {"episodes", counters.episodes},
                                {"tokens", counters.tokens},    {"optimizer_steps", state.optimizer.num_steps()},
                                {"kl_coef", state.kl_coef},     {"best_step", counters.best_step},
@@ -70,6 +73,11 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state) {
     const SafeTensors critic = SafeTensors::open_file(checkpoint.folder / kCritic);
     at::Tensor part = critic_part(state);
     part.detach().copy_(load_tensor(critic, "parameters", {part.numel()}, at::kFloat));
+  }
+  if (state.anchor) {
+    const SafeTensors anchor = SafeTensors::open_file(checkpoint.folder / kAnchor);
+    at::Tensor& values = state.anchor->parameters.values();
+    values.copy_(load_tensor(anchor, "parameters", {values.numel()}, at::kFloat));
   }
   state.kl_coef = text.at("kl_coef");
   return {.step = text.at("step"),

@@ -82,13 +82,24 @@ class Collector {
   }
 
   RolloutBatch draw(std::int64_t chunk) const {
+    RolloutBatch of_policy = draw_from(*tools_.policy, tools_.weights, chunk, RolloutSource::policy);
+    if (what_.anchor_samples == 0) return of_policy;
+    return concatenate(
+        std::array{std::move(of_policy), draw_from(*tools_.anchor, nullptr, chunk, RolloutSource::anchor)});
+  }
+
+  RolloutBatch draw_from(const CausalLm& model, SamplerWeights* weights, std::int64_t chunk,
+                         RolloutSource source) const {
+    const bool of_policy = source == RolloutSource::policy;
     GenerateRequest request;
     for (const std::int64_t row : rows_of(chunk))
       request.prompts.push_back({what_.prompts->id[idx(row)], what_.prompts->tokens_of(row)});
-    request.num_samples = what_.samples_per_prompt;
-    const std::vector<Completion> completions = generate(
-        *tools_.policy, request,
-        {.sampling = what_.sampling, .eos_ids = what_.eos_ids, .stream = what_.stream, .weights = tools_.weights});
+    request.num_samples = of_policy ? what_.samples_per_prompt : what_.anchor_samples;
+    const std::vector<Completion> completions = generate(model, request,
+                                                         {.sampling = what_.sampling,
+                                                          .eos_ids = what_.eos_ids,
+                                                          .stream = of_policy ? what_.stream : what_.anchor_stream,
+                                                          .weights = weights});
     RolloutBatch batch;
     batch.max_new_tokens = what_.sampling.max_new_tokens;
     const std::size_t count = completions.size(), width = idx(batch.max_new_tokens);
@@ -100,7 +111,7 @@ class Collector {
       batch.sample.push_back(c.sample);
       batch.weights_version.push_back(static_cast<std::int32_t>(what_.weights_version));
       batch.attempt.push_back(static_cast<std::int32_t>(what_.header.provenance.attempt));
-      batch.source.push_back(static_cast<std::uint8_t>(RolloutSource::policy));
+      batch.source.push_back(static_cast<std::uint8_t>(source));
       batch.length.push_back(static_cast<std::int32_t>(c.tokens.size()));
       batch.finished.push_back(c.finished ? 1 : 0);
       std::copy(c.tokens.begin(), c.tokens.end(), batch.tokens.begin() + static_cast<std::ptrdiff_t>(i * width));
@@ -133,6 +144,12 @@ class Collector {
     }
   }
 
+  // Of sequence i of a chunk: the policy's samples come first, prompt by prompt, then the anchor's.
+  static std::int64_t row_of(const Collection& what, std::span<const std::int64_t> rows, std::size_t i) {
+    const std::size_t of_policy = rows.size() * idx(what.samples_per_prompt);
+    return i < of_policy ? rows[i / idx(what.samples_per_prompt)] : rows[(i - of_policy) / idx(what.anchor_samples)];
+  }
+
   void score(RolloutBatch& batch, std::span<const std::int64_t> rows) const {
     std::vector<std::string> responses;
     const std::size_t width = idx(batch.max_new_tokens);
@@ -141,13 +158,13 @@ class Collector {
           tools_.tokenizer->decode(std::span(batch.tokens).subspan(idx(i) * width, idx(batch.length[idx(i)]))));
     std::vector<PromptResponse> requests;
     for (std::size_t i = 0; i < responses.size(); ++i)
-      requests.push_back({what_.prompts->text[idx(rows[i / idx(what_.samples_per_prompt)])], responses[i]});
+      requests.push_back({what_.prompts->text[idx(row_of(what_, rows, i))], responses[i]});
     batch.reward = tools_.reward->score(requests);
     if (tools_.evaluator != nullptr) batch.evaluator = tools_.evaluator->score(requests);
     if (what_.prefix_every > 0) score_beginnings(batch, requests);
     if (tools_.table == nullptr) return;
     for (std::size_t i = 0; i < responses.size(); ++i) {
-      const std::int64_t row = rows[i / idx(what_.samples_per_prompt)];
+      const std::int64_t row = row_of(what_, rows, i);
       const LogF log_f = tools_.table->of(tools_.table_row[idx(row)], batch.reward[i]);
       batch.log_f.push_back(static_cast<float>(log_f.log_f));
       batch.at_floor.push_back(log_f.at_floor ? 1 : 0);

@@ -92,9 +92,10 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   header.provenance.prompts_sha256 = prompts->sha256;
   header.provenance.pool_sha256 = pool->pool.content_sha256;
   header.provenance.forced = forced;
-  const bool has_n = settings.vbon.n.has_value() || settings.vbon.beta.has_value();
-  header.n = has_n ? target_n(settings.vbon) : 1;
-  header.beta = header.n > 1 ? beta_from_n(header.n) : 0;
+  if (request.method == enum_name(settings.train.method) && problems(settings).empty()) {
+    header.n = strength_of(settings).n;
+    header.beta = strength_of(settings).beta;
+  }
   header.training_seed = *settings.run.seed;
   header.temperature = settings.sampling.temperature;
   header.checkpoint_step = request.step;

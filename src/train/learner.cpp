@@ -1,5 +1,7 @@
 #include "vbon/train/learner.hpp"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -14,7 +16,7 @@ std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Sett
   auto state = std::make_unique<LearnerState>();
   state->reference = &reference;
   state->policy = make_policy(reference, settings.train.layers);
-  const bool online = settings.train.method != Method::regression;
+  const bool online = !is_offline(settings.train.method);
   state->critic = make_critic(online ? settings.ppo.baseline : Baseline::none, reference, settings.train.layers);
   std::vector<NamedParameter> parameters = trained_parameters(state->policy);
   const std::size_t of_policy = parameters.size();
@@ -25,15 +27,14 @@ std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Sett
   if (state->critic.kind == Baseline::critic_model) tie_again(state->critic.model.model);
   state->optimizer = AdamW(state->parameters, settings.optimizer);
   state->kl_coef = initial_kl_coef(settings.ppo);
+  if (has_anchor(settings)) state->anchor = make_policy_copy(reference, settings.train.layers);
   return state;
 }
 
-std::unique_ptr<RolloutState> make_rollout_policy(const CausalLm& reference, const Settings& settings) {
-  auto state = std::make_unique<RolloutState>();
-  state->policy = make_policy(reference, settings.train.layers);
-  state->parameters = FlatParameters(trained_parameters(state->policy));
-  tie_again(state->policy.model);
-  return state;
+void move_anchor(LearnerState& state, double rate) {
+  const at::NoGradGuard no_grad;
+  at::Tensor& anchor = state.anchor->parameters.values();
+  anchor.lerp_(state.parameters.values().narrow(0, 0, state.policy_size), rate);
 }
 
 RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row) {

@@ -11,11 +11,13 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/model/vocab_head.hpp"
+#include "vbon/objective/bond.hpp"
 #include "vbon/objective/ppo.hpp"
 
 namespace vbon {
@@ -36,13 +38,18 @@ struct Scores {
 class OnlineStep {
  public:
   OnlineStep(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
-             std::int64_t step)
-      : state_(state), tools_(tools), settings_(tools.settings), batch_(batch), rows_(rows), step_(step),
-        pass_(*state.reference, state.policy, sequences(),
+             std::int64_t step, const RolloutBatch* anchored)
+      : state_(state), tools_(tools), settings_(tools.settings),
+        vbon_(at_step(tools.settings.vbon, step - tools.settings.train.warm_start)), batch_(batch), rows_(rows),
+        step_(step),
+        pass_(state.anchor ? state.anchor->policy.model : *state.reference, state.policy, sequences(),
               {settings_.sampling.temperature, settings_.train.micro_batch, settings_.train.reference_cache_mib}),
         lengths_(at::tensor(batch.length, at::kInt)), mask_(response_mask(lengths_, batch.max_new_tokens)),
         behavior_(at::from_blob(batch.logp_behavior.data(), {batch.num_sequences(), batch.max_new_tokens}, at::kFloat)
-                      .masked_fill(~mask_, 0.0)) {}
+                      .masked_fill(~mask_, 0.0)) {
+    if (anchored != nullptr) anchored_.emplace(tools.prompts, rows, *anchored);
+    check(anchored_.has_value() == (state.anchor != nullptr), "an anchor and what it drew");
+  }
 
   Metrics run(std::int64_t first_update, std::int64_t total_updates) {
     {
@@ -51,6 +58,7 @@ class OnlineStep {
       score_all();
       advantages_of_batch();
       record();
+      imitate_what();
     }
     const Phases::Scope scope(tools_.phases, Phase::update, tools_.learners.group().waiter());
     for (std::int64_t epoch = 0; epoch < settings_.ppo.epochs; ++epoch)
@@ -70,12 +78,23 @@ class OnlineStep {
   }
   std::int64_t row_of(std::int64_t sequence) const { return rows_[idx(sequence / settings_.train.samples_per_prompt)]; }
 
-  // Each learner measures its share of the sequences; everybody gets all.
   void measure_all() {
-    const Share mine = share_of(pass_.size(), tools_.learners.rank(), tools_.learners.size());
-    measured_ = measure(pass_, state_.policy, state_.critic, mine.begin, mine.end, batch_.max_new_tokens);
+    measured_ = measured_by_all(pass_, state_.critic);
+    if (!state_.anchor) return;
+    // The objective is against the anchor; the record and the metrics are against the reference.
+    BatchPass against_reference(*state_.reference, state_.policy, sequences(), pass_.options());
+    const Measured to_reference = measured_by_all(against_reference, Critic{});
+    to_reference_ = {.logp = to_reference.logp_reference, .kl = to_reference.kl};
+  }
+  const at::Tensor& kl_to_reference() const { return state_.anchor ? to_reference_.kl : measured_.kl; }
+  const at::Tensor& logp_of_reference() const { return state_.anchor ? to_reference_.logp : measured_.logp_reference; }
+
+  // Each learner measures its share of the sequences; everybody gets all.
+  Measured measured_by_all(BatchPass& pass, const Critic& critic) const {
+    const Share mine = share_of(pass.size(), tools_.learners.rank(), tools_.learners.size());
+    Measured measured = measure(pass, state_.policy, critic, mine.begin, mine.end, batch_.max_new_tokens);
     for (at::Tensor* t :
-         {&measured_.logp, &measured_.logp_reference, &measured_.kl, &measured_.entropy, &measured_.values}) {
+         {&measured.logp, &measured.logp_reference, &measured.kl, &measured.entropy, &measured.values}) {
       if (!t->defined() || tools_.learners.size() == 1) continue;
       const std::int64_t width = batch_.max_new_tokens;
       const float* data = t->const_data_ptr<float>();
@@ -83,29 +102,56 @@ class OnlineStep {
           std::span(data + mine.begin * width, idx((mine.end - mine.begin) * width)), "measured");
       std::copy(gathered.values.begin(), gathered.values.end(), t->mutable_data_ptr<float>());
     }
+    return measured;
   }
 
   void score_all() {
     const std::int64_t count = batch_.num_sequences();
     std::vector<float> score(idx(count));
+    const Method method = settings_.train.method;
+    scale_ = method == Method::ppo || method == Method::jbond ? 1 : objective_scale(vbon_);
     scores_.has_ranks = static_cast<bool>(tools_.ranks);
     for (std::int64_t i = 0; i < count; ++i) {
       const float reward = batch_.reward[idx(i)];
       score[idx(i)] = reward;
+      if (anchored_) {
+        const ObjectiveNats objective = objective_by_anchor(idx(i / settings_.train.samples_per_prompt), reward);
+        score[idx(i)] = static_cast<float>(objective.reward);
+        scores_.costs = {.kl = objective.kl};
+      }
       if (!scores_.has_ranks) continue;
       const LogF log_f = tools_.ranks.log_f(row_of(i), reward);
       scores_.win += tools_.ranks.win(row_of(i), reward) / static_cast<double>(count);
       scores_.log_f += log_f.log_f / static_cast<double>(count);
       scores_.at_floor += log_f.at_floor / static_cast<double>(count);
       scores_.at_ceiling += log_f.at_ceiling / static_cast<double>(count);
-      if (settings_.train.method == Method::ppo) continue;
-      const ObjectiveNats objective = scaled_objective(settings_.vbon, log_f);
+      if (has_target_n(method)) scores_.mean_log_w += log_weight(vbon_, log_f) / static_cast<double>(count);
+      if (method == Method::ppo || anchored_) continue;
+      const ObjectiveNats objective = objective_of(log_f);
       score[idx(i)] = static_cast<float>(objective.reward);
       scores_.costs = {.kl = objective.kl, .entropy = objective.entropy};
-      scores_.mean_log_w += log_weight(target_n(settings_.vbon), log_f) / static_cast<double>(count);
     }
-    if (settings_.train.method == Method::ppo) scores_.costs = {.kl = state_.kl_coef};
+    if (method == Method::ppo) scores_.costs = {.kl = state_.kl_coef};
     scores_.score = score_with_eos_rule(at::tensor(score), at::tensor(batch_.finished, at::kByte), settings_.ppo);
+  }
+
+  // Of one sample, scaled.
+  ObjectiveNats objective_of(const LogF& log_f) const {
+    if (settings_.train.method != Method::bond) return scaled_objective(vbon_, log_f);
+    const bool full = settings_.bond.reward == BondReward::full;
+    return {.reward = scale_ * bond_reward(log_f.exact, target_n(vbon_), full), .kl = scale_};
+  }
+
+  // Of a sample of one of the step's prompts, against the anchor's samples; bond.gamma is a KL beside the mixture.
+  ObjectiveNats objective_by_anchor(std::size_t prompt, float reward) const {
+    const double kl = 1 + settings_.bond.gamma / gradient_share(settings_);
+    if (settings_.train.method == Method::jbond) {
+      const std::span<const float> of_anchor = anchored_->rewards(prompt);
+      return {.reward = jbond_reward(reward, of_anchor[0], of_anchor[1]), .kl = kl};
+    }
+    const bool full = settings_.bond.reward == BondReward::full;
+    const Quantiles quantiles = anchored_->quantiles(prompt, reward);
+    return {.reward = scale_ * bond_reward(quantiles, target_n(vbon_), full), .kl = scale_ * kl};
   }
 
   void advantages_of_batch() {
@@ -124,12 +170,11 @@ class OnlineStep {
     }
     const Moments moments = masked_moments(advantages_.advantages, mask_);
     advantage_sd_ = std::sqrt(moments.variance());
-    Whitening whitening_used;
     if (ppo.whiten_advantages) {
-      whitening_used = whitening(moments, /*shift_mean=*/true);
+      whitening_ = whitening(moments, /*shift_mean=*/true);
       advantages_.advantages = whitened(advantages_.advantages, mask_, moments, /*shift_mean=*/true);
     }
-    direct_ = direct_weights(scores_.costs, ppo.kl_form, whitening_used);
+    direct_ = direct_weights(scores_.costs, ppo.kl_form, whitening_);
   }
 
   // [B, T] what was foretold before each token: at the last cut before it, or at the start.
@@ -145,10 +190,50 @@ class OnlineStep {
         value[cell] = static_cast<float>(last);
         if ((t + 1) % foretold.every != 0 || t + 1 >= batch_.length[idx(i)]) continue;
         const LogF log_f = tools_.ranks.log_f(row_of(i), batch_.prefix_reward[idx(cell)]);
-        last = foretold.lines[idx((t + 1) / foretold.every - 1)].value(scaled_objective(settings_.vbon, log_f).reward);
+        last = foretold.lines[idx((t + 1) / foretold.every - 1)].value(scaled_objective(vbon_, log_f).reward);
       }
     }
     return values;
+  }
+
+  void imitate_what() {
+    if (gradient_share(settings_) == 1) return;
+    check(anchored_ || tools_.imitated, "a mixed objective has something to imitate");
+    imitated_ = anchored_ ? anchored_->best(settings_.train.method == Method::jbond ? 2 : target_n(vbon_))
+                          : tools_.imitated(rows_, step_);
+    std::vector<Sequence> sequences;
+    for (const Imitated& i : imitated_) sequences.push_back(i.sequence);
+    imitation_.emplace(*state_.reference, state_.policy, std::move(sequences),
+                       BatchPass::Options{settings_.sampling.temperature, settings_.train.micro_batch, 0});
+  }
+
+  // Adds the gradient of (1-b) E[-log pi] over what is imitated to the prompts of a minibatch, in the units of the
+  // policy loss: scaled and whitened with it, and divided by the same tokens.
+  void imitate(std::int64_t part, double responses, double tokens, std::array<double, 8>& sums) {
+    if (!imitation_) return;
+    const auto prompts = static_cast<std::int64_t>(rows_.size());
+    const Share of_part = share_of(prompts, part, settings_.train.minibatches);
+    std::vector<std::int64_t> members;
+    for (std::int64_t i = 0; i < imitation_->size(); ++i) {
+      const auto prompt = static_cast<std::int64_t>(imitated_[idx(i)].prompt);
+      if (prompt >= of_part.begin && prompt < of_part.end) members.push_back(i);
+    }
+    const Share mine = share_of(std::ssize(members), tools_.learners.rank(), tools_.learners.size());
+    const double a_prompt = static_cast<double>(settings_.train.minibatches) / static_cast<double>(prompts);
+    const double unit = (1 - gradient_share(settings_)) * scale_ * whitening_.factor * responses / tokens * a_prompt;
+    for (const auto& group :
+         imitation_->split(std::span(members).subspan(idx(mine.begin), idx(mine.end - mine.begin)))) {
+      const BatchPass::Micro micro = imitation_->micro(group);
+      const TokenStatistics stats = token_statistics(imitation_->policy_hidden(micro), state_.policy.model.head,
+                                                     micro.packed.targets, settings_.sampling.temperature);
+      std::vector<float> weight(idx(stats.logp.numel()));
+      for (std::size_t k = 0; k < group.size(); ++k)
+        std::fill(weight.begin() + micro.packed.offset[k], weight.begin() + micro.packed.offset[k + 1],
+                  static_cast<float>(imitated_[idx(group[k])].weight));
+      const at::Tensor nll = -(stats.logp * at::tensor(weight).to(stats.logp.device())).sum();
+      (nll * unit).backward();
+      sums[7] += nll.item<double>();
+    }
   }
 
   // The learned columns of the batch, NaN behind each response.
@@ -158,8 +243,8 @@ class OnlineStep {
       const float* data = filled.const_data_ptr<float>();
       return std::vector<float>(data, data + filled.numel());
     };
-    batch_.logp_reference = column(measured_.logp_reference);
-    batch_.kl = column(measured_.kl);
+    batch_.logp_reference = column(logp_of_reference());
+    batch_.kl = column(kl_to_reference());
     batch_.entropy = column(measured_.entropy);
     if (measured_.values.defined()) batch_.value = column(measured_.values);
     batch_.advantage = column(advantages_.advantages);
@@ -176,10 +261,11 @@ class OnlineStep {
     double tokens = 0;  // of the whole minibatch, over all learners
     for (const std::int64_t i : members) tokens += batch_.length[idx(i)];
     std::array<double, 8>
-        sums{};  // policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, spare
+        sums{};  // policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, imitated
     double max_log_ratio = 0;
     for (const auto& group : pass_.split(members.subspan(idx(mine.begin), idx(mine.end - mine.begin))))
       backward(group, tokens, sums, max_log_ratio);
+    imitate(part, static_cast<double>(members.size()), tokens, sums);
     std::vector<std::int64_t> prompt_ids;
     for (const std::int64_t i : members) prompt_ids.push_back(batch_.prompt_id[idx(i)]);
     rate_ = learning_rate(settings_.optimizer, update_number, total_updates);
@@ -220,6 +306,7 @@ class OnlineStep {
       sums[6] += term.item<double>();
       loss = loss + term / tokens;
     }
+    if (gradient_share(settings_) != 1) loss = loss * gradient_share(settings_);
     if (state_.critic.exists()) {
       const at::Tensor values = values_of(state_.critic, hidden, micro.packed, micro.trunk).unsqueeze(0);
       const ValueLoss value =
@@ -245,13 +332,13 @@ class OnlineStep {
     };
     const auto per_response = [&](const at::Tensor& table) { return masked_sum(table, mask_).item<double>() / count; };
     const double response_tokens = mask_.sum().item<double>();
-    const double kl = per_response(measured_.kl);
+    const double kl = per_response(kl_to_reference()), kl_of_objective = per_response(measured_.kl);
     const Moments rewards = masked_moments(at::tensor(batch_.reward), at::ones({batch_.num_sequences()}, at::kBool));
     Metrics m = {
         {"reward", rewards.mean()},
         {"reward_sd", std::sqrt(rewards.variance())},
         {"kl", kl},
-        {"kl_sampled", per_response(measured_.logp - measured_.logp_reference)},
+        {"kl_sampled", per_response(measured_.logp - logp_of_reference())},
         {"entropy", masked_sum(measured_.entropy, mask_).item<double>() / response_tokens},
         {"length", mean(batch_.length)},
         {"finished", mean(batch_.finished)},
@@ -270,15 +357,20 @@ class OnlineStep {
       m["ceiling_share"] = scores_.at_ceiling;
       m["win"] = scores_.win;
     }
-    if (settings_.train.method == Method::vbon) {
-      m["kl_to_bon"] = kl_to_bon(kl, scores_.mean_log_w);
+    if (scores_.has_ranks && has_target_n(settings_.train.method))
+      m[vbon_.target == Target::bon ? "kl_to_bon" : "kl_to_target"] = kl_to_bon(kl, scores_.mean_log_w);
+    if (vbon_.n_steps > 0) m["n"] = target_n(vbon_);
+    if (state_.anchor) m["kl_to_anchor"] = kl_of_objective;
+    if (settings_.train.method != Method::ppo) {
       m["objective"] = masked_moments(scores_.score, at::ones({batch_.num_sequences()}, at::kBool)).mean() -
-                       scores_.costs.kl * kl - scores_.costs.entropy * per_response(measured_.entropy);
+                       scores_.costs.kl * kl_of_objective - scores_.costs.entropy * per_response(measured_.entropy);
     } else {
       m["kl_coef"] = scores_.costs.kl;
       m["objective"] = rewards.mean() - scores_.costs.kl * kl;
     }
     if (direct_.kl != 0 || direct_.entropy != 0) m["direct_loss"] = sums_[6] / tokens_;
+    if (imitation_)
+      m["imitated_nll"] = sums_[7] / (static_cast<double>(rows_.size()) * static_cast<double>(settings_.ppo.epochs));
     if (state_.critic.exists()) {
       m["value_loss"] = sums_[1] / tokens_;
       m["value_clip_fraction"] = sums_[3] / tokens_;
@@ -292,16 +384,25 @@ class OnlineStep {
   LearnerState& state_;
   const LearnerTools& tools_;
   const Settings& settings_;
+  VbonConfig vbon_;  // of this step
   RolloutBatch& batch_;
   std::span<const std::int64_t> rows_;
   std::int64_t step_;
   BatchPass pass_;
   at::Tensor lengths_, mask_;  // [B], bool [B, T]
   at::Tensor behavior_;        // [B, T] log-probabilities that the tokens were drawn with
-  Measured measured_;
+  std::optional<AnchorSamples> anchored_;
+  Measured measured_;  // against the anchor where there is one
+  struct {
+    at::Tensor logp, kl;
+  } to_reference_;  // where there is an anchor
   Scores scores_;
   Advantages advantages_;
   CostWeights direct_;
+  Whitening whitening_;  // of the advantages
+  double scale_ = 1;     // of the objective in nats
+  std::vector<Imitated> imitated_;
+  std::optional<BatchPass> imitation_;
   double advantage_sd_ = 0, rate_ = 0, grad_norm_ = 0, ratio_error_ = 0, tokens_ = 0;
   std::array<double, 8> sums_{};
   std::int64_t updates_ = 0;
@@ -311,8 +412,8 @@ class OnlineStep {
 
 Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch,
                     std::span<const std::int64_t> rows, std::int64_t step, std::int64_t first_update,
-                    std::int64_t total_updates) {
-  Metrics metrics = OnlineStep(state, tools, batch, rows, step).run(first_update, total_updates);
+                    std::int64_t total_updates, const RolloutBatch* anchored) {
+  Metrics metrics = OnlineStep(state, tools, batch, rows, step, anchored).run(first_update, total_updates);
   if (tools.settings.train.method == Method::ppo && tools.settings.ppo.adaptive_kl)
     state.kl_coef = adapted_kl_coef(state.kl_coef, metrics.at("kl"), tools.settings.ppo.kl_target,
                                     tools.settings.ppo.kl_horizon, batch.num_sequences());

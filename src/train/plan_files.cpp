@@ -45,7 +45,7 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
   if (b.chunks > 0) {
     f.chunk_files = 2 * b.chunks;
     f.chunk_bytes = b.sequences * (rollout_row(RolloutStage::sampled, t, false, false) +
-                                   rollout_row(RolloutStage::scored, t, needs_pool(s), evaluator)) +
+                                   rollout_row(RolloutStage::scored, t, reads_pool(s), evaluator)) +
                     f.chunk_files * kFileOverhead;
     f.step_bytes = b.sequences * rollout_row(RolloutStage::learned, t, true, true) + kFileOverhead;
     f.steps_kept = s.rollouts.keep.last > 0 ? std::min(s.rollouts.keep.last, b.online_steps) : b.online_steps;
@@ -66,7 +66,7 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
                          in.num_eval_prompts * s.eval.samples * kFloat;
     f.eval_pool_bytes = in.num_eval_prompts > 0 ? sample_block_bytes(s, in, in.num_eval_prompts, s.pool.samples, 2) : 0;
   }
-  if (needs_pool(s) && in.num_prompts > 0)
+  if (reads_pool(s) && in.num_prompts > 0)
     f.pool_bytes = sample_block_bytes(s, in, in.num_prompts, s.pool.samples, 2) + kept_trunk_bytes(s, in);
   const std::int64_t metrics = 2 * b.steps * kMetricsLine;
   const std::int64_t at_once =

@@ -60,16 +60,17 @@ class MemoryOf {
     return prompts * s_.pool.samples * (kFloat * s_.sampling.max_new_tokens + 9 + rewards * 2 * kFloat);
   }
   void pools() {
-    if (needs_pool(s_)) add("pool and log F table", pool_bytes(in_.num_prompts), Held::always, false);
+    if (reads_pool(s_)) add("pool and log F table", pool_bytes(in_.num_prompts), Held::always, false);
     if (evaluates(s_)) add("evaluation pool", pool_bytes(in_.num_eval_prompts), Held::always, false);
   }
 
   void models(bool learner) {
-    if (learner && batch_.regression_updates > 0)
+    if (learner && batch_.pool_updates > 0)
       add("trunk's rows of the pool", kept_trunk_bytes(s_, in_), Held::always, false);
     add("reference weights", sizes_.parameters * sizes_.element_bytes, Held::always);
     add("trained copy", sizes_.trained * kFloat, Held::always);
-    if (!learner) return add("gradient buffer of the trained copy", sizes_.trained * kFloat, Held::always);
+    if (has_anchor(s_)) add("anchor", sizes_.trained * kFloat, Held::always);
+    if (!learner) return;
     add("critic", sizes_.critic * kFloat, Held::always);
     add("gradients", (sizes_.trained + sizes_.critic) * kFloat, Held::always);
     add("AdamW moments", 2 * (sizes_.trained + sizes_.critic) * kFloat, Held::always);

@@ -23,7 +23,7 @@ ModelSizes model_sizes(const Settings& settings, const LmSpec& spec) {
   const std::int64_t norm = spec.norm == NormKind::rms ? spec.hidden_size : 2 * spec.hidden_size;
   const std::int64_t untied_head = spec.tied_embeddings ? 0 : sizes.head_products;
   sizes.trained = last == 0 ? sizes.parameters : last * sizes.block + norm + untied_head;
-  const bool online = settings.train.method != Method::regression;
+  const bool online = !is_offline(settings.train.method);
   const Baseline baseline = settings.ppo.baseline;
   if (online && (baseline == Baseline::critic_head || baseline == Baseline::critic_model))
     sizes.critic = spec.hidden_size + 1;
@@ -74,10 +74,6 @@ std::int64_t kept_trunk_bytes(const Settings& settings, const PlanInputs& inputs
       inputs.prompt_tokens + static_cast<double>(settings.pool.samples * (settings.sampling.max_new_tokens - 1));
   return static_cast<std::int64_t>(static_cast<double>(inputs.num_prompts) * a_prompt) * inputs.model.hidden_size *
          static_cast<std::int64_t>(sizeof(float));
-}
-
-bool needs_pool(const Settings& settings) {
-  return settings.train.method != Method::ppo || !settings.pool.path.empty();
 }
 
 }  // namespace vbon

@@ -30,7 +30,6 @@ std::int64_t encoder_parameters(const EncoderSpec& spec);
 std::int64_t padded_tokens(const RewardConfig& config, const EncoderSpec& spec, std::int64_t tokens);
 
 bool evaluates(const Settings& settings);
-bool needs_pool(const Settings& settings);
 // Of TrunkRows in the pool of prompts.train, at most; 0 where they are not kept.
 std::int64_t kept_trunk_bytes(const Settings& settings, const PlanInputs& inputs);
 

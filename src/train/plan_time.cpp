@@ -29,20 +29,19 @@ class TimeOf {
       time.prepare = learn(prepare_flops(ceil_div(batch_.sequences, learners)), 0);
       time.update = learn(update_flops(learners), real(batch_.updates) * optimizer_bytes());
     }
-    if (batch_.regression_updates > 0) {
-      const RegressionGroups groups = regression_groups(s_.regression, s_.pool.samples);
-      const double own = real(ceil_div(groups.an_update, learners) * groups.samples);
-      time.regression = learn(own * ((s_.pool.keep_trunk ? 0 : trunk()) + gradient()), optimizer_bytes());
+    if (batch_.pool_updates > 0) {
+      const double own = real(ceil_div(batch_.pool_samples, learners));
+      time.pool_update = learn(own * ((s_.pool.keep_trunk ? 0 : trunk()) + gradient()), optimizer_bytes());
     }
     if (evaluates(s_)) time.evaluation = evaluation(learners);
-    if (in_.num_prompts > 0 && needs_pool(s_)) time.pool = pool();
+    if (in_.num_prompts > 0 && reads_pool(s_)) time.pool = pool();
     time.overlapped = overlapped();
     const double collect = time.overlapped ? std::max(time.generate.seconds, time.score.seconds) +
                                                  time.score.seconds / std::max(1.0, real(batch_.scorer_chunks))
                                            : time.generate.seconds + time.score.seconds;
     time.step_seconds = collect + time.prepare.seconds + time.update.seconds;
     time.run_seconds =
-        real(batch_.online_steps) * time.step_seconds + real(batch_.regression_updates) * time.regression.seconds;
+        real(batch_.online_steps) * time.step_seconds + real(batch_.pool_updates) * time.pool_update.seconds;
     if (evaluates(s_))
       time.run_seconds +=
           real(batch_.steps / s_.eval.every + 1 + (batch_.steps % s_.eval.every != 0)) * time.evaluation.seconds;

@@ -1,4 +1,5 @@
 // What the regression aims at: log w_N of each pool sample, whole or divided over its tokens by its prefixes' rewards.
+#include "vbon/objective/vbon.hpp"
 #include "vbon/train/prefixes.hpp"
 #include "vbon/train/regression.hpp"
 
@@ -9,8 +10,9 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, double n, Credit credit) {
-  const auto log_w = [n](const LogF& log_f) { return log_weight(n, log_f); };
+RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, const VbonConfig& target,
+                                     Credit credit) {
+  const auto log_w = [&target](const LogF& log_f) { return log_weight(target, log_f); };
   const PrefixRows& prefixes = pool.block.prefixes;
   const PrefixValues values = credit == Credit::prefix ? fit_prefix_values(pool, table, log_w) : PrefixValues{};
   const auto cuts = static_cast<std::int64_t>(values.lines.size());  // of a sample in the file

@@ -18,7 +18,7 @@ void check_inputs(const Settings& settings, const PlanInputs& inputs) {
           "the longest prompt has {} tokens: with {} new ones it does not fit the model's {} positions; shorten it or "
           "lower sampling.max_new_tokens",
           inputs.longest_prompt, settings.sampling.max_new_tokens, inputs.model.max_positions);
-  if (settings.train.method == Method::regression || inputs.num_prompts == 0) return;
+  if (is_offline(settings.train.method) || inputs.num_prompts == 0) return;
   require(settings.train.prompts_per_step <= inputs.num_prompts,
           "train.prompts_per_step is {}, but '{}' holds {} prompts", settings.train.prompts_per_step,
           settings.prompts.train, inputs.num_prompts);
@@ -46,7 +46,7 @@ std::vector<std::string> notes_of(const Settings& settings, const PlanInputs& in
 }  // namespace
 
 std::int64_t online_chunks(const Settings& settings) {
-  if (settings.train.method == Method::regression) return 0;
+  if (is_offline(settings.train.method)) return 0;
   return ceil_div(settings.train.prompts_per_step, train_chunk_prompts(settings));
 }
 
@@ -54,33 +54,35 @@ BatchPlan plan_batch(const Settings& s, const PlanInputs&, const comm::Placement
   BatchPlan b;
   const std::int64_t learners = count(placement.learners);
   b.steps = s.train.steps;
-  b.regression_updates = s.train.method == Method::regression ? s.train.steps : s.train.warm_start;
-  b.online_steps = s.train.steps - b.regression_updates;
+  const bool offline = is_offline(s.train.method);
+  b.pool_updates = offline ? s.train.steps : s.train.warm_start;
+  b.pool_samples = b.pool_updates > 0 ? pool_samples(s, offline ? s.train.method : Method::regression) : 0;
+  b.online_steps = s.train.steps - b.pool_updates;
   b.chunks = online_chunks(s);
   if (b.chunks > 0) {
     b.prompts = s.train.prompts_per_step;
     b.samples = s.train.samples_per_prompt;
     b.sequences = b.prompts * b.samples;
-    b.tokens = b.sequences * s.sampling.max_new_tokens;
+    b.drawn = b.samples + anchor_samples(s);
+    b.tokens = b.prompts * b.drawn * s.sampling.max_new_tokens;
     b.chunk_prompts = std::min(train_chunk_prompts(s), b.prompts);
-    b.chunk_sequences = b.chunk_prompts * b.samples;
+    b.chunk_sequences = b.chunk_prompts * b.drawn;
     b.epochs = s.ppo.epochs;
     b.minibatches = s.train.minibatches;
     b.minibatch_sequences = ceil_div(b.sequences, b.minibatches);
     b.updates = updates_per_step(s);
     b.rollout_chunks = ceil_div(b.chunks, count(placement.rollouts));
     b.scorer_chunks = ceil_div(b.chunks, count(placement.scorers));
-    b.rollout_sequences = std::min(b.sequences, b.rollout_chunks * b.chunk_sequences);
-    b.scorer_sequences = std::min(b.sequences, b.scorer_chunks * b.chunk_sequences);
+    b.rollout_sequences = std::min(b.prompts * b.drawn, b.rollout_chunks * b.chunk_sequences);
+    b.scorer_sequences = std::min(b.prompts * b.drawn, b.scorer_chunks * b.chunk_sequences);
     b.learner_sequences = ceil_div(b.minibatch_sequences, learners);
   }
-  if (b.regression_updates > 0)
-    b.learner_sequences = std::max(b.learner_sequences, ceil_div(s.regression.batch, learners));
+  if (b.pool_updates > 0) b.learner_sequences = std::max(b.learner_sequences, ceil_div(b.pool_samples, learners));
   b.micro_batch_sequences =
       std::min(s.train.micro_batch, std::max(b.learner_sequences, ceil_div(b.sequences, learners)));
   b.micro_batches = ceil_div(b.learner_sequences, s.train.micro_batch);
-  b.run_updates = b.online_steps * b.updates + b.regression_updates;
-  b.run_episodes = b.online_steps * b.sequences + b.regression_updates * s.regression.batch;
+  b.run_updates = b.online_steps * b.updates + b.pool_updates;
+  b.run_episodes = b.online_steps * b.sequences + b.pool_updates * b.pool_samples;
   b.run_tokens = b.run_episodes * s.sampling.max_new_tokens;
   return b;
 }

@@ -1,29 +1,15 @@
 #include "vbon/train/settings.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
-#include <iterator>
+#include <cmath>
+
+#include "train/problems.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/objective/bon.hpp"
+#include "vbon/objective/ppo.hpp"
 
 namespace vbon {
-namespace {
-
-class Problems {
- public:
-  template <class... Args>
-  void unless(bool good, fmt::format_string<Args...> text, Args&&... args) {
-    if (!good) found_.push_back(fmt::format(text, std::forward<Args>(args)...));
-  }
-  void add(std::vector<std::string> more) { std::move(more.begin(), more.end(), std::back_inserter(found_)); }
-  std::vector<std::string> take() { return std::move(found_); }
-
- private:
-  std::vector<std::string> found_;
-};
-
-}  // namespace
-
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype) {
   static constexpr std::array<std::pair<Dtype, std::string_view>, 2> kNames = {
       {{Dtype::f32, "f32"}, {Dtype::bf16, "bf16"}}};
@@ -31,20 +17,64 @@ std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype) {
 }
 
 std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
-  static constexpr std::array<std::pair<Method, std::string_view>, 3> kNames = {
-      {{Method::vbon, "vbon"}, {Method::ppo, "ppo"}, {Method::regression, "regression"}}};
+  static constexpr std::array<std::pair<Method, std::string_view>, 10> kNames = {{{Method::vbon, "vbon"},
+                                                                                  {Method::ppo, "ppo"},
+                                                                                  {Method::jeffreys, "jeffreys"},
+                                                                                  {Method::bond, "bond"},
+                                                                                  {Method::jbond, "jbond"},
+                                                                                  {Method::regression, "regression"},
+                                                                                  {Method::bon_sft, "bon_sft"},
+                                                                                  {Method::dpo, "dpo"},
+                                                                                  {Method::ipo, "ipo"},
+                                                                                  {Method::bonbon, "bonbon"}}};
   return kNames;
 }
 
-std::span<const std::pair<Credit, std::string_view>> enum_names(Credit) {
-  static constexpr std::array<std::pair<Credit, std::string_view>, 2> kNames = {
-      {{Credit::response, "response"}, {Credit::prefix, "prefix"}}};
-  return kNames;
+bool is_mixed(Method method) { return method == Method::jeffreys || method == Method::bond || method == Method::jbond; }
+
+bool is_offline(Method method) { return method != Method::vbon && method != Method::ppo && !is_mixed(method); }
+
+bool has_target_n(Method method) {
+  return method != Method::ppo && method != Method::dpo && method != Method::ipo && method != Method::jbond;
 }
 
-RegressionGroups regression_groups(const RegressionSection& config, std::int64_t samples_a_prompt) {
-  const std::int64_t samples = std::min(config.samples_per_prompt, samples_a_prompt);
-  return {.samples = samples, .an_update = std::max<std::int64_t>(1, config.batch / samples)};
+bool has_anchor(const Settings& s) {
+  return s.train.method == Method::jbond || (s.train.method == Method::bond && s.bond.quantile == BondQuantile::anchor);
+}
+
+std::int64_t anchor_samples(const Settings& s) { return has_anchor(s) ? s.anchor.samples : 0; }
+
+bool needs_pool(const Settings& s) {
+  return (s.train.method != Method::ppo && !has_anchor(s)) || s.train.warm_start > 0;
+}
+
+bool reads_pool(const Settings& s) { return needs_pool(s) || !s.pool.path.empty(); }
+
+double gradient_share(const Settings& settings) { return is_mixed(settings.train.method) ? settings.mixture.b : 1; }
+
+Strength strength_of(const Settings& settings) {
+  const Method method = settings.train.method;
+  if (method == Method::ppo) return {.beta = initial_kl_coef(settings.ppo)};
+  if (method == Method::jbond) return {};
+  if (!has_target_n(method)) return {.beta = settings.preference.beta};
+  const double n = target_n(settings.vbon);
+  return {.n = n, .beta = n > 1 ? beta_from_n(n) : 0};
+}
+
+std::int64_t pool_samples(const Settings& settings, Method method) {
+  switch (method) {
+    case Method::regression: return settings.regression.batch;
+    case Method::bon_sft: return settings.bon_sft.batch;
+    case Method::dpo:
+    case Method::ipo: return 2 * settings.preference.batch;
+    case Method::bonbon: return 2 * settings.bonbon.batch;
+    case Method::vbon:
+    case Method::ppo:
+    case Method::jeffreys:
+    case Method::bond:
+    case Method::jbond: break;
+  }
+  throw InternalError("an online method takes nothing from the pool");
 }
 
 std::int64_t train_chunk_prompts(const Settings& s) {
@@ -70,6 +100,18 @@ std::vector<std::string> problems(const SftSection& s) {
   return p.take();
 }
 
+namespace {
+
+std::vector<std::string> whole_n(const Settings& s) {
+  if (!problems(s.vbon).empty()) return {};
+  const double n = target_n(s.vbon);
+  if (n == std::round(n)) return {};
+  return {fmt::format("vbon.N is {}, but method {} takes the best of a whole number of samples: give an integer N", n,
+                      enum_name(s.train.method))};
+}
+
+}  // namespace
+
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
   p.add(problems(s.sampling, /*allow_truncation=*/false));
@@ -93,21 +135,34 @@ std::vector<std::string> problems(const Settings& s) {
   p.unless(s.train.reference_cache_mib >= 0, "train.reference_cache_mib is {}; it must not be negative",
            s.train.reference_cache_mib);
   p.unless(s.cluster.lag == 0, "cluster.lag is {}; only 0 (on-policy) is available yet", s.cluster.lag);
-  if (s.train.method != Method::ppo || s.train.warm_start > 0) p.add(problems(s.vbon));
-  if (s.train.method != Method::regression)
-    p.add(problems(s.ppo, s.train.method == Method::vbon ? LoopMethod::vbon : LoopMethod::ppo,
+  if (has_target_n(s.train.method) || s.train.warm_start > 0) p.add(problems(s.vbon));
+  if (s.train.method == Method::bonbon || (s.train.method == Method::bon_sft && s.bon_sft.best == BestOf::drawn))
+    p.add(whole_n(s));
+  if (!is_offline(s.train.method))
+    p.add(problems(s.ppo, s.train.method == Method::ppo ? LoopMethod::ppo : LoopMethod::vbon,
                    s.train.samples_per_prompt));
+  p.unless(s.train.method != Method::vbon || s.ppo.baseline != Baseline::prefix || s.vbon.n_steps == 0,
+           "vbon.N_steps changes what prefixes foretell: choose another ppo.baseline");
   p.unless(s.pool.prefix_every >= 0, "pool.prefix_every is {}; it must not be negative", s.pool.prefix_every);
-  p.unless(s.regression.samples_per_prompt >= 1, "regression.samples_per_prompt is {}; at least 1 is needed",
-           s.regression.samples_per_prompt);
-  p.unless(!s.regression.center || s.regression.samples_per_prompt >= 2,
-           "regression.center needs 2 or more regression.samples_per_prompt");
-  p.unless(s.regression.batch % std::max<std::int64_t>(s.regression.samples_per_prompt, 1) == 0,
-           "regression.batch ({}) is not a multiple of regression.samples_per_prompt ({})", s.regression.batch,
-           s.regression.samples_per_prompt);
-  p.unless(s.regression.batch >= 1, "regression.batch is {}; at least 1 is needed", s.regression.batch);
-  p.unless(s.regression.clip_residual >= 0, "regression.clip_residual is {}; it must not be negative",
-           s.regression.clip_residual);
+  p.unless(s.train.method == Method::vbon || s.vbon.n_steps == 0 || is_offline(s.train.method),
+           "vbon.N_steps is a schedule of method vbon; method {} has none", enum_name(s.train.method));
+  p.unless(!is_mixed(s.train.method) || s.vbon.target == Target::bon,
+           "method {} imitates the best of N: vbon.target must be bon", enum_name(s.train.method));
+  p.unless(!is_mixed(s.train.method) || s.vbon.objective == Objective::exact,
+           "method {} mixes KL divergences, so vbon.objective must be exact", enum_name(s.train.method));
+  p.unless(!is_mixed(s.train.method) || s.ppo.baseline != Baseline::prefix,
+           "ppo.baseline prefix is for method vbon; choose another for {}", enum_name(s.train.method));
+  p.unless(s.train.method != Method::jbond || s.anchor.samples == 2,
+           "anchor.samples is {}, but method jbond compares with two anchor samples", s.anchor.samples);
+  p.unless(s.bond.gamma >= 0, "bond.gamma is {}; it must not be negative", s.bond.gamma);
+  p.unless(s.bond.gamma == 0 || (has_anchor(s) && s.mixture.b > 0),
+           "bond.gamma weighs a KL to the anchor in the policy gradient: there is none here");
+  p.add(problems(s.mixture));
+  p.add(problems(s.anchor));
+  p.add(problems(s.regression));
+  p.add(problems(s.bon_sft));
+  p.add(problems(s.preference));
+  p.add(problems(s.bonbon));
   p.unless(s.eval.samples >= 1, "eval.samples is {}; at least 1 is needed", s.eval.samples);
   p.unless(s.eval.every >= 0, "eval.every is {}; it must not be negative", s.eval.every);
   p.unless(s.eval.bootstrap >= 100, "eval.bootstrap is {}; at least 100 resamples are needed", s.eval.bootstrap);

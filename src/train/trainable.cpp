@@ -34,13 +34,13 @@ TrainedLayers TrainedLayers::parse(std::string_view text) {
 
 std::string TrainedLayers::text() const { return last == 0 ? "all" : fmt::format("last {}", last); }
 
-FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters) {
+FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients) {
   check(!parameters.empty(), "nothing to train");
   std::int64_t total = 0;
   for (const NamedParameter& p : parameters) total += aligned(p.tensor->numel());
   const auto options = at::TensorOptions(at::kFloat).device(parameters.front().tensor->device());
   values_ = at::zeros({total}, options);
-  gradients_ = at::zeros({total}, options);
+  if (gradients == Gradients::kept) gradients_ = at::zeros({total}, options);
   const at::NoGradGuard no_grad;
   std::int64_t offset = 0;
   for (const NamedParameter& p : parameters) {
@@ -48,8 +48,8 @@ FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters) {
     const std::int64_t size = p.tensor->numel();
     at::Tensor view = values_.narrow(0, offset, size).view(shape).detach();
     view.copy_(*p.tensor);
-    view.set_requires_grad(true);
-    view.mutable_grad() = gradients_.narrow(0, offset, size).view(shape).detach();
+    view.set_requires_grad(true);  // also says that the weights change: the sampler packs such anew
+    if (gradients == Gradients::kept) view.mutable_grad() = gradients_.narrow(0, offset, size).view(shape).detach();
     *p.tensor = view;
     offsets_.push_back(offset);
     offset += aligned(size);
@@ -65,6 +65,14 @@ std::int64_t first_trained_block(const LmSpec& spec, TrainedLayers layers) {
 
 Policy make_policy(const CausalLm& reference, TrainedLayers layers) {
   return {reference, layers, first_trained_block(reference.spec, layers)};
+}
+
+std::unique_ptr<PolicyCopy> make_policy_copy(const CausalLm& reference, TrainedLayers layers) {
+  auto copy = std::make_unique<PolicyCopy>();
+  copy->policy = make_policy(reference, layers);
+  copy->parameters = FlatParameters(trained_parameters(copy->policy), FlatParameters::Gradients::none);
+  tie_again(copy->policy.model);
+  return copy;
 }
 
 TrainedLayers differing_layers(const CausalLm& reference, const CausalLm& model) {

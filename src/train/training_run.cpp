@@ -1,6 +1,7 @@
 #include "vbon/train/training_run.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -19,7 +20,7 @@
 #include "vbon/store/run_folder.hpp"
 #include "vbon/text/prompts.hpp"
 #include "vbon/train/checkpointing.hpp"
-#include "vbon/train/regression.hpp"
+#include "vbon/train/pool_losses.hpp"
 
 namespace vbon {
 namespace {
@@ -51,14 +52,17 @@ class TrainingRun {
 
  private:
   static int online_chunks(const Settings& s) {
-    if (s.train.method == Method::regression) return 0;
+    if (is_offline(s.train.method)) return 0;
     const std::int64_t per_chunk = train_chunk_prompts(s);
     return static_cast<int>((s.train.prompts_per_step + per_chunk - 1) / per_chunk);
   }
-  bool needs_table() const { return settings_.train.method != Method::ppo || !settings_.pool.path.empty(); }
   bool evaluates() const { return settings_.eval.every > 0; }
-  bool is_regression(std::int64_t step) const {
-    return settings_.train.method == Method::regression || step < settings_.train.warm_start;
+  // Learns from the pool alone: a warm start is regression.
+  bool is_offline_step(std::int64_t step) const {
+    return is_offline(settings_.train.method) || step < settings_.train.warm_start;
+  }
+  Method offline_method() const {
+    return is_offline(settings_.train.method) ? settings_.train.method : Method::regression;
   }
 
   bool foretells() const {
@@ -71,17 +75,16 @@ class TrainingRun {
       tokenizer_ = Tokenizer::load(settings_.model.reference);
       spec_ = read_lm_spec(settings_.model.reference);
       prompts_ = load_prompts(settings_.prompts.train, settings_, *tokenizer_, spec_);
-      require(settings_.train.method == Method::regression ||
-                  settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
+      require(is_offline(settings_.train.method) || settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
               "train.prompts_per_step is {}, but '{}' holds {} prompts", settings_.train.prompts_per_step,
               settings_.prompts.train, prompts_.rows.num_prompts());
       // The trunk's rows of a pool of another reference, which --force lets pass, are none of this one's.
-      const bool reads_trunk = is_regression(0) && context_.is(comm::Role::learner) && !text_.force;
-      if (needs_table())
+      const bool reads_trunk = is_offline_step(0) && context_.is(comm::Role::learner) && !text_.force;
+      if (reads_pool(settings_))
         pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_,
                           reads_trunk ? SampleParts::with_trunk : SampleParts::all);
-      if (is_regression(0) && context_.is(comm::Role::learner))
-        targets_.emplace(pool_->pool, *pool_->table, target_n(settings_.vbon), settings_.regression.credit);
+      if (is_offline_step(0) && context_.is(comm::Role::learner))
+        pool_loss_ = make_pool_loss(offline_method(), settings_, pool_->pool, *pool_->table);
       if (foretells())
         prefix_values_ = fit_prefix_values(
             pool_->pool, *pool_->table, [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
@@ -97,9 +100,10 @@ class TrainingRun {
       if (context_.is(comm::Role::learner) || context_.is(comm::Role::rollout))
         reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
       if (context_.is(comm::Role::learner)) learner_ = make_learner(reference_, settings_);
-      else if (context_.is(comm::Role::rollout)) rollout_ = make_rollout_policy(reference_, settings_);
+      else if (context_.is(comm::Role::rollout)) rollout_ = make_policy_copy(reference_, settings_.train.layers);
+      if (rollout_ && has_anchor(settings_)) anchor_ = make_policy_copy(reference_, settings_.train.layers);
     });
-    if (pool_ && settings_.train.method != Method::ppo && context_.is_root())
+    if (pool_ && has_target_n(settings_.train.method) && context_.is_root())
       for (const std::string& warning : warnings(settings_.vbon, pool_->pool.header.num_samples))
         log::warn("{}", warning);
   }
@@ -172,7 +176,7 @@ class TrainingRun {
   }
 
   // This step's weights, once, from the learners' root to ranks that sample without learning. Called where a policy is
-  // about to be sampled from: regression draws nothing and needs none of it.
+  // about to be sampled from: offline steps draw nothing and needs none of it.
   void publish() {
     if (context_.publishing == nullptr || published_step_ == counters_.step) return;
     published_step_ = counters_.step;
@@ -183,6 +187,11 @@ class TrainingRun {
     // The learners' root is the lowest-numbered rank of the group that learns.
     comm::publish(*context_.publishing, std::as_writable_bytes(values), counters_.step, root_in_publishing(),
                   "weights");
+    if (!has_anchor(settings_)) return;
+    at::Tensor& anchor = (learner_ ? learner_->anchor : anchor_)->parameters.values();
+    comm::publish(*context_.publishing,
+                  std::as_writable_bytes(std::span(anchor.mutable_data_ptr<float>(), idx(anchor.numel()))),
+                  counters_.step, root_in_publishing(), "anchor");
   }
   int root_in_publishing() const {
     int index = 0;
@@ -191,6 +200,11 @@ class TrainingRun {
     return index;
   }
 
+  // Of ranks that sample: their own copy, or the learner's.
+  const CausalLm* sampling_anchor() const {
+    if (!context_.is(comm::Role::rollout) || !has_anchor(settings_)) return nullptr;
+    return learner_ ? &learner_->anchor->policy.model : &anchor_->policy.model;
+  }
   const CausalLm* sampling_policy() const {
     if (!context_.is(comm::Role::rollout)) return nullptr;
     return learner_ ? &learner_->policy.model : &rollout_->policy.model;
@@ -201,6 +215,13 @@ class TrainingRun {
         .settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
     if (prefix_values_) tools.prefix_values = &*prefix_values_;
     if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
+    if (is_mixed(settings_.train.method))
+      tools.imitated = [this](std::span<const std::int64_t> rows, std::int64_t step) {
+        std::vector<std::int64_t> pool_rows;
+        for (const std::int64_t row : rows) pool_rows.push_back(pool_->row[idx(row)]);
+        return best_of_pool(pool_->pool, pool_rows, target_n(settings_.vbon), settings_.mixture.samples,
+                            *settings_.run.seed, step);
+      };
     return tools;
   }
 
@@ -210,9 +231,9 @@ class TrainingRun {
     context_.phases.clear();
     const std::int64_t step = counters_.step;
     Metrics metrics;
-    if (is_regression(step)) {
+    if (is_offline_step(step)) {
       if (step == 0 && learner_) learner_->optimizer.reset();
-      if (learner_) metrics = regress(step);
+      if (learner_) metrics = offline(step);
     } else {
       // The online loop begins with an optimiser of its own.
       if (step == settings_.train.warm_start && step > 0 && learner_) learner_->optimizer.reset();
@@ -227,11 +248,11 @@ class TrainingRun {
     if (due) save();
   }
 
-  Metrics regress(std::int64_t step) {
-    const std::int64_t total =
-        settings_.train.method == Method::regression ? settings_.train.steps : settings_.train.warm_start;
-    const std::int64_t samples = regression_samples(settings_.regression, pool_->pool);
-    Metrics metrics = regression_step(*learner_, learner_tools(), pool_->pool, *targets_, step, total);
+  Metrics offline(std::int64_t step) {
+    const std::int64_t total = is_offline(settings_.train.method) ? settings_.train.steps : settings_.train.warm_start;
+    const std::int64_t samples = pool_loss_->samples_an_update();
+    Metrics metrics = pool_step(*learner_, learner_tools(), pool_->pool, *pool_loss_,
+                                pool_optimizer(offline_method(), settings_), step, total);
     counters_.episodes += samples;
     counters_.tokens += std::llround(metrics.at("length") * static_cast<double>(samples));
     return metrics;
@@ -253,25 +274,39 @@ class TrainingRun {
     what.weights_version = step;
     what.files = &rollout_files_;
     what.header = {.provenance = provenance_, .step = step};
+    what.anchor_samples = static_cast<std::int32_t>(anchor_samples(settings_));
+    what.anchor_stream =
+        RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, prompts_.key, step);
     CollectionTools tools = scoring_tools();
+    tools.anchor = sampling_anchor();
     if (pool_) {
       tools.table = pool_->table.get();
       tools.table_row = pool_->row;
     }
     RolloutBatch batch = collect(context_, what, tools);
     if (!learner_) return {};
-    const std::int64_t per_step = updates_per_step(settings_);
-    Metrics metrics =
-        online_step(*learner_, learner_tools(), batch, what.rows, step, (step - settings_.train.warm_start) * per_step,
-                    (settings_.train.steps - settings_.train.warm_start) * per_step);
+    const RolloutBatch of_anchor = of_source(batch, RolloutSource::anchor);
+    if (learner_->anchor) batch = of_source(batch, RolloutSource::policy);
+    const std::int64_t per_step = updates_per_step(settings_), online = step - settings_.train.warm_start;
+    Metrics metrics = online_step(*learner_, learner_tools(), batch, what.rows, step, online * per_step,
+                                  (settings_.train.steps - settings_.train.warm_start) * per_step,
+                                  learner_->anchor ? &of_anchor : nullptr);
+    if (learner_->anchor && (online + 1) % settings_.anchor.every == 0) move_anchor(*learner_, settings_.anchor.rate);
     metrics["distinct_words"] = distinct_words(batch);
     counters_.episodes += batch.num_sequences();
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
     if (context_.is_root()) {
       const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      rollout_files_.write_step({.provenance = provenance_, .step = step, .num_chunks = what.num_chunks()}, batch);
+      rollout_files_.write_step({.provenance = provenance_, .step = step, .num_chunks = what.num_chunks()},
+                                with_anchor(batch, of_anchor));
     }
     return metrics;
+  }
+
+  static RolloutBatch with_anchor(const RolloutBatch& of_policy, RolloutBatch of_anchor) {
+    if (of_anchor.num_sequences() == 0) return of_policy;
+    add_missing_columns(of_anchor, of_policy);
+    return concatenate(std::array{of_policy, std::move(of_anchor)});
   }
 
   // Share of distinct words among all words of the batch's responses: falls when the policy repeats itself.
@@ -344,9 +379,8 @@ class TrainingRun {
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
     header.provenance.prompts_sha256 = eval_prompts_->sha256;
     header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
-    header.n = settings_.train.method == Method::ppo ? 1 : target_n(settings_.vbon);
-    header.beta = settings_.train.method == Method::ppo ? initial_kl_coef(settings_.ppo)
-                                                        : (header.n > 1 ? 1 / (header.n - 1) : 0);
+    header.n = strength_of(settings_).n;
+    header.beta = strength_of(settings_).beta;
     header.training_seed = *settings_.run.seed;
     header.temperature = settings_.sampling.temperature;
     header.checkpoint_step = counters_.step;
@@ -432,10 +466,11 @@ class TrainingRun {
   std::optional<UsedPool> pool_, eval_pool_;
   CausalLm reference_;
   SamplerWeights sampler_weights_;
-  std::optional<RegressionTargets> targets_;   // of the regression
+  std::unique_ptr<PoolLoss> pool_loss_;        // of offline steps; learners
   std::optional<PrefixValues> prefix_values_;  // of ppo.baseline prefix
   std::unique_ptr<LearnerState> learner_;
-  std::unique_ptr<RolloutState> rollout_;  // of ranks that sample without learning
+  std::unique_ptr<PolicyCopy> anchor_;   // beside rollout_
+  std::unique_ptr<PolicyCopy> rollout_;  // of ranks that sample without learning
   std::unique_ptr<RewardModel> reward_, evaluator_;
   Counters counters_;
   std::int64_t published_step_ = -1;  // the same on every rank

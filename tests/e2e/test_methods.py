@@ -237,6 +237,10 @@ def test_several_learners_make_the_same_first_update(toy, alone, ranks, roles):
     ("critic-model", ["train.method=ppo", "ppo.baseline=critic_model", "ppo.adaptive_kl=true", "ppo.kl_target=0.01", "ppo.kl_horizon=100"]),
     ("critic-head", ["ppo.baseline=critic_head", "ppo.kl_form=penalty", "train.minibatches=2"]),
     ("regression-only", ["train.method=regression", "optimizer.schedule=cosine"]),
+    ("dpo", ["train.method=dpo", "preference.labels=sampled", "preference.batch=8"]),
+    ("jbond", ["train.method=jbond", "anchor.rate=0.3"]),
+    ("bond-anchor", ["train.method=bond", "bond.quantile=anchor", "anchor.samples=4", "anchor.every=3", "anchor.rate=1"]),
+    ("schedule", ["vbon.N_start=1", "vbon.N_steps=8"]),
 ])
 def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
     overrides = [*overrides, "train.steps=12"]
@@ -266,7 +270,13 @@ def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
     (["ppo.whiten_rewards=true", "ppo.baseline=critic_head", "ppo.kl_form=penalty"], ["ppo.whiten_rewards"]),
     (["train.samples_per_prompt=1"], ["rloo", "samples"]),
     (["train.method=ppo", "ppo.gamma=0.9"], ["ppo.gamma", "critic"]),
-    (["train.method=dpo"], ["train.method", "dpo", "vbon, ppo"]),
+    (["train.method=grpo"], ["train.method", "grpo", "vbon, ppo"]),
+    (["train.method=bonbon", "vbon.N=2.5"], ["vbon.N is 2.5", "bonbon", "integer"]),
+    (["train.method=bon_sft", "vbon.N=64"], ["vbon.N is 64", "32 samples", "larger pool"]),
+    (["train.method=dpo", "preference.beta=0"], ["preference.beta is 0"]),
+    (["train.method=jbond", "anchor.samples=3"], ["anchor.samples is 3", "two"]),
+    (["train.method=jeffreys", "mixture.b=1.5"], ["mixture.b is 1.5"]),
+    (["vbon.target=poisson", "vbon.objective=L"], ["vbon.objective", "exact"]),
 ])
 def test_combinations_that_would_change_N_or_do_not_exist_are_refused(toy, overrides, words):
     arguments = [word for text in [*overrides, "run.dir=never"] for word in ("-s", text)]

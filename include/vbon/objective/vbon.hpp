@@ -22,8 +22,9 @@ struct ObjectiveNats {
   double entropy = 0;  // weight of H(pi), subtracted; only L1 has one
 };
 
-// By a valid config's objective and N.
-ObjectiveNats objective_nats(Objective objective, double n, const LogF& sample);
+// By a valid config's target, objective and N. Targets other than Best-of-N (tilt.hpp) have `exact` only: E[log w] -
+// KL.
+ObjectiveNats objective_nats(const VbonConfig& config, const LogF& sample);
 ObjectiveNats objective_nats(Objective objective, double n, double log_w, double log_f_strict);
 
 // vbon.scale or 1/(N-1); 0 at N = 1.
@@ -31,8 +32,8 @@ double objective_scale(const VbonConfig& config);
 // The objective of a sample as the loop uses it: objective_nats times objective_scale.
 ObjectiveNats scaled_objective(const VbonConfig& config, const LogF& sample);
 
-// log w_N(F_strict, F): the log ratio log pi/pi_ref that BoN has, so the target of regression.
-double log_weight(double n, const LogF& sample);
+// log w(F_strict, F): the log ratio log pi/pi_ref that the target has, so what regression fits.
+double log_weight(const VbonConfig& config, const LogF& sample);
 
 // The absolute distance to BoN from means that a step has anyway: KL(pi || pi_bon) = KL(pi || ref) - E_pi[log w_N].
 // N - 1 - log N before training (continuous rewards), 0 at the optimum.

@@ -89,6 +89,10 @@ struct Rollouts {
 // UserError naming what is wrong: sizes, lengths, tokens after the end, numbers after the end, infinite numbers,
 // missing columns of `stage` (those of `sampled`, and `reward` from `scored` on).
 void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& where);
+// The sequences of one source, in order.
+RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source);
+// Gives a batch the columns that another has and it has not, as if nothing had been measured: NaN, 0 for flags.
+void add_missing_columns(RolloutBatch& batch, const RolloutBatch& like);
 // The sequences of all batches, in order. A column must be measured in all or in none.
 RolloutBatch concatenate(std::span<const RolloutBatch> batches);
 // The first column in which two batches differ bit by bit (NaN equals NaN), `attempt` left out; "" when none does.

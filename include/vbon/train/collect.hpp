@@ -23,10 +23,12 @@ struct Collection {
   const PromptRows* prompts = nullptr;  // tokenised
   std::vector<std::int64_t> rows;       // prompts of this collection, rows of `prompts`
   std::int32_t samples_per_prompt = 1;
+  std::int32_t anchor_samples = 0;  // drawn from the anchor beside them, a prompt; behind the policy's in a chunk
   std::int64_t prompts_per_chunk = 1;
   SamplingConfig sampling;
   std::vector<std::int32_t> eos_ids;
   RandomStream stream{0, Purpose::rollout};
+  RandomStream anchor_stream{0, Purpose::anchor};
   std::int64_t prefix_every = 0;  // tokens between prefixes that are scored, too; 0: none
   std::int64_t step = 0;
   std::int64_t weights_version = 0;
@@ -42,6 +44,7 @@ struct Collection {
 struct CollectionTools {
   const CausalLm* policy = nullptr;      // rollout
   SamplerWeights* weights = nullptr;     // rollout: the policy's, kept between steps
+  const CausalLm* anchor = nullptr;      // rollout, where there are anchor_samples
   const Tokenizer* tokenizer = nullptr;  // scorer
   RewardModel* reward = nullptr;         // scorer
   RewardModel* evaluator = nullptr;      // scorer

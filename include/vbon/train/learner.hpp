@@ -17,6 +17,7 @@
 #include "vbon/store/rollouts.hpp"
 #include "vbon/train/batch_pass.hpp"
 #include "vbon/train/critic.hpp"
+#include "vbon/train/imitation.hpp"
 #include "vbon/train/optimizer.hpp"
 #include "vbon/train/phases.hpp"
 #include "vbon/train/prefixes.hpp"
@@ -30,21 +31,17 @@ struct LearnerState {
   const CausalLm* reference = nullptr;
   Policy policy;
   Critic critic;
-  FlatParameters parameters;     // the policy's, then the critic's
-  std::int64_t policy_size = 0;  // floats of the policy's: what is published to rollout ranks
+  std::unique_ptr<PolicyCopy> anchor;  // of methods that have one; follows the policy
+  FlatParameters parameters;           // the policy's, then the critic's
+  std::int64_t policy_size = 0;        // floats of the policy's: what is published to rollout ranks
   AdamW optimizer;
   double kl_coef = 0;  // of method ppo; may adapt
 };
 
 // `reference` must outlive the state. The state must not move: tensors are views, but names are not kept.
 std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings);
-// A rollout rank's copy of the policy alone, with the same flat layout as the first policy_size floats of a learner's.
-struct RolloutState {
-  Policy policy;
-  FlatParameters parameters;
-};
-std::unique_ptr<RolloutState> make_rollout_policy(const CausalLm& reference, const Settings& settings);
-
+// anchor <- (1-rate) anchor + rate policy.
+void move_anchor(LearnerState& state, double rate);
 // What a reward is worth under the reference, by row of the prompts: from a pool's table, or anything that knows F.
 struct RewardRanks {
   std::function<LogF(std::int64_t row, float reward)> log_f;
@@ -62,14 +59,18 @@ struct LearnerTools {
   const PromptRows& prompts;                    // of prompts.train, tokenised
   const PrefixValues* prefix_values = nullptr;  // ppo.baseline prefix: of the scaled objective's reward
   RewardRanks ranks;  // of prompts.train; method ppo has them for its metrics, where there is a pool
+  // What a mixed objective imitates in a step, for the prompts in these rows; the same on every learner. Not used where
+  // there is an anchor, whose samples are imitated.
+  std::function<std::vector<Imitated>(std::span<const std::int64_t> rows, std::int64_t step)> imitated;
 };
 
 // One online step on a scored batch, whose learned columns are filled (logp_reference, kl, entropy, value, advantage,
-// returns). `rows`: of the prompts, one per samples_per_prompt sequences. `update` counts optimiser updates of this
+// returns). `rows`: of the prompts, one per samples_per_prompt sequences; `anchored`: scored samples of the anchor for
+// the same prompts, where the method has one. `update` counts optimiser updates of this
 // phase from 0, of `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
 Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch,
                     std::span<const std::int64_t> rows, std::int64_t step, std::int64_t first_update,
-                    std::int64_t total_updates);
+                    std::int64_t total_updates, const RolloutBatch* anchored = nullptr);
 
 // Updates of one online step.
 std::int64_t updates_per_step(const Settings& settings);

@@ -1,4 +1,5 @@
-// Regression on the pool (QRPO's loss with w_N for a reward): log pi/pi_ref is fitted to log w_N, without sampling.
+// Targets of the regression on the pool (QRPO's loss with w_N for a reward): log pi/pi_ref is fitted to log w_N,
+// without sampling.
 //
 // centred (regression.center): the mean over a prompt's samples is taken off the residuals, the log-variance loss. Its
 // optimum is the same, pi_bon; but a policy that cannot tell the samples apart then stays at the reference, where plain
@@ -9,7 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "vbon/train/learner.hpp"
+#include "vbon/objective/log_f.hpp"
+#include "vbon/store/pool.hpp"
+#include "vbon/train/offline_config.hpp"
 
 namespace vbon {
 
@@ -23,9 +26,9 @@ struct TargetSegment {
 class RegressionTargets {
  public:
   // Of every sample of a pool whose table is `table`. One segment a response; for Credit::prefix one between any two
-  // cuts of the pool's prefixes (prefixes.hpp), whose log ratios add up to log w_N less its mean over the pool.
+  // cuts of the pool's prefixes (prefixes.hpp), whose log ratios add up to log w less its mean over the pool.
   // UserError if the pool has none.
-  RegressionTargets(const Pool& pool, const LogFTable& table, double n, Credit credit);
+  RegressionTargets(const Pool& pool, const LogFTable& table, const VbonConfig& target, Credit credit);
 
   std::span<const TargetSegment> of(std::int64_t sample) const;  // row * M + m
 
@@ -33,12 +36,5 @@ class RegressionTargets {
   std::vector<TargetSegment> segments_;
   std::vector<std::size_t> first_;  // of each sample, and the end
 };
-
-// Samples of one update: regression.batch, or what of it whole groups of a small pool make up.
-std::int64_t regression_samples(const RegressionSection& config, const Pool& pool);
-
-// One update on groups of samples, a prompt's together, in keyed order; each epoch deals the groups anew.
-Metrics regression_step(LearnerState& state, const LearnerTools& tools, const Pool& pool,
-                        const RegressionTargets& targets, std::int64_t update, std::int64_t total_updates);
 
 }  // namespace vbon

@@ -39,14 +39,16 @@ struct PlanInputs {
 // One step cut into pieces, and the whole run. "Most" is what the busiest rank of a role does.
 struct BatchPlan {
   std::int64_t prompts = 0, samples = 0, sequences = 0, tokens = 0;  // of an online step; tokens drawn at most
+  std::int64_t drawn = 0;                                            // a prompt: its samples and those of the anchor
   std::int64_t chunks = 0, chunk_prompts = 0, chunk_sequences = 0;
   std::int64_t epochs = 0, minibatches = 0, minibatch_sequences = 0, updates = 0;
-  std::int64_t rollout_chunks = 0, scorer_chunks = 0;                // most, a step
-  std::int64_t rollout_sequences = 0, scorer_sequences = 0;          // most, a step
-  std::int64_t learner_sequences = 0;                                // most, an update
-  std::int64_t micro_batches = 0, micro_batch_sequences = 0;         // most, an update
-  std::int64_t steps = 0, online_steps = 0, regression_updates = 0;  // of the run
-  std::int64_t run_updates = 0, run_episodes = 0, run_tokens = 0;    // episodes: sequences learned from
+  std::int64_t rollout_chunks = 0, scorer_chunks = 0;              // most, a step
+  std::int64_t rollout_sequences = 0, scorer_sequences = 0;        // most, a step
+  std::int64_t learner_sequences = 0;                              // most, an update
+  std::int64_t micro_batches = 0, micro_batch_sequences = 0;       // most, an update
+  std::int64_t steps = 0, online_steps = 0, pool_updates = 0;      // of the run
+  std::int64_t pool_samples = 0;                                   // of an update on the pool
+  std::int64_t run_updates = 0, run_episodes = 0, run_tokens = 0;  // episodes: sequences learned from
 };
 
 // When memory is held: always, or in one phase; phases follow each other on a rank.
@@ -107,7 +109,7 @@ struct TimePlan {
   bool estimated = false;                 // false: no rates, only work
   bool overlapped = false;                // scorers work while rollout ranks sample
   Work generate, score, prepare, update;  // of an online step
-  Work regression;                        // of an update on the pool
+  Work pool_update;                       // of an update on the pool
   Work evaluation;                        // of one evaluation
   Work pool;                              // `vbon pool` of the training prompts, all ranks at it
   double step_seconds = 0, run_seconds = 0;

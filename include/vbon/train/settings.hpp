@@ -18,6 +18,8 @@
 #include "vbon/reward/reward_config.hpp"
 #include "vbon/store/checkpoint.hpp"
 #include "vbon/store/rollout_files.hpp"
+#include "vbon/train/mixture_config.hpp"
+#include "vbon/train/offline_config.hpp"
 #include "vbon/train/optimizer.hpp"
 #include "vbon/train/trainable.hpp"
 
@@ -25,10 +27,11 @@ namespace vbon {
 
 enum class Dtype { f32, bf16 };
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype);
-enum class Method { vbon, ppo, regression };
+enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, bon_sft, dpo, ipo, bonbon };
 std::span<const std::pair<Method, std::string_view>> enum_names(Method);
-enum class Credit { response, prefix };  // which tokens share a residual of the regression
-std::span<const std::pair<Credit, std::string_view>> enum_names(Credit);
+bool is_offline(Method method);    // learns from the pool alone
+bool has_target_n(Method method);  // has a Best-of-N for its target, which section vbon names
+bool is_mixed(Method method);      // of both directions of the KL: section mixture
 
 struct RunSection {
   std::string dir;
@@ -141,10 +144,14 @@ struct TrainSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.method,
-      {.name = "method", .help = "vbon, ppo (KL-PPO on the reward itself) or regression (offline, from the pool)"});
+      {.name = "method",
+       .help =
+           "online: vbon, ppo (KL-PPO on the reward itself), jeffreys, bond, jbond; offline, from the pool: regression, "
+           "bon_sft, dpo, ipo, bonbon"});
     v(c.layers, {.name = "layers", .help = "all, or last K: the frozen trunk below runs once a rollout batch"});
-    v(c.steps,
-      {.name = "steps", .help = "online steps (or, for regression, updates), warm start included", .unit = "steps"});
+    v(c.steps, {.name = "steps",
+                .help = "online steps (or, for offline methods, updates), warm start included",
+                .unit = "steps"});
     v(c.prompts_per_step, {.name = "prompts_per_step", .help = "prompts of an online step", .unit = "prompts"});
     v(c.samples_per_prompt,
       {.name = "samples_per_prompt", .help = "responses drawn to each of them; rloo needs 2", .unit = "samples"});
@@ -155,41 +162,13 @@ struct TrainSection {
     v(c.chunk_prompts, {.name = "chunk_prompts",
                         .help = "prompts a chunk; 0: about 64 sequences, and at least one chunk a learner",
                         .unit = "prompts"});
-    v(c.warm_start,
-      {.name = "warm_start", .help = "begin with this many updates of regression on the pool", .unit = "steps"});
+    v(c.warm_start, {.name = "warm_start",
+                     .help = "online methods: begin with this many updates of regression on the pool",
+                     .unit = "steps"});
     v(c.reference_cache_mib,
       {.name = "reference_cache_mib",
        .help = "memory for the reference's logits of a batch; beyond it they are computed again each epoch",
        .unit = "MiB"});
-  }
-};
-
-struct RegressionSection {
-  std::int64_t batch = 64;
-  std::int64_t samples_per_prompt = 8;
-  bool center = true;
-  Credit credit = Credit::response;
-  double clip_residual = 3.0;
-  std::optional<double> learning_rate;
-  std::optional<std::int64_t> warmup;
-  template <class V, class Self>
-  static void visit(V&& v, Self& c) {
-    v(c.batch, {.name = "batch", .help = "pool samples an update", .unit = "samples"});
-    v(c.samples_per_prompt,
-      {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch", .unit = "samples"});
-    v(c.center,
-      {.name = "center",
-       .help =
-           "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the normaliser free; else plain squares"});
-    v(c.credit,
-      {.name = "credit",
-       .help =
-           "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of pool.prefix_every, by what the reward of the prefixes foretells)"});
-    v(c.clip_residual, {.name = "clip_residual",
-                        .help = "residuals count as at most this much in the gradient; 0: no limit",
-                        .unit = "nats"});
-    v(c.learning_rate, {.name = "learning_rate", .help = "of the regression; default: optimizer.learning_rate"});
-    v(c.warmup, {.name = "warmup", .help = "of the regression; default: optimizer.warmup", .unit = "updates"});
   }
 };
 
@@ -235,7 +214,13 @@ struct Settings {
   TrainSection train;
   VbonConfig vbon;
   PpoConfig ppo;
+  MixtureSection mixture;
+  BondSection bond;
+  AnchorSection anchor;
   RegressionSection regression;
+  BonSftSection bon_sft;
+  PreferenceSection preference;
+  BonbonSection bonbon;
   OptimizerConfig optimizer;
   EvalSection eval;
   comm::ClusterConfig cluster;
@@ -256,7 +241,13 @@ struct Settings {
     v(c.train, {.name = "train", .help = "the training loop"});
     v(c.vbon, {.name = "vbon", .help = "which Best-of-N is the target"});
     v(c.ppo, {.name = "ppo", .help = "the policy-gradient loop of vbon and ppo"});
+    v(c.mixture, {.name = "mixture", .help = "methods jeffreys, bond and jbond: both directions of the KL"});
+    v(c.bond, {.name = "bond", .help = "methods bond and jbond"});
+    v(c.anchor, {.name = "anchor", .help = "methods jbond and bond: a policy that follows the trained one"});
     v(c.regression, {.name = "regression", .help = "regression of log pi/pi_ref on log w_N, from the pool"});
+    v(c.bon_sft, {.name = "bon_sft", .help = "method bon_sft: -log pi of the pool's best of vbon.N"});
+    v(c.preference, {.name = "preference", .help = "methods dpo and ipo: pairs of the pool's samples"});
+    v(c.bonbon, {.name = "bonbon", .help = "method bonbon: the best and the worst of vbon.N samples of the pool"});
     v(c.optimizer, {.name = "optimizer", .help = "AdamW, its schedule and clipping, in training"});
     v(c.eval, {.name = "eval", .help = "evaluation on held-out prompts"});
     v(c.cluster, {.name = "cluster", .help = "ranks, roles, devices, time limits; may change on resume"});
@@ -270,12 +261,22 @@ struct Settings {
 std::int64_t train_chunk_prompts(const Settings& settings);
 std::int64_t pool_chunk_prompts(const Settings& settings);
 
-// How an update of the regression takes its samples from a pool of so many a prompt: groups of one prompt's.
-struct RegressionGroups {
-  std::int64_t samples = 0;    // of a group
-  std::int64_t an_update = 0;  // groups, where the pool has as many
+// What a run's target is called by: N and its KL weight, or the weight alone (N is then 1).
+struct Strength {
+  double n = 1, beta = 0;
 };
-RegressionGroups regression_groups(const RegressionSection& config, std::int64_t samples_a_prompt);
+Strength strength_of(const Settings& settings);
+
+// b of a mixed method: what the policy gradient weighs; 1 for the others.
+double gradient_share(const Settings& settings);
+
+bool has_anchor(const Settings& settings);
+std::int64_t anchor_samples(const Settings& settings);  // a prompt and online step; 0 without an anchor
+bool needs_pool(const Settings& settings);              // of prompts.train
+bool reads_pool(const Settings& settings);              // needs it, or takes figures from it where it is given
+
+// Pool samples of an update of an offline method, as configured; a small pool may have fewer.
+std::int64_t pool_samples(const Settings& settings, Method method);
 
 std::vector<std::string> problems(const SftSection& section);
 // What is wrong with the sections that training (or any sampling) reads, all at once; empty: nothing.

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,9 +33,11 @@ struct NamedParameter {
 class FlatParameters {
  public:
   FlatParameters() = default;
+  enum class Gradients { kept, none };
   // Copies the tensors into one buffer, in order, and makes each of them a leaf view of it whose gradient is a view of
-  // gradients(). Pieces start at multiples of 64 bytes; the gaps stay zero.
-  explicit FlatParameters(const std::vector<NamedParameter>& parameters);
+  // gradients() (none: no buffer, for copies that are written to but not learned). Pieces start at multiples of 64
+  // bytes; the gaps stay zero.
+  explicit FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients = Gradients::kept);
 
   at::Tensor& values() { return values_; }        // [n] float32
   at::Tensor& gradients() { return gradients_; }  // [n] float32
@@ -64,6 +67,12 @@ Policy make_policy(const CausalLm& reference, TrainedLayers layers);
 // The layers in which a model differs from another of its shape: all that lies below them is equal, bit by bit, so the
 // two share a trunk. At least the last one.
 TrainedLayers differing_layers(const CausalLm& reference, const CausalLm& model);
+// A policy that is sampled from but not trained here, with the flat layout of the trained one.
+struct PolicyCopy {
+  Policy policy;
+  FlatParameters parameters;
+};
+std::unique_ptr<PolicyCopy> make_policy_copy(const CausalLm& reference, TrainedLayers layers);
 // The tensors that are trained, in the order of the file; each fused tensor once.
 std::vector<NamedParameter> trained_parameters(Policy& policy);
 // After FlatParameters took the tensors over: the head is the embedding again where they are tied.

@@ -13,6 +13,7 @@
 #include "unit/objective/golden.hpp"
 #include "vbon/objective/bon.hpp"
 #include "vbon/objective/enumerated.hpp"
+#include "vbon/objective/tilt.hpp"
 
 namespace vbon {
 namespace {
@@ -120,7 +121,7 @@ TEST(Objectives, constants_are_those_of_the_paper) {
   EXPECT_DOUBLE_EQ(l.kl, 1);
   EXPECT_DOUBLE_EQ(l.entropy, 0);
   const LogF sample{.log_f = std::log(0.5), .exact = {.f_strict = 0.4, .f = 0.6}};
-  const ObjectiveNats exact = objective_nats(Objective::exact, 2, sample);
+  const ObjectiveNats exact = objective_nats({.n = 2}, sample);
   EXPECT_NEAR(exact.reward, std::log(1.0), 1e-15);  // (0.36 - 0.16) / 0.2
   EXPECT_DOUBLE_EQ(exact.kl, 1);
 }
@@ -132,7 +133,7 @@ TEST(Objectives, are_scaled_once_and_vanish_at_n_1) {
     EXPECT_EQ(one.reward, 0);
     EXPECT_EQ(one.kl, 0);
     EXPECT_EQ(one.entropy, 0);
-    const ObjectiveNats nats = objective_nats(o, 4, sample);
+    const ObjectiveNats nats = objective_nats({.n = 4, .objective = o}, sample);
     const ObjectiveNats by_default = scaled_objective({.n = 4.0, .objective = o}, sample);
     EXPECT_DOUBLE_EQ(by_default.reward, nats.reward / 3);
     EXPECT_DOUBLE_EQ(by_default.kl, nats.kl / 3);
@@ -181,7 +182,7 @@ TEST(KlToBon, from_pool_quantiles_converges_to_the_truth) {
     const LogFTable table(pool, 1, Estimator::add_one);
     double mean = 0;
     for (std::size_t y = 0; y < toy.log_pi.size(); ++y)
-      mean += std::exp(toy.log_pi[y]) * log_weight(n, table.of(0, static_cast<float>(toy.rewards[y])));
+      mean += std::exp(toy.log_pi[y]) * log_weight({.n = n}, table.of(0, static_cast<float>(toy.rewards[y])));
     errors.push_back(std::abs(mean - truth));
   }
   EXPECT_LT(errors.back(), 0.02);  // (N-1) sd(F) / (F sqrt M) ~ 0.01 at the smallest F here
@@ -247,6 +248,44 @@ TEST(VbonConfig, each_fault_is_named_and_all_are_listed) {
   EXPECT_EQ(problems(VbonConfig{.n = 0, .beta = -1, .scale = nan}).size(), 4u);
 }
 
+TEST(VbonConfig, other_targets_and_schedules_are_of_the_exact_objective) {
+  EXPECT_THAT(problems(VbonConfig{.target = Target::poisson, .n = 2.5}), IsEmpty());
+  EXPECT_THAT(problems(VbonConfig{.target = Target::exp_tilt, .n = 4, .objective = Objective::L}),
+              ElementsAre(HasSubstr("vbon.objective must be exact")));
+  EXPECT_THAT(problems(VbonConfig{.n = 4, .n_start = 2, .n_steps = 10}), IsEmpty());
+  EXPECT_THAT(problems(VbonConfig{.n = 4, .n_start = 2}), ElementsAre(HasSubstr("belong together")));
+  EXPECT_THAT(problems(VbonConfig{.n = 4, .n_steps = 10}), ElementsAre(HasSubstr("belong together")));
+  EXPECT_THAT(problems(VbonConfig{.n = 4, .n_start = 0.5, .n_steps = 3}),
+              ElementsAre(HasSubstr("vbon.N_start is 0.5")));
+  EXPECT_THAT(problems(VbonConfig{.n = 4, .n_start = 2, .n_steps = 3, .objective = Objective::L1}),
+              ElementsAre(HasSubstr("vbon.N_steps")));
+}
+
+TEST(VbonConfig, the_schedule_grows_by_equal_factors_and_stays) {
+  const VbonConfig config{.beta = 1.0 / 15, .n_start = 1, .n_steps = 4};  // N = 16
+  for (const auto& [step, n] :
+       std::vector<std::pair<std::int64_t, double>>{{0, 1}, {1, 2}, {2, 4}, {3, 8}, {4, 16}, {9, 16}})
+    EXPECT_NEAR(target_n(at_step(config, step)), n, 1e-12) << step;
+  EXPECT_EQ(target_n(at_step({.n = 4}, 0)), 4);
+}
+
+TEST(Objectives, of_a_tilt_are_its_log_weight_and_the_kl) {
+  const LogF sample{.log_f = -0.7, .exact = {.f_strict = 0.45, .f = 0.55}};
+  for (const Target target : {Target::exp_tilt, Target::poisson}) {
+    const ObjectiveNats nats = objective_nats({.target = target, .n = 5}, sample);
+    EXPECT_EQ(nats.reward, log_tilt_weight(target, 0.45, 0.55, 5));
+    EXPECT_EQ(nats.kl, 1);
+    EXPECT_EQ(nats.entropy, 0);
+  }
+  // Scaled by beta, the reward of the exponential tilt is F itself and beta its KL weight.
+  const ObjectiveNats a =
+      scaled_objective({.target = Target::exp_tilt, .beta = 0.2}, {.exact = {.f_strict = 0.3, .f = 0.3}});
+  const ObjectiveNats b =
+      scaled_objective({.target = Target::exp_tilt, .beta = 0.2}, {.exact = {.f_strict = 0.7, .f = 0.7}});
+  EXPECT_NEAR(b.reward - a.reward, 0.4, 1e-12);
+  EXPECT_NEAR(a.kl, 0.2, 1e-15);
+}
+
 TEST(VbonConfig, warns_of_pools_smaller_than_2n) {
   EXPECT_THAT(warnings({.n = 16}, 32), IsEmpty());
   EXPECT_THAT(warnings({.n = 16}, 31), ElementsAre(HasSubstr("at least 32")));
@@ -265,7 +304,8 @@ TEST(VbonConfig, keys_are_those_of_the_contract) {
   Names names;
   VbonConfig config;
   VbonConfig::visit(names, config);
-  EXPECT_THAT(names.names, ElementsAre("N", "beta", "objective", "estimator", "ties", "scale"));
+  EXPECT_THAT(names.names,
+              ElementsAre("target", "N", "beta", "N_start", "N_steps", "objective", "estimator", "ties", "scale"));
   EXPECT_EQ(enum_value<Objective>("L1"), Objective::L1);
   EXPECT_EQ(enum_value<Estimator>("exponential"), Estimator::exponential);
   EXPECT_EQ(enum_name(Ties::total_order), "total_order");

@@ -12,107 +12,15 @@
 #include <set>
 #include <tuple>
 
-#include "support/world.hpp"
-#include "unit/train/toy_world.hpp"
+#include "unit/train/pool_fixture.hpp"
 #include "vbon/train/regression.hpp"
 
 namespace vbon {
 namespace {
 
-using test::at_index;
-
-constexpr std::int64_t kM = 3, kPool = 9;
-const std::vector<float> kRewards = {0.5f, 0.5f, -1.0f, 2.0f, 3.0f, 1.0f, -4.0f, -4.0f, -4.0f};
-
-class Fixture {
- public:
-  explicit Fixture(double clip, bool center, std::int64_t batch = 9, std::int64_t last = 0,
-                   std::int64_t per_prompt = kM)
-      : reference(test::toy_lm({}, 31)) {
-    at::set_num_threads(1);
-    settings.run.seed = 12;
-    settings.sampling = {.temperature = 0.8, .max_new_tokens = test::kToyTokens};
-    settings.train = {.method = Method::regression, .layers = {last}, .micro_batch = 2};
-    settings.vbon.n = 4.0;
-    settings.regression = {.batch = batch, .samples_per_prompt = per_prompt, .center = center, .clip_residual = clip};
-    settings.optimizer = {
-        .learning_rate = 1e-12, .beta1 = 0, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
-    learner = make_learner(reference, settings);
-    test::disturb_all(trained_parameters(learner->policy), 0.03, 70);
-
-    pool.block.prompts = test::toy_prompts();
-    const RolloutBatch drawn = test::toy_rollouts(pool.block.prompts);
-    pool.header.max_new_tokens = test::kToyTokens;
-    pool.header.num_samples = pool.block.samples.num_samples = kM;
-    pool.block.samples.max_new_tokens = test::kToyTokens;
-    pool.block.samples.tokens = drawn.tokens;
-    pool.block.samples.length = drawn.length;
-    pool.block.samples.finished = drawn.finished;
-    pool.block.rewards["main"] = kRewards;
-    pool.sorted_rewards = sorted_rows(pool.block.rewards, kM);
-    for (std::size_t i = 0; i < kPool; ++i)
-      pool.block.samples.logp_reference.push_back(static_cast<float>(
-          test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp.sum().item<double>()));
-    cut_every_two_tokens();
-    table = std::make_unique<LogFTable>(pool.sorted_rewards.at("main"), 3, Estimator::add_one);
-  }
-  void cut_every_two_tokens() {  // at 2 and 4 of 6 tokens
-    PrefixRows& prefixes = pool.block.prefixes;
-    prefixes.every = 2;
-    for (std::size_t i = 0; i < kPool; ++i)
-      for (std::int64_t cut = 2; cut <= 4; cut += 2) {
-        const bool inside = cut < static_cast<std::int64_t>(sequence(i).response.size());
-        const at::Tensor logp = test::tokens_by_definition(reference, reference, sequence(i), 0.8).logp;
-        prefixes.logp_reference.push_back(inside ? logp.narrow(0, 0, cut).sum().item<float>() : std::nanf(""));
-        prefixes.reward.push_back(inside ? kRewards[(i + static_cast<std::size_t>(cut)) % kPool] + 0.25f
-                                         : std::nanf(""));
-      }
-  }
-  Metrics step(std::int64_t update) {
-    Phases phases;
-    const LearnerTools tools{
-        .settings = settings, .learners = *group, .phases = phases, .prompts = pool.block.prompts, .ranks = {}};
-    return regression_step(*learner, tools, pool, RegressionTargets(pool, *table, 4, settings.regression.credit),
-                           update, 20);
-  }
-  Sequence sequence(std::size_t i) const {
-    return {pool.block.prompts.tokens_of(static_cast<std::int64_t>(i) / kM),
-            pool.block.samples.tokens_of(static_cast<std::int64_t>(i) / kM, static_cast<std::int64_t>(i) % kM)};
-  }
-  at::Tensor residual(std::size_t i) const {  // differentiable
-    const double n = 4;
-    double below = 0, not_above = 0;  // of the other two of the prompt
-    for (std::size_t j = i / kM * kM; j < i / kM * kM + kM; ++j) {
-      if (j == i) continue;
-      below += kRewards[j] < kRewards[i] ? 1 : 0;
-      not_above += kRewards[j] <= kRewards[i] ? 1 : 0;
-    }
-    const double strict = below / kM, whole = (not_above + 1) / kM;
-    const double log_w = std::log((std::pow(whole, n) - std::pow(strict, n)) / (whole - strict));
-    const auto t = test::tokens_by_definition(learner->policy.model, reference, sequence(i), 0.8);
-    return t.logp.sum() - t.logp_ref.sum() - log_w;
-  }
-  // The residual that is squared.
-  at::Tensor deviation(std::size_t i) const {
-    if (!settings.regression.center) return residual(i);
-    const std::size_t first = i / kM * kM;
-    return residual(i) - (residual(first) + residual(first + 1) + residual(first + 2)) / 3;
-  }
-  at::Tensor gradient_of(const at::Tensor& loss) {
-    learner->parameters.zero_gradients();
-    loss.backward();
-    const at::Tensor gradient = learner->parameters.gradients().clone();
-    learner->parameters.zero_gradients();
-    return gradient;
-  }
-
-  Settings settings;
-  CausalLm reference;
-  std::unique_ptr<LearnerState> learner;
-  Pool pool;
-  std::unique_ptr<LogFTable> table;
-  std::unique_ptr<comm::Collectives> group = comm::make_collectives(test::world().dup("test"), comm::Backend::host);
-};
+using test::kM;
+using test::kPool;
+using Fixture = test::PoolFixture;
 
 at::Tensor clipped_square(const at::Tensor& residual, double limit) {
   if (limit == 0) return residual.square();
@@ -190,7 +98,7 @@ TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
   for (const double limit : {0.0, 1.0}) {
     Fixture f(limit, true);
     f.settings.regression.credit = Credit::prefix;
-    const RegressionTargets targets(f.pool, *f.table, 4, Credit::prefix);
+    const RegressionTargets targets(f.pool, *f.table, f.settings.vbon, Credit::prefix);
     at::Tensor loss;
     for (std::size_t row = 0; row < kPool / kM; ++row) {
       std::map<std::size_t, std::vector<at::Tensor>> at_place;
@@ -227,7 +135,8 @@ TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
 
 TEST(RegressionTargets, of_prefixes_divide_log_w_and_the_reference) {
   Fixture f(0, true);
-  const RegressionTargets whole(f.pool, *f.table, 4, Credit::response), parts(f.pool, *f.table, 4, Credit::prefix);
+  const RegressionTargets whole(f.pool, *f.table, f.settings.vbon, Credit::response),
+      parts(f.pool, *f.table, f.settings.vbon, Credit::prefix);
   std::size_t most = 0;
   double mean = 0;
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(kPool); ++i) mean += whole.of(i)[0].log_ratio / kPool;
@@ -245,7 +154,7 @@ TEST(RegressionTargets, of_prefixes_divide_log_w_and_the_reference) {
   }
   EXPECT_EQ(most, 3u);
   f.pool.block.prefixes = {};
-  EXPECT_THROW(RegressionTargets(f.pool, *f.table, 4, Credit::prefix), UserError);
+  EXPECT_THROW(RegressionTargets(f.pool, *f.table, {.n = 4}, Credit::prefix), UserError);
 }
 
 TEST(RegressionStep, an_epoch_visits_every_sample_once) {

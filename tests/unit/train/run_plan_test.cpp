@@ -38,7 +38,7 @@ TEST(RunPlan, CutsAStepAsTheLoopDoes) {
   EXPECT_EQ(b.micro_batches, 2);
   EXPECT_EQ(b.micro_batch_sequences, 4);
   EXPECT_EQ(b.online_steps, 6);
-  EXPECT_EQ(b.regression_updates, 4);
+  EXPECT_EQ(b.pool_updates, 4);
   EXPECT_EQ(b.run_updates, 6 * 6 + 4);
   EXPECT_EQ(b.run_episodes, 6 * 40 + 4 * 20);
   EXPECT_EQ(b.run_tokens, (6 * 40 + 4 * 20) * 5);

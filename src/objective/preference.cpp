@@ -1,0 +1,24 @@
+#include "vbon/objective/preference.hpp"
+
+#include <cmath>
+
+namespace vbon {
+namespace {
+
+double log_sigmoid(double x) { return x > 0 ? -std::log1p(std::exp(-x)) : x - std::log1p(std::exp(x)); }
+double sigmoid(double x) { return x > 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
+
+}  // namespace
+
+PairLoss dpo_loss(double margin, double beta, double label_smoothing) {
+  const double x = beta * margin, s = label_smoothing;
+  return {.loss = -(1 - s) * log_sigmoid(x) - s * log_sigmoid(-x),
+          .slope = beta * (s * sigmoid(x) - (1 - s) * sigmoid(-x))};
+}
+
+PairLoss ipo_loss(double margin, double beta) {
+  const double residual = margin - 1 / (2 * beta);
+  return {.loss = residual * residual, .slope = 2 * residual};
+}
+
+}  // namespace vbon

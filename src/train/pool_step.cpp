@@ -1,0 +1,136 @@
+#include "vbon/train/pool_step.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "train/learner_common.hpp"
+#include "vbon/base/error.hpp"
+#include "vbon/model/vocab_head.hpp"
+
+namespace vbon {
+namespace {
+
+std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// Gives the pass, whose sequences are the members, what enters their first trained block, if that is what the pool
+// kept.
+void give_kept_trunks(BatchPass& pass, const Pool& pool, std::span<const std::int64_t> members, const Policy& policy) {
+  const TrunkRows& kept = pool.block.trunk;
+  if (!policy.has_trunk() || kept.block != policy.first_trained_block) return;
+  const std::vector<std::int64_t> offset = trunk_offsets(pool.block.samples);
+  const std::vector<std::int64_t>& prompt = pool.block.prompts.offset;
+  const auto rows_of = [&](const std::vector<float>& values, std::int64_t begin, std::int64_t end) {
+    return at::from_blob(const_cast<float*>(values.data()) + begin * kept.width, {end - begin, kept.width}, at::kFloat);
+  };
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const std::int64_t member = members[i];
+    const std::size_t row = idx(member / pool.header.num_samples);
+    const at::Tensor rows = at::cat({rows_of(kept.prompt, prompt[row], prompt[row + 1]),
+                                     rows_of(kept.samples, offset[idx(member)], offset[idx(member + 1)])});
+    pass.give_trunk(static_cast<std::int64_t>(i), rows.to(policy.model.device(), policy.model.dtype()));
+  }
+}
+
+class PoolStep {
+ public:
+  PoolStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, PoolLoss& loss, std::int64_t update)
+      : state_(state), tools_(tools), settings_(tools.settings), pool_(pool), loss_(loss),
+        group_(loss.grouping().samples), figures_(loss.figure_names().size() + 1) {
+    const Share groups = share_of(loss.grouping().an_update, tools.learners.rank(), tools.learners.size());
+    mine_ = loss.members(update).subspan(idx(groups.begin * group_), idx((groups.end - groups.begin) * group_));
+    for (const std::int64_t member : mine_) {
+      const std::int64_t row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
+      sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
+      prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
+    }
+  }
+
+  Metrics run(const OptimizerConfig& optimizer, std::int64_t update, std::int64_t total_updates) {
+    BatchPass pass(*state_.reference, state_.policy, sequences_,
+                   {settings_.sampling.temperature, settings_.train.micro_batch, 0});
+    give_kept_trunks(pass, pool_, mine_, state_.policy);
+    // Groups stay whole: the loss of one needs all of its samples.
+    const std::int64_t micro_size = std::max<std::int64_t>(settings_.train.micro_batch / group_, 1) * group_;
+    for (std::int64_t first = 0; first < pass.size(); first += micro_size)
+      backward(pass, first, std::min(micro_size, pass.size() - first));
+    const double rate = learning_rate(optimizer, update, total_updates);
+    const double norm = reduce_and_step(state_, tools_, rate, prompt_ids_, fmt::format("update {}", update));
+    return metrics(norm, rate);
+  }
+
+ private:
+  void backward(BatchPass& pass, std::int64_t first, std::int64_t count) {
+    std::vector<std::int64_t> chosen(idx(count));
+    std::iota(chosen.begin(), chosen.end(), first);
+    const BatchPass::Micro micro = pass.micro(chosen);
+    const TokenStatistics stats = token_statistics(pass.policy_hidden(micro), state_.policy.model.head,
+                                                   micro.packed.targets, settings_.sampling.temperature);
+    const at::Tensor logp_on_host = stats.logp.detach().cpu();
+    const std::span logp(logp_on_host.const_data_ptr<float>(), idx(logp_on_host.numel()));
+    std::vector<float> slope(logp.size());
+    const double share = 1 / static_cast<double>(loss_.grouping().an_update);
+    std::vector<PoolLoss::Sample> group;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const std::size_t begin = idx(micro.packed.offset[idx(k)]), size = idx(micro.packed.offset[idx(k + 1)]) - begin;
+      group.push_back({.index = mine_[idx(first + k)],
+                       .logp = logp.subspan(begin, size),
+                       .slope = std::span(slope).subspan(begin, size)});
+      figures_.back().add(static_cast<double>(size));
+      if (std::ssize(group) < group_) continue;
+      loss_.add(group, share, std::span(figures_).first(figures_.size() - 1));
+      group.clear();
+    }
+    check(group.empty(), "a micro-batch of whole groups");
+    (stats.logp * at::tensor(slope).to(stats.logp.device())).sum().backward();
+  }
+
+  Metrics metrics(double norm, double rate) {
+    std::vector<double> sums;
+    for (const PoolLoss::Mean& mean : figures_) sums.insert(sums.end(), {mean.sum, mean.count});
+    sum_over_learners(tools_, sums, "loss sums");
+    Metrics metrics = {{"grad_norm", norm}, {"learning_rate", rate}};
+    for (std::size_t i = 0; i < figures_.size(); ++i) {
+      const bool last = i + 1 == figures_.size();
+      if (sums[2 * i + 1] > 0)
+        metrics[last ? "length" : std::string(loss_.figure_names()[i])] = sums[2 * i] / sums[2 * i + 1];
+    }
+    return metrics;
+  }
+
+  LearnerState& state_;
+  const LearnerTools& tools_;
+  const Settings& settings_;
+  const Pool& pool_;
+  PoolLoss& loss_;
+  std::int64_t group_;
+  std::span<const std::int64_t> mine_;  // this rank's samples, group after group
+  std::vector<Sequence> sequences_;     // of mine_
+  std::vector<std::int64_t> prompt_ids_;
+  std::vector<PoolLoss::Mean> figures_;  // the loss's, then the length
+};
+
+}  // namespace
+
+std::span<const std::int64_t> PoolLoss::members(std::int64_t update) {
+  const std::int64_t updates = grouping_.an_epoch / grouping_.an_update, epoch = update / updates;
+  if (epoch != dealt_epoch_) {
+    dealt_ = deal(epoch);
+    dealt_epoch_ = epoch;
+    check(std::ssize(dealt_) == grouping_.an_epoch * grouping_.samples, "an epoch of whole groups");
+  }
+  return std::span(dealt_).subspan(idx(update % updates * samples_an_update()), idx(samples_an_update()));
+}
+
+Metrics pool_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, PoolLoss& loss,
+                  const OptimizerConfig& optimizer, std::int64_t update, std::int64_t total_updates) {
+  const Phases::Scope scope(tools.phases, Phase::update, tools.learners.group().waiter());
+  return PoolStep(state, tools, pool, loss, update).run(optimizer, update, total_updates);
+}
+
+}  // namespace vbon

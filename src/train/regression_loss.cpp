@@ -1,0 +1,116 @@
+// The regression's residuals, their mean over a prompt's samples taken off, large ones counted linearly.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "vbon/base/rng.hpp"
+#include "vbon/train/pool_losses.hpp"
+#include "vbon/train/regression.hpp"
+
+namespace vbon {
+namespace {
+
+std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+PoolLoss::Grouping grouping_of(const RegressionSection& config, const Pool& pool) {
+  const RegressionGroups groups = regression_groups(config, pool.header.num_samples);
+  const std::int64_t an_epoch = pool.block.num_prompts() * (pool.header.num_samples / groups.samples);
+  return {.samples = groups.samples, .an_epoch = an_epoch, .an_update = std::min(groups.an_update, an_epoch)};
+}
+
+// Takes the mean of those at the same place (which segment of its sample) off; a residual alone at its place becomes 0.
+void centre(std::span<double> values, std::span<const std::size_t> place) {
+  std::vector<double> sum, count;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (place[i] >= sum.size()) sum.resize(place[i] + 1), count.resize(place[i] + 1);
+    sum[place[i]] += values[i];
+    count[place[i]] += 1;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= sum[place[i]] / count[place[i]];
+}
+
+class RegressionLoss : public PoolLoss {
+ public:
+  RegressionLoss(const Settings& settings, const Pool& pool, const LogFTable& table)
+      : PoolLoss(grouping_of(settings.regression, pool)), config_(settings.regression),
+        seed_(static_cast<std::uint64_t>(*settings.run.seed)), pool_(pool),
+        targets_(pool, table, settings.vbon, settings.regression.credit) {}
+
+  std::span<const std::string_view> figure_names() const override {
+    static constexpr std::array<std::string_view, 4> kNames = {"loss", "residual", "residual_clipped", "log_ratio"};
+    return kNames;
+  }
+
+  void add(std::span<const Sample> group, double share, std::span<Mean> figures) const override {
+    std::vector<double> residual;
+    std::vector<std::size_t> place;
+    std::vector<std::span<float>> slopes;
+    for (const Sample& sample : group) {
+      std::size_t from = 0, at = 0;
+      double whole = 0;
+      for (const TargetSegment& segment : targets_.of(sample.index)) {
+        const std::size_t size = idx(segment.end) - from;
+        const auto drawn = sample.logp.subspan(from, size);
+        const double log_ratio = std::accumulate(drawn.begin(), drawn.end(), 0.0) - segment.logp_reference;
+        residual.push_back(log_ratio - segment.log_ratio);
+        place.push_back(at++);
+        slopes.push_back(sample.slope.subspan(from, size));
+        whole += log_ratio;
+        from += size;
+      }
+      figures[kLogRatio].add(whole);
+    }
+    // Clipping leaves the gradient of a loss that grows linearly beyond the limit: of residuals less their mean, so the
+    // mean of what acts is taken off once more.
+    const double limit = config_.clip_residual;
+    if (config_.center) centre(residual, place);
+    double squares = 0;
+    for (double& r : residual) {
+      squares += r * r;
+      figures[kResidual].add(std::abs(r));
+      const bool beyond = limit > 0 && std::abs(r) > limit;
+      figures[kClipped].add(beyond ? 1 : 0);
+      if (beyond) r = std::clamp(r, -limit, limit);
+    }
+    if (config_.center) centre(residual, place);
+    const auto samples = static_cast<double>(group.size());
+    figures[kLoss].add(squares / samples, samples);
+    for (std::size_t i = 0; i < residual.size(); ++i)
+      std::fill(slopes[i].begin(), slopes[i].end(), static_cast<float>(2 * residual[i] * share / samples));
+  }
+
+ protected:
+  // Each epoch deals a prompt's samples into groups anew, and the groups into updates.
+  std::vector<std::int64_t> deal(std::int64_t epoch) const override {
+    const RandomStream stream(seed_, Purpose::data_order, 0, epoch);
+    const std::int64_t per_prompt = pool_.header.num_samples, samples = grouping().samples,
+                       a_prompt = per_prompt / samples;
+    std::vector<std::vector<std::int64_t>> of_prompt;
+    for (std::int64_t row = 0; row < pool_.block.num_prompts(); ++row)
+      of_prompt.push_back(permutation(stream, per_prompt, static_cast<std::int32_t>(1 + row)));
+    std::vector<std::int64_t> dealt;
+    for (const std::int64_t group : permutation(stream, grouping().an_epoch)) {
+      const std::int64_t row = group / a_prompt;
+      for (std::int64_t j = 0; j < samples; ++j)
+        dealt.push_back(row * per_prompt + of_prompt[idx(row)][idx(group % a_prompt * samples + j)]);
+    }
+    return dealt;
+  }
+
+ private:
+  enum Figure : std::size_t { kLoss, kResidual, kClipped, kLogRatio };
+
+  RegressionSection config_;
+  std::uint64_t seed_;
+  const Pool& pool_;
+  RegressionTargets targets_;
+};
+
+}  // namespace
+
+std::unique_ptr<PoolLoss> make_regression_loss(const Settings& settings, const Pool& pool, const LogFTable& table) {
+  return std::make_unique<RegressionLoss>(settings, pool, table);
+}
+
+}  // namespace vbon
