@@ -56,7 +56,21 @@ CommandLine parse_command_line(int argc, char** argv) {
       sub.add_flag("--json", line.json, "as JSON");
       continue;
     }
+    if (name == "sweep") {
+      sub.add_option("grid", line.grid, "grid file (YAML): which runs");
+      sub.add_option("-s,--set", line.overrides, "section.key=value, over every run's configuration")
+          ->allow_extra_args(false);
+      sub.add_flag("--dry-run", line.dry_run, "list runs, stages and what is done; do nothing");
+      sub.add_flag("--quiet", line.quiet, "no progress");
+      sub.add_option("--slurm", line.slurm, "write a script that submits the sweep to Slurm, and run nothing");
+      sub.add_option("--only", line.only, "this run alone, by its number in --dry-run, with the stages it needs");
+      sub.add_option("--stage", line.stage, "these shared stages alone, by their number");
+      continue;
+    }
     add_config(sub, line);
+    if (name == "run")
+      sub.add_option("--until", line.until, "stop after this stage")
+          ->check(CLI::IsMember({"reward", "sft", "pool", "train", "eval"}));
     if (name == "pool") {
       sub.add_option("--shard", shard, "i/n: draw only this job's part of the chunks");
       sub.add_flag("--merge", line.merge, "make the pool from the parts of all jobs");

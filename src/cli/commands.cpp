@@ -103,6 +103,7 @@ const std::vector<Command>& commands() {
        run_recipe_command,
        nullptr,
        {"run.seed", "run.dir", "model.reference", "prompts.train", "pool.path"}},
+      {"sweep", "the runs of a grid, here or by Slurm, skipping what is done", nullptr, run_sweep_command, {}},
       {"plan", "placement, batch algebra, memory, files and time of a configuration", nullptr, run_plan_command, {}},
       {"doctor",
        "what this machine and a configuration's files offer, and what to mend",

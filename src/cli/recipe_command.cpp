@@ -45,12 +45,16 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
       {"eval", evaluates, with(run_eval_command)},
   };
   for (const Stage& stage : stages) {
-    if (!stage.wanted) continue;
+    if (!stage.wanted) {
+      if (line.until == stage.name) break;
+      continue;
+    }
     log::info("== {}", stage.name);
     const auto start = std::chrono::steady_clock::now();
     if (const ExitCode code = stage.run(); code != ExitCode::ok) return code;
     log::info("== {}: {}", stage.name,
               human_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
+    if (line.until == stage.name) break;
   }
   return ExitCode::ok;
 }

@@ -20,6 +20,11 @@ struct CommandLine {
   std::int64_t shard = 0, num_shards = 1;
   bool merge = false;
   std::string split = "both";  // train | eval | both
+  // run
+  std::string until;  // the last stage
+  // sweep
+  std::filesystem::path grid, slurm;
+  std::optional<std::int64_t> only, stage;
   // reward
   std::string section = "both";  // reward | evaluator | both
   // sample, score

@@ -37,6 +37,7 @@ ExitCode run_score_command(comm::Communicator& world, const CommandLine& line, P
 
 // Without MPI.
 ExitCode run_sample_command(const CommandLine& line);
+ExitCode run_sweep_command(const CommandLine& line);
 ExitCode run_plan_command(const CommandLine& line);
 ExitCode run_doctor_command(const CommandLine& line);
 ExitCode run_help_command(const CommandLine& line);

@@ -1,0 +1,154 @@
+// `vbon sweep`: the runs of a grid, here one after the other, or as a script for Slurm. Each run is a process of its
+// own
+// (`vbon run`), so one that fails leaves the others alone; what is done is skipped, so a killed sweep goes on.
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "cli/stage.hpp"
+#include "cli/sweep_plan.hpp"
+#include "cli/sweep_process.hpp"
+#include "cli/sweep_slurm.hpp"
+#include "vbon/base/files.hpp"
+#include "vbon/base/log.hpp"
+#include "vbon/base/stop.hpp"
+#include "vbon/base/words.hpp"
+#include "vbon/cli/table.hpp"
+#include "vbon/store/run_folder.hpp"
+
+namespace vbon::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string sweep_json(const SweepPlan& plan) {
+  nlohmann::json runs = nlohmann::json::array();
+  for (std::size_t i = 0; i < plan.runs.size(); ++i) {
+    nlohmann::json overrides = nlohmann::json::object();
+    for (const auto& [key, value] : plan.grid.runs[i].overrides)
+      overrides[key] = nlohmann::json::accept(value) ? nlohmann::json::parse(value) : nlohmann::json(value);
+    runs.push_back({{"name", plan.runs[i].name},
+                    {"dir", plan.runs[i].dir.lexically_relative(plan.grid.dir).string()},
+                    {"seed", *plan.runs[i].loaded.settings().run.seed},
+                    {"overrides", overrides}});
+  }
+  return nlohmann::json({{"format", "vbon.sweep"}, {"schema_version", 1}, {"name", plan.grid.name}, {"runs", runs}})
+             .dump(1) +
+         "\n";
+}
+
+class Sweep {
+ public:
+  Sweep(SweepPlan plan, bool quiet) : plan_(std::move(plan)), quiet_(quiet) {
+    make_folders(plan_.grid.dir / "logs");
+    make_folders(plan_.grid.dir / "done");
+    write_file_atomically(plan_.grid.dir / "sweep.json", sweep_json(plan_));
+  }
+
+  // 0, 75 where a signal stopped it, 74 or 1 where pieces failed.
+  ExitCode run(std::optional<std::int64_t> only_stage, std::optional<std::int64_t> only_run) {
+    if (only_stage) stage(static_cast<std::size_t>(*only_stage));
+    else if (only_run) one(static_cast<std::size_t>(*only_run));
+    else
+      for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i) one(i);
+    if (stop::requested()) return ExitCode::requeue;
+    for (const std::string& failure : failures_) log::error("{}", failure);
+    return worst_;
+  }
+
+ private:
+  void one(std::size_t i) {
+    const PlannedRun& run = plan_.runs[i];
+    const fs::path marker = plan_.grid.dir / "done" / run.name;
+    if (fs::exists(marker)) return say("{}: done", run.name);
+    if (!stage(run.stages)) return;
+    if (start(run.name, run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
+  }
+
+  // True: they are there. A stage that failed is not tried again for each run that needs it.
+  bool stage(std::size_t i) {
+    if (state_.size() < plan_.stages.size()) state_.resize(plan_.stages.size());
+    if (state_[i] == State::unknown)
+      state_[i] = start(fmt::format("stages-{}", i), plan_.stages[i].overrides, {"--until", "pool"}) ? State::there
+                                                                                                     : State::failed;
+    return state_[i] == State::there;
+  }
+
+  bool start(const std::string& name, const std::vector<std::string>& overrides, const std::vector<std::string>& more) {
+    if (stop::requested()) return false;
+    std::vector<std::string> words = plan_.grid.launch;
+    words.insert(words.end(), {this_program().string(), "run", "-c", plan_.grid.config.string()});
+    for (const std::string& override : overrides) words.insert(words.end(), {"-s", override});
+    words.insert(words.end(), more.begin(), more.end());
+    const fs::path log = plan_.grid.dir / "logs" / (name + ".log");
+    const auto begin = std::chrono::steady_clock::now();
+    const int code = run_process(words, log);
+    const std::string time =
+        human_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    if (code == 0) {
+      say("{}: {}", name, time);
+      return true;
+    }
+    if (stop::requested()) return false;
+    failures_.push_back(fmt::format("{} failed after {} (exit {}); see {}", name, time, code, log.string()));
+    log::error("{}", failures_.back());
+    worst_ = code == static_cast<int>(ExitCode::environment) && worst_ == ExitCode::ok ? ExitCode::environment
+                                                                                       : ExitCode::internal;
+    return false;
+  }
+
+  template <class... Args>
+  void say(fmt::format_string<Args...> text, Args&&... args) const {
+    if (!quiet_) log::info("{}", fmt::format(text, std::forward<Args>(args)...));
+  }
+
+  enum class State { unknown, there, failed };
+  SweepPlan plan_;
+  bool quiet_;
+  std::vector<State> state_;
+  std::vector<std::string> failures_;
+  ExitCode worst_ = ExitCode::ok;
+};
+
+void print(const SweepPlan& plan) {
+  Table table({"", "run", "stages", "state"});
+  std::size_t done = 0;
+  for (std::size_t i = 0; i < plan.runs.size(); ++i) {
+    const PlannedRun& run = plan.runs[i];
+    const bool is_done = fs::exists(plan.grid.dir / "done" / run.name);
+    done += is_done ? 1 : 0;
+    table.add_row({std::to_string(i), run.name, std::to_string(run.stages),
+                   is_done               ? "done"
+                   : fs::exists(run.dir) ? "begun"
+                                         : "to do"});
+  }
+  fmt::print("{}", table.text());
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) fmt::print("stages {}: {}\n", i, joined(plan.stages[i].paths));
+  fmt::print("{} in {}, {} done; each run: `vbon plan` says what it takes\n",
+             counted(static_cast<std::int64_t>(plan.runs.size()), "run"), plan.grid.dir.string(), done);
+}
+
+}  // namespace
+
+ExitCode run_sweep_command(const CommandLine& line) {
+  require(!line.grid.empty(), "no grid: vbon sweep GRID.yaml");
+  SweepPlan plan = plan_sweep(read_grid(line.grid), line.overrides);
+  const auto in_range = [](const std::optional<std::int64_t>& i, std::size_t count, const char* flag) {
+    require(!i || (*i >= 0 && *i < static_cast<std::int64_t>(count)), "{} {}: there are {} of them, counted from 0",
+            flag, i.value_or(0), count);
+  };
+  in_range(line.only, plan.runs.size(), "--only");
+  in_range(line.stage, plan.stages.size(), "--stage");
+  if (line.dry_run) {
+    print(plan);
+    flush_output();
+    return ExitCode::ok;
+  }
+  if (!line.slurm.empty()) {
+    write_file_atomically(line.slurm, slurm_script(plan, fs::absolute(line.grid), this_program()));
+    log::info("'{}' submits the sweep", line.slurm.string());
+    return ExitCode::ok;
+  }
+  return Sweep(std::move(plan), line.quiet).run(line.stage, line.only);
+}
+
+}  // namespace vbon::cli

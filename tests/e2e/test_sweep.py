@@ -1,0 +1,103 @@
+"""vbon sweep: runs of a grid one after the other, shared stages, killed and started again, and as a Slurm script."""
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from conftest import wait_until
+
+GRID = """
+config: toy.yaml
+dir: study
+seeds: [1, 2]
+set: {train.warm_start: 0, train.steps: 2, eval.every: 0, checkpoint.every: 0, eval.samples: 4, pool.path: p.h5,
+      pool.eval_path: e.h5}
+runs:
+  - name: vbon
+    product: {vbon.N: [2, 4]}
+  - set: {train.method: dpo}
+  - set: {train.method: regression, sampling.temperature: 0.7}
+"""
+
+
+@pytest.fixture()
+def grid(fresh):
+    (fresh.folder / "grid.yaml").write_text(GRID)
+    return fresh
+
+
+def runs(vbon):
+    sweep = json.loads((vbon.folder / "study/sweep.json").read_text())
+    assert sweep["format"] == "vbon.sweep" and sweep["schema_version"] == 1
+    return sweep["runs"]
+
+
+def test_every_run_is_there_once_and_shares_its_stages(grid):
+    listed = grid.run("sweep", "grid.yaml", "--dry-run").stdout
+    assert listed.count("to do") == 8 and "8 runs in study, 0 done" in listed and not (grid.folder / "study").exists()
+    grid.run("sweep", "grid.yaml", "--quiet")
+    found = runs(grid)
+    assert len(found) == 8 and len({run["name"] for run in found}) == 8
+    for run in found:
+        folder = grid.folder / "study" / run["dir"]
+        assert (folder / "finished").exists() and list((folder / "eval").rglob("summary.json")), run["name"]
+        assert f"-seed{run['seed']}-" in run["name"] and run["overrides"]["run.seed"] == run["seed"]
+    pools = sorted(path.name for path in grid.folder.glob("p*.h5"))
+    assert "p.h5" in pools and len([name for name in pools if name.startswith("p-")]) == 1, "one pool a temperature"
+    before = {path: path.stat().st_mtime_ns for path in (grid.folder / "study/runs").rglob("*")}
+    assert "8 done" in grid.run("sweep", "grid.yaml", "--dry-run").stdout
+    grid.run("sweep", "grid.yaml", "--quiet")
+    assert {path: path.stat().st_mtime_ns for path in (grid.folder / "study/runs").rglob("*")} == before
+
+
+def test_a_run_that_fails_leaves_the_others_alone(grid):
+    (grid.folder / "grid.yaml").write_text(GRID + "  - set: {train.method: bon_sft, vbon.N: 99}\n")
+    done = grid.run("sweep", "grid.yaml", expect=1)
+    assert "bon_sft" in done.stderr and "failed" in done.stderr and "logs/bon_sft" in done.stderr
+    assert sum((grid.folder / "study" / run["dir"] / "finished").exists() for run in runs(grid)) == 8
+
+
+def test_stopped_it_goes_on(grid):
+    process = grid.start("sweep", "grid.yaml", "--quiet", environment={"TOY_REWARD_SLEEP": "0.004"})
+    wait_until(lambda: len(list((grid.folder / "study/done").glob("*"))) >= 2 if (grid.folder / "study").exists() else False,
+               process)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    first = len(list((grid.folder / "study/done").glob("*")))
+    assert 2 <= first < 8
+    grid.run("sweep", "grid.yaml", "--quiet")
+    assert len(list((grid.folder / "study/done").glob("*"))) == 8
+
+
+def test_one_piece_alone(grid):
+    grid.run("sweep", "grid.yaml", "--stage", "0", "--quiet")
+    assert (grid.folder / "p.h5").exists() and not list((grid.folder / "study/done").glob("*"))
+    grid.run("sweep", "grid.yaml", "--only", "3", "--quiet")
+    assert len(list((grid.folder / "study/done").glob("*"))) == 1
+    grid.refused("sweep", "grid.yaml", "--only", "8", words=["--only 8", "8 of them"])
+
+
+def test_slurm_script_is_bash_that_submits_in_order(grid):
+    grid.run("sweep", "grid.yaml", "--slurm", "submit.sh")
+    fake = grid.folder / "bin"
+    fake.mkdir()
+    (fake / "sbatch").write_text('#!/bin/sh\necho "$@" >> "$CALLS"\nwc -l < "$CALLS"\n')
+    (fake / "sbatch").chmod(0o755)
+    calls = grid.folder / "calls"
+    subprocess.run(["bash", "submit.sh"], cwd=grid.folder, check=True,
+                   env={**os.environ, "PATH": f"{fake}:{os.environ['PATH']}", "CALLS": str(calls)})
+    stages, array, report = calls.read_text().splitlines()
+    assert "--array=0-1 " in stages and "--stage" in stages
+    assert "--array=0-7%16" in array and "afterok:1" in array and "--only" in array
+    assert "afterany:2" in report and "analysis report" in report
+
+
+def test_grids_that_cannot_be(grid):
+    (grid.folder / "grid.yaml").write_text(GRID.replace("vbon.N: [2, 4]", "vbon.N: [2, 0.5], vbon.objetive: [L]"))
+    grid.refused("sweep", "grid.yaml", words=["vbon.objetive", "did you mean 'vbon.objective'"])
+    (grid.folder / "grid.yaml").write_text(GRID.replace("[2, 4]", "[2, 2]"))
+    grid.refused("sweep", "grid.yaml", words=["the same run"])
+    grid.refused("sweep", "none.yaml", words=["none.yaml"])
