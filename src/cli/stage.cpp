@@ -38,6 +38,12 @@ std::string evaluation_text(const Evaluation& evaluation) {
   if (std::isfinite(evaluation.efficiency))
     text += fmt::format("efficiency {:.2f}: (win - 1/2) of the policy over that of BoN at the same KL\n",
                         evaluation.efficiency);
+  if (!evaluation.exact.empty()) {
+    text += "exact, by every response:";
+    for (const auto& [name, value] : evaluation.exact)
+      if (!name.starts_with("bon_")) text += fmt::format("  {} {:.4f}", name, value);
+    text += "\n";
+  }
   return text;
 }
 

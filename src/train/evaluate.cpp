@@ -304,16 +304,21 @@ std::string summary_json(const Evaluation& evaluation) {
     rows.push_back(r);
   }
   const EvalHeader& h = evaluation.file.header;
-  const nlohmann::json summary = {{"format", "vbon.summary"},
-                                  {"method", h.method},
-                                  {"n", h.n},
-                                  {"step", h.checkpoint_step},
-                                  {"training_seed", h.training_seed},
-                                  {"evaluation_seed", h.evaluation_seed},
-                                  {"samples_per_prompt", evaluation.file.block.samples.num_samples},
-                                  {"prompts", evaluation.file.block.num_prompts()},
-                                  {"efficiency", number(evaluation.efficiency)},
-                                  {"rows", rows}};
+  nlohmann::json summary = {{"format", "vbon.summary"},
+                            {"method", h.method},
+                            {"n", h.n},
+                            {"step", h.checkpoint_step},
+                            {"training_seed", h.training_seed},
+                            {"evaluation_seed", h.evaluation_seed},
+                            {"samples_per_prompt", evaluation.file.block.samples.num_samples},
+                            {"prompts", evaluation.file.block.num_prompts()},
+                            {"efficiency", number(evaluation.efficiency)},
+                            {"rows", rows}};
+  if (!evaluation.exact.empty()) {
+    nlohmann::json exact;
+    for (const auto& [name, value] : evaluation.exact) exact[name] = number(value);
+    summary["exact"] = exact;
+  }
   return summary.dump(1) + "\n";
 }
 

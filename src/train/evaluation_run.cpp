@@ -11,6 +11,7 @@
 #include "vbon/store/checkpoint.hpp"
 #include "vbon/store/lock.hpp"
 #include "vbon/store/safetensors.hpp"
+#include "vbon/train/exact.hpp"
 
 namespace vbon {
 namespace {
@@ -50,6 +51,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
                           RewardPrograms& programs, const EvaluationRequest& request) {
   const stop::AtOnce signals_end_it;
   RankContext context = make_rank_context(world, settings.cluster, 0);
+  require(!settings.eval.exact || world.size() == 1, "eval.exact is for one rank; there are {}", world.size());
   const Identities identities = identify(context, settings);
   std::optional<Prompts> prompts;
   std::optional<UsedPool> pool;
@@ -65,6 +67,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   comm::together(*context.everyone, "loading", [&] {
     tokenizer = Tokenizer::load(settings.model.reference);
     spec = read_lm_spec(settings.model.reference);
+    if (settings.eval.exact) require_listable(settings, spec);
     prompts = load_prompts(settings.prompts.eval, settings, *tokenizer, spec);
     pool = load_pool(settings.pool.eval_path, settings, *prompts, identities, text.force, forced);
     if (context.is(comm::Role::scorer)) {
@@ -113,6 +116,11 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
                                 .policy = context.is(comm::Role::learner) ? &*policy : nullptr,
                                 .header = header,
                                 .chunks = &chunks});
+  if (settings.eval.exact)
+    comm::together(*context.everyone, "listing every response", [&] {
+      result.exact = exact_figures(settings, *prompts, *tokenizer, *reward, reference, *policy);
+      for (const auto& [name, value] : result.exact) result.file.summary["exact." + name] = value;
+    });
   comm::together(*context.everyone, "writing the evaluation", [&] {
     if (!context.is_root()) return;
     chunks.clean();

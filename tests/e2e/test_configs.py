@@ -43,7 +43,7 @@ def test_it_comes_back_the_same(empty, path):
 def wants(path, command):
     """Whether a configuration has what a command needs: an overlay need not give the stages before training."""
     text = path.read_text()
-    return {"sft": "\nsft:" in text, "reward": "labels:" in text, "run": "dir:" in text}.get(command, True)
+    return {"sft": "\nsft:" in text, "reward": re.search(r"labels: \S+\.jsonl", text), "run": "dir:" in text}.get(command, True)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,8 @@ struct EvalRow {
 struct Evaluation {
   EvalFile file;  // complete but for its provenance's time
   std::vector<EvalRow> rows;
-  double efficiency = 0;  // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL 0
+  std::map<std::string, double> exact;  // figures of eval.exact (exact.hpp); empty: not asked for
+  double efficiency = 0;                // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL 0
 };
 
 struct EvaluationTools {

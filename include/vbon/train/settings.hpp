@@ -179,6 +179,7 @@ struct EvalSection {
   std::vector<double> bon_n = {1, 2, 4, 8, 16, 32};
   std::string checkpoint;
   std::int64_t bootstrap = 2000;
+  bool exact = false;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.samples, {.name = "samples", .help = "K, samples a prompt", .unit = "samples"});
@@ -190,6 +191,10 @@ struct EvalSection {
     v(c.checkpoint, {.name = "checkpoint",
                      .help = "what `vbon eval` evaluates: a model folder; default: the run's latest checkpoint"});
     v(c.bootstrap, {.name = "bootstrap", .help = "resamples of the intervals", .unit = "resamples"});
+    v(c.exact,
+      {.name = "exact",
+       .help = "`vbon eval` also lists every response and reports exact figures, among them the distance to the "
+               "method's optimum: for models of a few tokens, on one rank"});
   }
 };
 
