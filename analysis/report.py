@@ -1,9 +1,9 @@
 """`report RUN...`: one self-contained HTML page of one run, or of several beside each other."""
 
-import os
 from pathlib import Path
 
 from .errors import InputError, OutputError
+from .output import write_whole
 from .picture import save_picture
 from .render import render
 from .runs import decoders_of
@@ -24,20 +24,6 @@ def report(paths: list[Path], out: Path, pool: Path | None, tokenizer: Path | No
     try:
         if picture is not None:
             save_picture(shown, str(picture), kind)
-        write_whole(out, page)
+        write_whole(out, page.encode("utf-8"))
     except OSError as fault:
         raise OutputError(f"'{fault.filename or out}' cannot be written: {fault.strerror}") from fault
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Either the whole file is there afterwards or the old one still is."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
