@@ -84,6 +84,11 @@ class Evaluation(Block):
     bon: dict[str, np.ndarray]  # N, kl, win, reward, se -> float64 [C]
     summary: dict[str, float]  # figures of the table that vbon eval printed
 
+    @property
+    def setting(self) -> tuple[tuple[str, ...], float]:
+        """What has to agree before two evaluations may stand on one axis: the prompts and the temperature."""
+        return tuple(self.prompt_sha256), self.temperature
+
 
 @dataclass
 class Metrics:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .config import lookup
+from .config import lookup, parse_config
 from .decode import Decoder
 from .errors import InputError
 from .h5 import open_h5
@@ -22,11 +22,14 @@ from .io import (
 )
 from .metrics import read_metrics, read_metrics_h5
 
+NUMBERS = ("vbon.N", "vbon.beta", "train.steps", "run.seed", "pool.samples", "pool.use", "sampling.temperature")
+
 
 @dataclass
 class Run:
-    """`evaluations`: of the policy by step, ascending; `null`: the reference evaluated as a policy, where that was
-    done; `notes`: what the reader of a report has to know about the files."""
+    """`evaluations`: of the policy by step, ascending, on the run's own prompts at its own temperature; `others`: on
+    other prompts or at other temperatures; `references`: the reference evaluated as a policy, `null` the first of them
+    on the own prompts; `notes`: what the reader of a report has to know about the files."""
 
     path: Path
     name: str
@@ -38,6 +41,9 @@ class Run:
     null: Evaluation | None
     summary: dict[str, Any]  # of the last evaluation; {}: none
     is_finished: bool
+    others: list[Evaluation] = field(default_factory=list)
+    references: list[Evaluation] = field(default_factory=list)
+    overrides: dict[str, Any] = field(default_factory=dict)  # of the sweep that it belongs to
     pool: Pool | None = None
     tokenizer: Path | None = None
     notes: list[str] = field(default_factory=list)
@@ -49,6 +55,12 @@ class Run:
     @property
     def method(self) -> str:
         return str(lookup(self.config, "train.method", self.final.method if self.final else "unknown"))
+
+    @property
+    def seed(self) -> int | None:
+        """Of the training."""
+        said = lookup(self.config, "run.seed", self.provenance.seed)
+        return said if said is not None or self.final is None else self.final.training_seed
 
     @property
     def n(self) -> float | None:
@@ -66,27 +78,34 @@ def read_run(path: Path) -> Run:
     """InputError when the folder is no run, or when a file in it is not what its name says."""
     if not path.is_dir():
         raise InputError(f"'{path}' is no folder; name the folder of a run (run.dir of its configuration)")
-    if not (path / "config.yaml").is_file():
-        raise InputError(f"'{path}' holds no run of vbon (no config.yaml)")
-    config = read_config(path / "config.yaml")
-    _require_plausible(config, path / "config.yaml")
+    is_trained, files = (path / "config.yaml").is_file(), _evaluation_files(path / "eval")
+    if not is_trained and not files:
+        raise InputError(f"'{path}' holds no run of vbon (no config.yaml) and no evaluation of one")
+    found = sorted((read_evaluation(file) for file in files), key=_order)
+    # What vbon eval leaves in a folder of its own is a run too: its evaluations say how it was made.
+    config_text = read_text(path / "config.yaml") if is_trained else found[-1].provenance.config
+    config = read_config(path / "config.yaml") if is_trained else config_of(found[-1])
+    _require_plausible(config, path / "config.yaml" if is_trained else found[-1].path)
     metrics, provenance = _read_record(path)
-    found = sorted((read_evaluation(file) for file in _evaluation_files(path / "eval")), key=_order)
-    of_policy = [one for one in found if one.method != "reference"]
-    if provenance is None and of_policy:
-        provenance = of_policy[-1].provenance
-    nulls = [one for one in found if one.method == "reference" or one.step == 0]
+    of_policy = [one for one in found if one.method not in ("reference", "model")]  # "model": some other folder
+    own, others = _split(of_policy, config)
+    if provenance is None and own:
+        provenance = own[-1].provenance
+    references = [one for one in found if one.method == "reference"]
+    nulls = [*(one for one in references if _is_own(one, config)), *(one for one in own if one.step == 0)]
     run = Run(
         path=path,
         name=path.resolve().name,
         config=config,
-        config_text=read_text(path / "config.yaml"),
+        config_text=config_text,
         metrics=metrics,
         provenance=provenance or Provenance(),
-        evaluations=of_policy,
+        evaluations=own,
         null=nulls[0] if nulls else None,
         summary=_read_last_summary(path / "eval"),
-        is_finished=(path / "finished").is_file(),
+        is_finished=not is_trained or (path / "finished").is_file(),
+        others=others,
+        references=references,
         tokenizer=_find_tokenizer(path),
     )
     _note_what_is_missing(run)
@@ -121,9 +140,29 @@ def attach_pool(run: Run, given: Path | None, cache: dict[Path, Pool]) -> None:
     )
 
 
+def config_of(evaluation: Evaluation) -> dict[str, Any]:
+    """The configuration that it was made with, as its file keeps it."""
+    return parse_config(evaluation.provenance.config, f"'{evaluation.path}': attribute 'config'")
+
+
 def _evaluation_files(folder: Path) -> list[Path]:
-    """Those made in training (step-N.h5) and by vbon eval of this run's checkpoints and of the reference."""
-    return sorted([*folder.glob("*.h5"), *folder.glob("final-*/eval.h5"), *folder.glob("reference/eval.h5")])
+    """Those made in training (step-N.h5) and by vbon eval, each in a folder of its own."""
+    return sorted(file for name in ("*.h5", "*/eval.h5") for file in folder.glob(name) if not file.name.startswith("."))
+
+
+def _split(found: list[Evaluation], config: dict[str, Any]) -> tuple[list[Evaluation], list[Evaluation]]:
+    """The run's own evaluations and the others; where none is its own, those like the last are."""
+    own = [one for one in found if _is_own(one, config)]
+    if not own and found:
+        own = [one for one in found if one.setting == found[-1].setting]
+    return own, [one for one in found if not any(one is other for other in own)]
+
+
+def _is_own(evaluation: Evaluation, config: dict[str, Any]) -> bool:
+    """Whether it has the prompts and the temperature of the run; what is not said agrees."""
+    temperature, prompts = lookup(config, "sampling.temperature"), lookup(config, "prompts.eval")
+    is_same_place = prompts is None or lookup(config_of(evaluation), "prompts.eval", prompts) == prompts
+    return is_same_place and (temperature is None or float(temperature) == evaluation.temperature)
 
 
 def _order(evaluation: Evaluation) -> tuple[int, str]:
@@ -131,7 +170,7 @@ def _order(evaluation: Evaluation) -> tuple[int, str]:
 
 
 def _require_plausible(config: dict[str, Any], path: Path) -> None:
-    numbers = {key: lookup(config, key) for key in ("vbon.N", "vbon.beta", "train.steps", "run.seed", "pool.samples")}
+    numbers = {key: lookup(config, key) for key in NUMBERS}
     for key, value in numbers.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InputError(f"'{path}': {key} is no number")

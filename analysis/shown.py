@@ -8,6 +8,7 @@ from tqdm import tqdm
 from .io import Pool
 from .plots import Look, look_of
 from .runs import Run, attach_pool, read_run
+from .selection import tell_apart
 from .tables import PoolView, Row, rows_of, view_of
 
 
@@ -32,8 +33,5 @@ def read_all(paths: list[Path], pool: Path | None) -> list[Shown]:
         attach_pool(run, pool, cache)
         view = view_of(run)
         shown.append(Shown(run, view, rows_of(run, view), look_of(index)))
-    names = [one.run.name for one in shown]
-    for one in shown:
-        if names.count(one.run.name) > 1:
-            one.run.name = f"{one.run.path.resolve().parent.name}/{one.run.name}"
+    tell_apart([one.run for one in shown])
     return shown

@@ -1,4 +1,4 @@
-"""Run folders that several tests look at; made once."""
+"""Run folders and a sweep that several tests look at; made once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from . import fixtures
+from . import fixtures, sweeps
 
 
 @dataclass
@@ -25,3 +25,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     fixtures.write_run(folder / "vbon-n4", folder / "pool.h5", block)
     fixtures.write_run(folder / "ppo", folder / "pool.h5", block, method="ppo", n="null", seed=3, gain=0.6)
     return Runs(folder, folder / "pool.h5", block, folder / "vbon-n4", folder / "ppo")
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three methods, two strengths each, two seeds."""
+    methods = {"vbon": [2.0, 8.0], "ppo": [0.1, 0.5], "bonbon": [4.0, 8.0]}
+    return sweeps.write_sweep(tmp_path_factory.mktemp("sweep"), methods, [1, 2])
