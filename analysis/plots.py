@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -50,11 +51,22 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Look:
-    """Of one run, the same in all figures."""
+    """Of one run or method, the same in all figures. `size`: of the marker, 1 is usual."""
 
     colour: str
     marker: str
     dash: object
+    is_open: bool = False
+    size: float = 1.0
+
+    def points(self, size: float = 7.0) -> dict[str, Any]:
+        """How matplotlib draws its markers, without a line."""
+        face, edge = ("white", self.colour) if self.is_open else (self.colour, "white")
+        width = 1.3 if self.is_open else 0.7
+        if self.marker in "_|+x":  # these are nothing but edge
+            edge, width = self.colour, 1.6
+        return {"marker": self.marker, "linestyle": "", "color": self.colour, "markerfacecolor": face,
+                "markeredgecolor": edge, "markeredgewidth": width, "markersize": size * self.size}  # fmt: skip
 
 
 def look_of(index: int) -> Look:
@@ -68,6 +80,28 @@ def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(made)
         yield made, made.add_subplot()
+
+
+@contextmanager
+def panels(width: float, height: float, rows: int, columns: int, **more: Any) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Several panels, row by row; `more`: for matplotlib's subplots (sharex, sharey, ...)."""
+    with matplotlib.rc_context(STYLE):
+        made = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(made)
+        yield made, made.subplots(rows, columns, squeeze=False, **more).ravel().tolist()
+
+
+def legend_below(made: Figure, handles: list[Any], labels: list[str], columns: int, title: str = "") -> None:
+    """One legend for the whole figure, under its panels, where it can hide nothing."""
+    if handles:
+        look = {"handlelength": 1.8, "columnspacing": 1.4, "handletextpad": 0.5, "alignment": "left"}
+        made.legend(handles, labels, loc="outside lower center", ncols=columns, title=title or None,
+                    title_fontsize=8.5, **look)  # fmt: skip
+
+
+def legend_height(entries: int, columns: int, title: str = "") -> float:
+    """Inches that such a legend takes."""
+    return 0.19 * -(-entries // columns) + (0.2 if title else 0.0)
 
 
 def data_uri(made: Figure) -> str:
