@@ -76,7 +76,7 @@ def front_figure(points: list[Point], metrics: list[str], shares: dict[str, Shar
                  kl_max: float | None = None) -> Iterator[Drawing]:  # fmt: skip
     """A panel a metric, side by side, and one legend for them with each method's shares of the fronts."""
     columns = 3 if len(metrics) == 1 else 4
-    title = "in %: share of the front by " + " / by ".join(SHORT[metric] for metric in metrics)
+    title = "share of the front by " + " / by ".join(SHORT[metric] for metric in metrics)
     height = 3.1 + legend_height(len(methods_of(points)) + 3, columns, title)
     with panels(4.6 if len(metrics) == 1 else 3.9 * len(metrics), height, 1, len(metrics)) as (made, axes):
         for one, metric in zip(axes, metrics):
@@ -91,7 +91,7 @@ def front_figure(points: list[Point], metrics: list[str], shares: dict[str, Shar
 
 def _percents(shares: dict[str, Shares], metrics: list[str], key: str) -> str:
     found = [shares.get(metric, {}).get(key) for metric in metrics]
-    return " / ".join("–" if share is None else f"{100 * share[0].value:.0f}" for share in found) + " %"
+    return " / ".join("–" if share is None else f"{100 * share[0].value:.0f}" for share in found) + "%"
 
 
 def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | None = None) -> None:
@@ -111,7 +111,7 @@ def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | Non
         axes.annotate(f"{beyond} run{'s' if beyond > 1 else ''} beyond {limit:g} nats", (1, 0), (-2, 3), fontsize=7.5,
                       xycoords="axes fraction", textcoords="offset points", ha="right", color=GREY)  # fmt: skip
     if metric == "win":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel(KL_LABEL)
     axes.set_ylabel(METRICS[metric])
 

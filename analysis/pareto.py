@@ -11,7 +11,7 @@ from .tabular import Column, Table
 
 FRONT_METRICS = ("win", "reward")
 SEEDS_NOTE = (
-    "Intervals of shares: 95 % over seeds, by a parametric bootstrap (the runs of each configuration are drawn anew "
+    "Intervals of shares: 95% over seeds, by a parametric bootstrap (the runs of each configuration are drawn anew "
     "from the normal distribution with the mean and covariance of its seeds, and the front is found again)."
 )
 
@@ -55,7 +55,7 @@ def run_table(points: list[Point]) -> Table:
              *(bool(found[at]) for found in on_front.values()), point.run.name]
             for at, point in enumerate(points)]  # fmt: skip
     return Table(columns, rows, "KL, win rate and reward of every run", [
-        "Means over prompts with 95 % intervals (bootstrap over prompts). Win rate: against the pool's reference "
+        "Means over prompts with 95% intervals (bootstrap over prompts). Win rate: against the pool's reference "
         "samples, ties half. Efficiency: (win rate − ½) over that of best-of-N at the same KL. Front: no other run "
         "has at most this KL and at least this value, and is better in one."])  # fmt: skip
 

@@ -43,6 +43,7 @@ STYLE = {
     "axes.formatter.limits": (-3, 5),
     "axes.formatter.useoffset": False,
     "lines.linewidth": 1.5,
+    "text.parse_math": False,  # names and texts come from files
     "svg.fonttype": "path",
     "svg.hashsalt": "vbon",
     "figure.dpi": 96,
@@ -87,6 +88,7 @@ def panels(width: float, height: float, rows: int, columns: int, **more: Any) ->
     """Several panels, row by row; `more`: for matplotlib's subplots (sharex, sharey, ...)."""
     with matplotlib.rc_context(STYLE):
         made = Figure(figsize=(width, height), layout="constrained")
+        made.get_layout_engine().set(w_pad=0.06)
         FigureCanvasSVG(made)
         yield made, made.subplots(rows, columns, squeeze=False, **more).ravel().tolist()
 

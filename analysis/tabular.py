@@ -10,6 +10,7 @@ from .stats import Figure
 
 Cell = str | int | float | bool | Figure | None
 NOTHING = "–"
+HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])")  # where they begin a tag or an entity
 MARKUP = re.compile(r"[\\`*|~]|(?<!\w)_|_(?!\w)|(?<=\])[(\[:]")  # of Markdown; "a_b" and "[a]" are none
 
 
@@ -75,14 +76,14 @@ def shown(cell: Cell, column: Column) -> str:
 
 def escape_markdown(text: str) -> str:
     """One line in which nothing is markup."""
-    text = MARKUP.sub(r"\\\g<0>", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = HTML.sub(lambda found: {"<": "&lt;", "&": "&amp;"}[found[0]], MARKUP.sub(r"\\\g<0>", text))
     return " ".join(text.split())
 
 
 def _number(value: float, column: Column) -> str:
     if not math.isfinite(value):
         return NOTHING
-    value, mark = (100 * value, " %") if column.percent else (value, "")
+    value, mark = (100 * value, "%") if column.percent else (value, "")
     text = f"{value:.6g}" if column.digits is None else f"{value:.{column.digits}f}"
     return (text[1:] if text.strip("-0.") == "" and text.startswith("-") else text) + mark
 

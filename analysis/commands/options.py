@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError
+from ..io import Pool
 from ..output import Output
 
 RUNS_HELP = "folder of a run, or of a sweep (all its runs)"
@@ -19,6 +22,17 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def add_out(parser: argparse.ArgumentParser, required: bool = True) -> None:
     more = "" if required else "; default: the table is only printed"
     parser.add_argument("-o", "--out", type=Path, required=required, metavar="DIR", help=f"folder to write to{more}")
+
+
+def add_reward(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reward", default="main", metavar="NAME", help="the pool's reward to look at; default: main")
+
+
+def reward_of(pool: Pool, name: str) -> np.ndarray:
+    """float32 [P, M], as it is stored: ties stay ties."""
+    if name not in pool.rewards:
+        raise InputError(f"'{pool.path}' has no reward '{name}', but: {', '.join(pool.rewards)}")
+    return pool.rewards[name]
 
 
 def numbers(text: str, option: str) -> list[int]:

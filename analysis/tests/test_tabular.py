@@ -20,11 +20,11 @@ TABLE = Table(
 
 def test_markdown_has_padded_cells_intervals_and_notes() -> None:
     lines = TABLE.to_markdown().split("\n")
-    assert lines[0] == r"**a \*title\***" and lines[-2] == "A &lt;note&gt;."
+    assert lines[0] == r"**a \*title\***" and lines[-2] == "A &lt;note>."
     assert lines[2] == "| name   |          win rate | share |   N |" and lines[3].startswith("| ------ | ----")
-    assert lines[4] == r"| a\|b   | 0.12 [0.10, 0.15] |  50 % |   3 |"
+    assert lines[4] == r"| a\|b   | 0.12 [0.10, 0.15] |   50% |   3 |"
     assert lines[5] == '| c, "d" |                 – |     – |   – |'
-    assert lines[6] == "| –      |              0.25 |   0 % | yes |"
+    assert lines[6] == "| –      |              0.25 |    0% | yes |"
 
 
 def test_csv_keeps_every_digit_and_spreads_intervals() -> None:
@@ -39,7 +39,8 @@ def test_csv_keeps_every_digit_and_spreads_intervals() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a_b c", "a_b c"), ("_a_", r"\_a\_"), ("a*b", r"a\*b"), ("x\ny|z", r"x y\|z"), ("<b>&", "&lt;b&gt;&amp;"),
+        ("a_b c", "a_b c"), ("_a_", r"\_a\_"), ("a*b", r"a\*b"), ("x\ny|z", r"x y\|z"),
+        ("<b>&amp; a < b & c", "&lt;b>&amp;amp; a < b & c"),
         ("[0.1, 0.2]", "[0.1, 0.2]"), ("[a](b)", r"[a]\(b)"), ("\\`~", "\\\\\\`\\~"),
     ],
 )  # fmt: skip
