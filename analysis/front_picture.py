@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from . import stats
 from .front import pareto_front
 from .methods import BON, method_of
-from .plots import GREY, INK, legend_below, legend_height, panels
+from .plots import GREY, INK, legend_below, legend_height, panels, percent
 from .points import Point, methods_of
 from .stats import Figure
 
@@ -99,8 +98,7 @@ def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | Non
     points = [point for point in points if metric in point.figures]
     kl, value = (np.array([point.mean(name) for point in points]) for name in ("kl", metric))
     limit = kl_max or max(0.3, float(kl.max()) * (1 + ROOM))
-    curves = bon_curves(points, metric)
-    low, high = _draw_best_of_n(axes, curves, metric, limit)
+    low, high = draw_best_of_n(axes, points, metric, limit)
     _draw_line_of_front(axes, kl, value, limit)
     _draw_points(axes, points, metric)
     seen = value[kl <= limit]
@@ -111,7 +109,7 @@ def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | Non
         axes.annotate(f"{beyond} run{'s' if beyond > 1 else ''} beyond {limit:g} nats", (1, 0), (-2, 3), fontsize=7.5,
                       xycoords="axes fraction", textcoords="offset points", ha="right", color=GREY)  # fmt: skip
     if metric == "win":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(percent)
     axes.set_xlabel(KL_LABEL)
     axes.set_ylabel(METRICS[metric])
 
@@ -121,15 +119,16 @@ def _ends(points: list[Point], metric: str, end: str, limit: float) -> list[floa
     return [one for one in found if one is not None]
 
 
-def _draw_best_of_n(axes: Axes, curves: list[Curve], metric: str, limit: float) -> tuple[float, float]:
-    """The analytic curve where there is one, and every pool's points; returns the lowest and highest value drawn."""
+def draw_best_of_n(axes: Axes, points: list[Point], metric: str, limit: float) -> tuple[float, float]:
+    """Up to a KL of `limit`: the analytic curve where there is one, and what each pool of the runs gives. Returns the
+    lowest and highest value drawn."""
     drawn = [np.inf, -np.inf]
     if metric == "win":
         kl = limit * np.linspace(0, 1, 400) ** 2  # it begins like a square root
         axes.plot(kl, stats.win_at_kl(kl), color=INK, linewidth=1.3, zorder=2, label="best-of-N, analytic")
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
         drawn = [0.5, float(stats.win_at_kl(limit))]
-    for at, curve in enumerate(curves):
+    for at, curve in enumerate(bon_curves(points, metric)):
         inside = curve.kl <= limit
         kl, value = curve.kl[inside], curve.value[inside]
         if not len(kl):

@@ -69,6 +69,15 @@ class Pool(Block):
     seconds: float
 
 
+@dataclass(frozen=True)
+class PoolHead:
+    path: Path
+    prompts: int
+    num_samples: int
+    seconds: float  # that vbon pool took; 0: not known
+    sha256: str
+
+
 @dataclass
 class Evaluation(Block):
     method: str
@@ -112,6 +121,14 @@ def read_pool(path: Path) -> Pool:
             max_new_tokens=source.integer("max_new_tokens"),
             seconds=source.number("seconds", 0.0),
         )
+
+
+def read_pool_head(path: Path) -> PoolHead:
+    """What a pool's attributes say, without its samples."""
+    with open_h5(path, "vbon.pool") as source:
+        prompts = len(source.array("prompt/id", "int64", (ANY,)))
+        sha256 = source.text("content_sha256", "")
+        return PoolHead(path, prompts, source.integer("num_samples"), source.number("seconds", 0.0), sha256)
 
 
 def read_evaluation(path: Path) -> Evaluation:

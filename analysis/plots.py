@@ -4,19 +4,22 @@ marker and a dash of its own for each run, so that a print without colour can be
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
 MARKERS = ("o", "D", "^", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1)))
+MAX_BESIDE = 6  # intervals at one place that are drawn beside each other
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
 
 STYLE = {
@@ -99,6 +102,27 @@ def legend_below(made: Figure, handles: list[Any], labels: list[str], columns: i
         look = {"handlelength": 1.8, "columnspacing": 1.4, "handletextpad": 0.5, "alignment": "left"}
         made.legend(handles, labels, loc="outside lower center", ncols=columns, title=title or None,
                     title_fontsize=8.5, **look)  # fmt: skip
+
+
+def legend_columns(labels: Iterable[str], width: float) -> int:
+    """As many as fit into a figure of this width in inches."""
+    longest = max((len(label) for label in labels), default=0)
+    return max(1, int(width / (0.075 * longest + 0.5)))
+
+
+def move_beside(axes: Axes, artists: Iterable[Artist], at: int, count: int) -> None:
+    """A little to the side, so that `count` intervals at one place do not hide each other. For intervals alone: lines
+    that rise would look higher for it."""
+    points = 3.5 * (at - (count - 1) / 2) if count <= MAX_BESIDE else 0.0
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    for artist in artists:
+        artist.set_transform(axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans))
+
+
+def percent(value: float, _: object = None) -> str:
+    """Of a tick."""
+    return f"{100 * value:.4g}%".replace("-", "\N{MINUS SIGN}")
 
 
 def legend_height(entries: int, columns: int, title: str = "") -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import stats
 from .config import lookup
 from .errors import InputError
 from .groups import cells
@@ -75,6 +76,19 @@ def _strength(run: Run, evaluation: Evaluation, key: str) -> tuple[float | None,
 def _first(run: Run, keys: tuple[str, ...]) -> float | None:
     values = (lookup(run.config, key.format(run.method)) for key in keys)
     return next((float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)), None)
+
+
+def mean_of(points: list[Point], name: str) -> Figure | None:
+    """Over seeds; of one run its own figure, with the interval over prompts. None where a run did not measure it."""
+    found = [point.figures[name] for point in points if name in point.figures]
+    if len(found) < len(points):
+        return None
+    return found[0] if len(found) == 1 else stats.over_seeds(np.array([one.value for one in found]))
+
+
+def interval_kind(points: list[Point]) -> str:
+    """What the interval of mean_of() goes over."""
+    return "seeds" if len(points) > 1 else "prompts"
 
 
 def require_one_setting(points: list[Point]) -> None:

@@ -117,11 +117,7 @@ def attach_pool(run: Run, given: Path | None, cache: dict[Path, Pool]) -> None:
     or one above it). InputError when `given` is another pool than that of the evaluations."""
     wanted = run.final.provenance.sha256.get("pool") if run.final else None
     said = lookup(run.config, "pool.eval_path")
-    candidates = [given] if given else []
-    if not given and said:
-        bases = [Path("."), run.path, *list(run.path.resolve().parents)[:3]]
-        candidates = [base / str(said) for base in bases] + [run.path / "pool.h5"]
-    for path in candidates:
+    for path in [given] if given else [*places(run, said), run.path / "pool.h5"] if said else []:
         if not given and not path.is_file():
             continue
         resolved = path.resolve()
@@ -138,6 +134,11 @@ def attach_pool(run: Run, given: Path | None, cache: dict[Path, Pool]) -> None:
         + (f" at {said} or is another one" if said else "")
         + ": no reference and no best-of-N computed from it. Name it with --pool."
     )
+
+
+def places(run: Run, said: Any) -> list[Path]:
+    """Where a path of its configuration may lead to: seen from here, from the run's folder, or from one above it."""
+    return [base / str(said) for base in (Path("."), run.path, *list(run.path.resolve().parents)[:3])]
 
 
 def config_of(evaluation: Evaluation) -> dict[str, Any]:

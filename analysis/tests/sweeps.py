@@ -36,8 +36,8 @@ def write_list(folder: Path, runs: list[dict[str, Any]]) -> None:
 
 
 def write_member(folder: Path, pool: dict[str, Any], method: str, strength: float, seed: int, steps: int = 12,
-                 k: int = 8, **changes: str) -> dict[str, Any]:  # fmt: skip
-    """One finished and evaluated run; returns its overrides."""
+                 k: int = 8, gain: float = 1.0, stream: int = 0, **changes: str) -> dict[str, Any]:  # fmt: skip
+    """One finished and evaluated run; returns its overrides. `gain`: what it gets for its KL; `stream`: of noise."""
     is_beta = method in BY_BETA
     n = 1 + 1 / strength if is_beta else strength
     key = BY_BETA.get(method, "vbon__N")
@@ -50,8 +50,35 @@ def write_member(folder: Path, pool: dict[str, Any], method: str, strength: floa
     step = rows[-1]["step"]
     pull = float(np.log2(n)) / 2
     fixtures.write_evaluation(folder / "eval" / f"final-{step:08d}" / "eval.h5", step, pull, pool, k=k,
-                              seed=10 * seed + len(method), method=method, cost=COST[method], **known,
+                              seed=10 * seed + len(method) + 100 * stream, method=method,
+                              cost=COST[method] / gain, **known,
                               training_seed=np.int64(seed), config=config)  # fmt: skip
     fixtures.write_tokenizer(folder / "checkpoints" / f"step-{step:08d}" / "policy" / "tokenizer.json")
     (folder / "finished").write_text("{}\n")
     return {"train.method": method, key.replace("__", "."): strength}
+
+
+def write_temperatures(folder: Path, methods: dict[str, float], seeds: list[int], temperatures: list[float],
+                       num_prompts: int = 16) -> Path:  # fmt: skip
+    """A sweep whose runs are evaluated at several temperatures on the prompts of training's kind and on others. Their
+    own evaluation is that of temperature 0.7."""
+    runs = []
+    for method, strength in methods.items():
+        for seed in seeds:
+            name = f"{method}-s{seed}"
+            pools = {kind: fixtures.World().block(num_prompts, 8, 0.25, 1, first)
+                     for kind, first in (("id", ""), ("ood", "other: "))}  # fmt: skip
+            write_member(folder / "runs" / name, pools["id"], method, strength, seed)
+            pull = float(np.log2(1 + 1 / strength if method in BY_BETA else strength)) / 2
+            for kind, pool in pools.items():
+                for temperature in temperatures:
+                    config = fixtures.config_text(Path("x"), method, prompts__eval=f"data/eval-{kind}.jsonl")
+                    fixtures.write_evaluation(
+                        folder / "runs" / name / "eval" / f"{kind}-{temperature:g}" / "eval.h5", 12,
+                        pull * (1.3 - 0.6 * temperature), pool, seed=seed + len(method), method=method,
+                        cost=COST[method], temperature=temperature, config=config,
+                        training_seed=np.int64(seed), prompts_sha256=kind * 8,
+                        **({"n": 1.0, "beta": strength} if method in BY_BETA else {"n": strength}))  # fmt: skip
+            runs.append({"name": name, "dir": f"runs/{name}", "seed": seed, "overrides": {"train.method": method}})
+    write_list(folder, runs)
+    return folder
