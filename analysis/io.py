@@ -56,6 +56,13 @@ class Block:
     def num_samples(self) -> int:
         return self.length.shape[1]
 
+    def rows_of(self, ids: list[int]) -> list[int]:
+        """Of the prompts with these ids, in their order; InputError where one is not there."""
+        at = {number: row for row, number in reversed(list(enumerate(self.prompt_id.tolist())))}
+        if missing := [str(number) for number in ids if number not in at]:
+            raise InputError(f"'{self.path}' has no prompt {', '.join(missing)} (its ids: {min(at)} to {max(at)})")
+        return [at[number] for number in ids]
+
     def tokens(self, rows: list[int]) -> np.ndarray:
         """int32 [len(rows), M, T], -1 after the end; `rows` ascending."""
         with open_h5(self.path, self.format) as source:

@@ -38,10 +38,7 @@ class Point:
 
     @property
     def parameter(self) -> str:
-        """ "N = 4" or "β = 0.1"; "" where the files do not say."""
-        if method_of(self.method).parameter == "beta" or self.n is None:
-            return f"β = {self.beta:.3g}" if self.beta is not None else ""
-        return f"N = {self.n:.4g}"
+        return parameter_text(self.n, self.beta)
 
     def mean(self, name: str) -> float:
         """NaN: not measured."""
@@ -60,17 +57,23 @@ def points_of(runs: list[Run]) -> list[Point]:
 
 def point_of(run: Run, evaluation: Evaluation) -> Point:
     key = method_key(run)
-    n, beta = _strength(run, evaluation, key)
+    n, beta = strength_of(run, evaluation)
     return Point(run, evaluation, key, n, beta, evaluation.training_seed, policy_row(evaluation).figures)
 
 
-def _strength(run: Run, evaluation: Evaluation, key: str) -> tuple[float | None, float | None]:
-    """N and beta: those of the evaluation, else those of the configuration."""
-    if method_of(key).parameter == "beta":
-        return None, evaluation.beta if evaluation.beta > 0 else _first(run, BETA_KEYS)
-    n = evaluation.n if evaluation.n > 1 else _first(run, N_KEYS)
+def parameter_text(n: float | None, beta: float | None) -> str:
+    """ "N = 4" or "β = 0.1"; "" where the files do not say."""
+    return f"N = {n:.4g}" if n is not None else f"β = {beta:.3g}" if beta is not None else ""
+
+
+def strength_of(run: Run, evaluation: Evaluation | None) -> tuple[float | None, float | None]:
+    """N and beta: those of the evaluation, else those of the configuration. Methods on the reward itself have no N."""
+    told_n, told_beta = (evaluation.n, evaluation.beta) if evaluation is not None else (1.0, 0.0)
+    if method_of(method_key(run)).parameter == "beta":
+        return None, told_beta if told_beta > 0 else _first(run, BETA_KEYS)
+    n = told_n if told_n > 1 else _first(run, N_KEYS)
     n = run.n if n is None else n
-    return n, 1 / (n - 1) if n is not None and n > 1 else evaluation.beta or None
+    return n, 1 / (n - 1) if n is not None and n > 1 else told_beta or None
 
 
 def _first(run: Run, keys: tuple[str, ...]) -> float | None:

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .errors import InputError
 from .io import Pool
 from .output import Output
 from .plots import INK, legend_below, legend_height, panels, short
@@ -34,11 +33,7 @@ class Chosen:
 def choose(pool: Pool, rewards: np.ndarray, ids: list[int] | None) -> list[Chosen]:
     """The prompts of these ids; none: the one of lowest, of middle and of highest mean reward [P, M]."""
     if ids is not None:
-        at = {number: row for row, number in reversed(list(enumerate(pool.prompt_id.tolist())))}
-        if missing := [str(number) for number in ids if number not in at]:
-            first, last = pool.prompt_id.min(), pool.prompt_id.max()
-            raise InputError(f"'{pool.path}' has no prompt {', '.join(missing)} (its ids: {first} to {last})")
-        return [Chosen("", at[number]) for number in ids]
+        return [Chosen("", row) for row in pool.rows_of(ids)]
     order = np.argsort(rewards.mean(axis=1), kind="stable").tolist()
     places = {"adversarial": order[0], "typical": order[(len(order) - 1) // 2], "best": order[-1]}
     found = {row: kind for kind, row in reversed(places.items())}  # of fewer than three prompts, each once

@@ -106,8 +106,8 @@ def read_run(path: Path) -> Run:
         is_finished=not is_trained or (path / "finished").is_file(),
         others=others,
         references=references,
-        tokenizer=_find_tokenizer(path),
     )
+    run.tokenizer = _find_tokenizer(run)
     _note_what_is_missing(run)
     return run
 
@@ -198,9 +198,13 @@ def _read_last_summary(folder: Path) -> dict[str, Any]:
     return max(found, key=lambda one: one["step"] if isinstance(one.get("step"), int) else -1, default={})
 
 
-def _find_tokenizer(path: Path) -> Path | None:
-    found = sorted(path.glob("checkpoints/step-*/policy/tokenizer.json"))
-    return found[-1] if found else None
+def _find_tokenizer(run: Run) -> Path | None:
+    """Of the last checkpoint, else of the reference."""
+    if found := sorted(run.path.glob("checkpoints/step-*/policy/tokenizer.json")):
+        return found[-1]
+    said = lookup(run.config, "model.reference")
+    found = [folder / "tokenizer.json" for folder in places(run, said)] if said else []
+    return next((path for path in found if path.is_file()), None)
 
 
 def _note_what_is_missing(run: Run) -> None:
@@ -221,7 +225,9 @@ def _decoder(run: Run, given: Path | None) -> Decoder | None:
     """None, with a note in the run, where its samples can be shown as token ids only."""
     path = given or run.tokenizer
     if path is None:
-        run.notes.append("No tokenizer.json in its checkpoints: samples are token ids. Name one with --tokenizer.")
+        run.notes.append(
+            "No tokenizer.json in its checkpoints or its reference: samples are token ids. Name one with --tokenizer."
+        )
         return None
     try:
         return Decoder(path)

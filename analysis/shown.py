@@ -18,6 +18,7 @@ class Shown:
     view: PoolView | None
     rows: list[Row]
     look: Look
+    title: str = ""  # of its samples; "": the run's name
 
     @property
     def policy(self) -> Row | None:
@@ -26,12 +27,17 @@ class Shown:
 
 def read_all(paths: list[Path], pool: Path | None) -> list[Shown]:
     """In the order given; `pool` is for all of them. Names that clash get their parent folder's in front."""
+    runs = [read_run(path) for path in tqdm(paths, desc="reading runs", unit="run", leave=False, disable=None)]
+    tell_apart(runs)
+    return show_all(runs, pool)
+
+
+def show_all(runs: list[Run], pool: Path | None) -> list[Shown]:
+    """With their pools, as far as they are found."""
     cache: dict[Path, Pool] = {}
     shown: list[Shown] = []
-    for index, path in enumerate(tqdm(paths, desc="reading runs", unit="run", leave=False, disable=None)):
-        run = read_run(path)
+    for index, run in enumerate(runs):
         attach_pool(run, pool, cache)
         view = view_of(run)
         shown.append(Shown(run, view, rows_of(run, view), look_of(index)))
-    tell_apart([one.run for one in shown])
     return shown

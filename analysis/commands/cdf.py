@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..io import read_pool
 from ..output import Output
-from .options import add_out, add_reward, done, numbers, reward_of
+from .options import add_out, add_reward, done, numbers, prompt_ids, reward_of
 
 HELP = "estimates of F and log F by number of samples, for an adversarial, a typical and the best prompt of a pool"
 
@@ -31,16 +31,8 @@ def run(options: argparse.Namespace) -> int:
     sizes = numbers(options.sizes, "--sizes") if options.sizes else pool_cdf.default_sizes(rewards.shape[1])
     if sizes[-1] > rewards.shape[1]:
         raise InputError(f"--sizes {sizes[-1]}: '{options.pool}' has {rewards.shape[1]} samples a prompt")
-    ids = None if options.prompts is None else [int(one) for one in _ids(options.prompts)]
-    chosen = pool_cdf.choose(pool, rewards, ids)
+    chosen = pool_cdf.choose(pool, rewards, prompt_ids(options.prompts))
     output = Output(options.out)
     pool_cdf.save_picture(pool, rewards, chosen, sizes, output)
     output.table("cdf", pool_cdf.table(pool, rewards, chosen, sizes))
     return done(output)
-
-
-def _ids(text: str) -> list[str]:
-    parts = list(dict.fromkeys(part.strip() for part in text.split(",")))
-    if not all(part.lstrip("-").isdecimal() for part in parts):
-        raise InputError(f"--prompts {text}: ids of prompts, divided by commas, are needed")
-    return parts

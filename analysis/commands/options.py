@@ -12,7 +12,7 @@ from ..output import Output
 
 RUNS_HELP = "folder of a run, or of a sweep (all its runs)"
 POOL_HELP = "pool.h5 of the evaluation prompts; default: pool.eval_path of each run"
-TOKENIZER_HELP = "tokenizer.json; default: that of each run's last checkpoint"
+TOKENIZER_HELP = "tokenizer.json; default: that of each run's last checkpoint, or of its reference"
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,16 @@ def numbers(text: str, option: str) -> list[int]:
     if found[0] < 1:
         raise InputError(f"{option} {text}: whole numbers from 1 on, divided by commas, are needed")
     return found
+
+
+def prompt_ids(text: str | None) -> list[int] | None:
+    """Of --prompts, each once, in the order given; None: it was not."""
+    if text is None:
+        return None
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(part.removeprefix("-").isdecimal() for part in parts):
+        raise InputError(f"--prompts {text}: ids of prompts, divided by commas, are needed")
+    return [int(part) for part in parts]
 
 
 def tell(notes: list[str]) -> None:
