@@ -1,15 +1,17 @@
-"""Texts side by side: for some prompts a sample of the reference, the best of N of the pool, and the policy's."""
+"""Texts side by side: for some prompts a sample of the reference, the best of N of the pool, and those of policies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .decode import Decoder
 from .io import Block
+from .points import Point, methods_of
 from .shown import Shown
 from .tables import compared_n
 
 NUM_PROMPTS = 12
+MANY_RUNS = 8  # from here on one run a method is shown
 
 
 @dataclass
@@ -19,16 +21,29 @@ class Sample:
     reward: float
     evaluator: float | None
     finished: bool
+    run: str = ""  # "": of the pool
 
 
 @dataclass
 class Comparison:
     prompt: str
-    samples: list[Sample]
+    samples: list[Sample] = field(default_factory=list)
+    prompt_id: int = 0
 
 
-def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM_PROMPTS) -> list[Comparison]:
-    """Prompts evenly spread over those of the first evaluated run; other runs where they have the same prompt.
+def one_a_method(points: list[Point], kl: float | None) -> tuple[list[Point], float]:
+    """Of each method the run whose KL is nearest to `kl` (None: the median of all), so that the texts are those of
+    policies equally far from the reference; and that KL."""
+    target = float(np.median([point.mean("kl") for point in points])) if kl is None else kl
+    chosen = [min((point for point in points if point.method == key), key=lambda point: abs(point.mean("kl") - target))
+              for key in methods_of(points)]  # fmt: skip
+    return chosen, target
+
+
+def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM_PROMPTS,
+            ids: list[int] | None = None) -> list[Comparison]:  # fmt: skip
+    """Prompts evenly spread over those of the first evaluated run, or those of these ids; other runs where they have
+    the same prompt.
 
     The reference's is the pool's first sample, the best of N the best of its first N; the policy's are the first of the
     evaluation (two of a single run): nothing is picked by hand or by reward.
@@ -38,8 +53,8 @@ def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM
         return []
     first = evaluated[0][0].run.final
     assert first is not None
-    chosen = np.unique(np.linspace(0, len(first.prompt_text) - 1, count).round().astype(int)).tolist()
-    found = [Comparison(first.prompt_text[row], []) for row in chosen]
+    chosen = _chosen(first, count, ids)
+    found = [Comparison(first.prompt_text[row], [], int(first.prompt_id[row])) for row in chosen]
     for one, decoder in evaluated:
         if one.view is not None:
             _add_pool(found, chosen, one, decoder, first.prompt_sha256)
@@ -48,6 +63,13 @@ def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM
     for one, decoder in evaluated:
         _add_policy(found, chosen, one, decoder, first.prompt_sha256, per_run)
     return found
+
+
+def _chosen(block: Block, count: int, ids: list[int] | None) -> list[int]:
+    """Rows."""
+    if ids is None:
+        return np.unique(np.linspace(0, len(block.prompt_text) - 1, count).round().astype(int)).tolist()
+    return block.rows_of(ids)
 
 
 def _rows(sha256: list[str], wanted: list[str], chosen: list[int]) -> list[int | None]:
@@ -82,7 +104,9 @@ def _add_policy(
         if row is None:
             continue
         for index in range(min(per_run, final.num_samples)):
-            comparison.samples.append(_sample(one.run.name, final, row, index, tokens, decoder))
+            sample = _sample(one.title or one.run.name, final, row, index, tokens, decoder)
+            sample.run = one.run.name
+            comparison.samples.append(sample)
 
 
 def _tokens_of(block: Block, rows: list[int | None]) -> dict[int, np.ndarray]:
