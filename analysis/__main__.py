@@ -8,7 +8,19 @@ from importlib import import_module
 from .errors import InputError, OutputError
 
 EXIT_INPUT, EXIT_OUTPUT = 2, 74
-COMMANDS = ("report", "pareto", "cdf", "ks", "ablation", "temperatures", "curves", "timing", "compare", "samples")
+COMMANDS = (
+    "report",
+    "pareto",
+    "cdf",
+    "ks",
+    "ablation",
+    "temperatures",
+    "curves",
+    "timing",
+    "compare",
+    "samples",
+    "tensorboard",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

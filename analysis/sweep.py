@@ -73,6 +73,8 @@ def _entry(run: Any, file: Path, at: int) -> Entry:
     name, folder, seed, overrides = (run.get(key) for key in ("name", "dir", "seed", "overrides"))
     if not isinstance(name, str) or not name:
         raise InputError(f"{where} has no name")
+    if Path(name).is_absolute() or ".." in Path(name).parts:  # commands make folders of this name
+        raise InputError(f"{where}: '{name}' is a path out of the folder it is used in, no name")
     if not isinstance(folder, str) or not folder or Path(folder).is_absolute():
         raise InputError(f"{where} ('{name}'): 'dir' is no path relative to the sweep's folder")
     if seed is not None and type(seed) is not int:

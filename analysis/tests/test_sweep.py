@@ -66,6 +66,8 @@ def test_a_run_named_by_hand_has_to_be_there(tmp_path: Path) -> None:
         ({"runs": [3]}, "run 0 is no object"),
         ({"runs": [{"dir": "x"}]}, "run 0 has no name"),
         ({"runs": [{"name": "x", "dir": "/x"}]}, "relative"),
+        ({"runs": [{"name": "../x", "dir": "x"}]}, "out of the folder"),
+        ({"runs": [{"name": "/x", "dir": "x"}]}, "out of the folder"),
         ({"runs": [{"name": "x", "dir": "x", "seed": "1"}]}, "seed"),
         ({"runs": [{"name": "x", "dir": "x", "overrides": []}, {"name": "x", "dir": "y"}]}, "one name"),
         ({"runs": [{"name": "x", "dir": "x", "overrides": 3}]}, "overrides"),
