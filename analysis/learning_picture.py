@@ -1,5 +1,8 @@
 """Learning curves as one figure: a panel a metric, a line a series, against steps or against episodes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -17,19 +20,25 @@ AXES = {"steps": "step", "episodes": "episodes"}
 
 
 def save_pictures(series: list[Series], metrics: list[str], output: Output) -> None:
+    for axis in AXES:
+        with curves_figure(series, metrics, axis) as made:
+            output.figure(f"curves-{axis}", made)
+
+
+@contextmanager
+def curves_figure(series: list[Series], metrics: list[str], axis: str = "steps") -> Iterator[Drawing]:
     across = min(MAX_ACROSS, len(metrics))
     rows = -(-len(metrics) // across)
     width = max(4.6, COLUMN * across)
     labels = _legend(series)
     columns = legend_columns(labels, width)
-    for axis in AXES:
-        with panels(width, ROW * rows + 0.2 + legend_height(len(labels), columns), rows, across) as (made, axes):
-            for one, metric in zip(axes, metrics):
-                draw(one, series, metric, axis)
-            for spare in axes[len(metrics) :]:
-                spare.set_axis_off()
-            add_legend(made, axes[0], labels, columns)
-            output.figure(f"curves-{axis}", made)
+    with panels(width, ROW * rows + 0.2 + legend_height(len(labels), columns), rows, across) as (made, axes):
+        for one, metric in zip(axes, metrics):
+            draw(one, series, metric, axis)
+        for spare in axes[len(metrics) :]:
+            spare.set_axis_off()
+        add_legend(made, axes[0], labels, columns)
+        yield made
 
 
 def _legend(series: list[Series]) -> dict[str, Series]:

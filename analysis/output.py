@@ -3,11 +3,13 @@
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import OutputError
 from .tabular import Table
 
-PNG_DPI = 200
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 
 class Output:
@@ -21,11 +23,13 @@ class Output:
         self.text(f"{name}.md", table.to_markdown())
         self.text(f"{name}.csv", table.to_csv())
 
-    def figure(self, name: str, made: object) -> None:
+    def figure(self, name: str, made: "Drawing") -> None:
         """`made`: a figure of plots.py, inside of its block. The same figure gives the same bytes."""
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        from .plots import save_figure  # matplotlib is loaded only where something is drawn
+
+        for kind in ("png", "svg"):
             buffer = io.BytesIO()
-            made.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)  # type: ignore[attr-defined]
+            save_figure(made, buffer, kind)
             self._write(f"{name}.{kind}", buffer.getvalue())
 
     def text(self, name: str, text: str) -> None:

@@ -6,10 +6,11 @@ from .front import pareto_front, share_figures
 from .front_picture import SHORT, Shares, bon_curves, front_figure, measured
 from .methods import method_of
 from .output import Output
-from .points import Point, methods_of
+from .points import Point, mean_of, methods_of
 from .tabular import Column, Table
 
 FRONT_METRICS = ("win", "reward")
+TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward", "evaluator": "evaluator"}
 SEEDS_NOTE = (
     "Intervals of shares: 95% over seeds, by a parametric bootstrap (the runs of each configuration are drawn anew "
     "from the normal distribution with the mean and covariance of its seeds, and the front is found again)."
@@ -44,11 +45,9 @@ def _columns(points: list[Point], metric: str) -> tuple[np.ndarray, np.ndarray, 
 def run_table(points: list[Point]) -> Table:
     """One row a run."""
     on_front = fronts(points)
-    figures = [name for name in ("kl", "win", "efficiency", "reward", "evaluator")
-               if any(name in point.figures for point in points)]  # fmt: skip
-    titles = {"kl": "KL, nats", "efficiency": "efficiency"} | SHORT
+    figures = [name for name in TITLES if any(name in point.figures for point in points)]
     columns = [Column("method", "method"), Column("N", "N", None), Column("beta", "β", None),
-               Column("seed", "seed"), *(Column(name, titles[name]) for name in figures),
+               Column("seed", "seed"), *(Column(name, TITLES[name]) for name in figures),
                *(Column(f"front_{name}", f"front: {SHORT[name]}") for name in on_front),
                Column("run", "run")]  # fmt: skip
     rows = [[point.label, point.n, point.beta, point.seed, *(point.figures.get(name) for name in figures),
@@ -58,6 +57,26 @@ def run_table(points: list[Point]) -> Table:
         "Means over prompts with 95% intervals (bootstrap over prompts). Win rate: against the pool's reference "
         "samples, ties half. Efficiency: (win rate − ½) over that of best-of-N at the same KL. Front: no other run "
         "has at most this KL and at least this value, and is better in one."])  # fmt: skip
+
+
+def configuration_table(points: list[Point]) -> Table:
+    """One row a configuration, over its seeds; how many of them are on each front."""
+    on_front = fronts(points)
+    names = [name for name in TITLES if any(name in point.figures for point in points)]
+    columns = [Column("method", "method"), Column("parameter", "strength"), Column("runs", "runs"),
+               *(Column(name, TITLES[name]) for name in names),
+               *(Column(f"front_{name}", f"on the front: {SHORT[name]}") for name in on_front)]  # fmt: skip
+    rows: list[list] = []
+    for cell in dict.fromkeys(point.cell for point in points):
+        at = [number for number, point in enumerate(points) if point.cell == cell]
+        mine = [points[number] for number in at]
+        counts = [int(found[at].sum()) for found in on_front.values()]
+        rows.append([mine[0].label, mine[0].parameter, len(mine), *(mean_of(mine, name) for name in names),
+                     *(f"{count} of {len(mine)}" for count in counts)])  # fmt: skip
+    return Table(columns, rows, "KL, win rate and reward of every configuration", [
+        "Means over seeds with Student's 95% interval; of one run over prompts, with a bootstrap interval. Win rate: "
+        "against the pool's reference samples, ties half. Efficiency: (win rate − ½) over that of best-of-N at the "
+        "same KL."])  # fmt: skip
 
 
 def share_table(points: list[Point], shares: dict[str, Shares]) -> Table:

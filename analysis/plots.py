@@ -19,6 +19,7 @@ from matplotlib.transforms import ScaledTranslation
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
 MARKERS = ("o", "D", "^", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1)))
+PNG_DPI = 200
 MAX_BESIDE = 6  # intervals at one place that are drawn beside each other
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
 
@@ -108,6 +109,12 @@ def legend_columns(labels: Iterable[str], width: float) -> int:
     """As many as fit into a figure of this width in inches."""
     longest = max((len(label) for label in labels), default=0)
     return max(1, int(width / (0.075 * longest + 0.5)))
+
+
+def save_figure(made: Figure, path: str | io.BytesIO, kind: str) -> None:
+    """As a file of its own, or its bytes: kind "svg", "png" or "pdf", without the date."""
+    undated = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    made.savefig(path, format=kind, dpi=PNG_DPI, metadata=undated[kind])
 
 
 def move_beside(axes: Axes, artists: Iterable[Artist], at: int, count: int) -> None:

@@ -217,11 +217,12 @@ def _note_what_is_missing(run: Run) -> None:
 
 
 def decoders_of(runs: list[Run], given: Path | None) -> list[Decoder | None]:
-    """By the tokenizer named, or by that of each run's last checkpoint."""
-    return [_decoder(run, given) for run in runs]
+    """By the tokenizer named, or by that of each run's last checkpoint; equal tokenizers are read once."""
+    cache: dict[str, Decoder] = {}
+    return [_decoder(run, given, cache) for run in runs]
 
 
-def _decoder(run: Run, given: Path | None) -> Decoder | None:
+def _decoder(run: Run, given: Path | None, cache: dict[str, Decoder]) -> Decoder | None:
     """None, with a note in the run, where its samples can be shown as token ids only."""
     path = given or run.tokenizer
     if path is None:
@@ -230,7 +231,10 @@ def _decoder(run: Run, given: Path | None) -> Decoder | None:
         )
         return None
     try:
-        return Decoder(path)
+        text = read_text(path)
+        if text not in cache:
+            cache[text] = Decoder(path)
+        return cache[text]
     except InputError as fault:
         if given:
             raise

@@ -41,12 +41,13 @@ def one_a_method(points: list[Point], kl: float | None) -> tuple[list[Point], fl
 
 
 def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM_PROMPTS,
-            ids: list[int] | None = None) -> list[Comparison]:  # fmt: skip
+            ids: list[int] | None = None, n: float | None = None) -> list[Comparison]:  # fmt: skip
     """Prompts evenly spread over those of the first evaluated run, or those of these ids; other runs where they have
     the same prompt.
 
-    The reference's is the pool's first sample, the best of N the best of its first N; the policy's are the first of the
-    evaluation (two of a single run): nothing is picked by hand or by reward.
+    The reference's is the pool's first sample, the best of N the best of its first N (`n`, or what the first run is
+    compared with); the policy's are the first of the evaluation (two of a single run): nothing is picked by hand or by
+    reward.
     """
     evaluated = [(one, decoder) for one, decoder in zip(shown, decoders) if one.run.final is not None]
     if not evaluated:
@@ -57,7 +58,7 @@ def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM
     found = [Comparison(first.prompt_text[row], [], int(first.prompt_id[row])) for row in chosen]
     for one, decoder in evaluated:
         if one.view is not None:
-            _add_pool(found, chosen, one, decoder, first.prompt_sha256)
+            _add_pool(found, chosen, one, decoder, first.prompt_sha256, n or compared_n(one.run))
             break
     per_run = 2 if len(evaluated) == 1 else 1
     for one, decoder in evaluated:
@@ -77,10 +78,11 @@ def _rows(sha256: list[str], wanted: list[str], chosen: list[int]) -> list[int |
     return [at.get(wanted[row]) for row in chosen]
 
 
-def _add_pool(found: list[Comparison], chosen: list[int], one: Shown, decoder: Decoder | None, keys: list[str]) -> None:
+def _add_pool(
+    found: list[Comparison], chosen: list[int], one: Shown, decoder: Decoder | None, keys: list[str], n: float | None
+) -> None:
     assert one.view is not None
     pool = one.view.pool
-    n = compared_n(one.run)
     best_of = max(2, min(round(n), one.view.m)) if n is not None else None
     rows = _rows(pool.prompt_sha256, keys, chosen)
     tokens = _tokens_of(pool, rows)

@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from ..sample_text import write
     from ..samples import MANY_RUNS, compare, one_a_method
     from ..shown import show_all
+    from ..stats import n_of_kl
 
     if options.count < 1:
         raise InputError(f"-n {options.count}: at least one prompt can be shown")
@@ -39,14 +40,16 @@ def run(options: argparse.Namespace) -> int:
     ids = prompt_ids(options.prompts)
     runs, notes = read_evaluated(options.runs)
     titles: dict[str, str] = {}
+    n = None
     if options.kl is not None or len(runs) > MANY_RUNS:
         points, kl = one_a_method(points_of(runs), options.kl)
         runs, titles = [point.run for point in points], {p.run.name: f"{p.label}, {p.parameter}" for p in points}
+        n = float(n_of_kl(kl))
         notes.append(f"Of each method the run whose KL is nearest to {kl:.3g} nats; --kl chooses another.")
     shown = show_all(runs, options.pool)
     for one in shown:
         one.title = titles.get(one.run.name, "").rstrip(", ")
-    found = compare(shown, decoders_of(runs, options.tokenizer), options.count, ids)
+    found = compare(shown, decoders_of(runs, options.tokenizer), options.count, ids, n)
     tell([*notes, *dict.fromkeys(note for one in shown for note in one.run.notes)])
     if options.format == "csv":
         print(write(found, "csv"), end="")
