@@ -5,6 +5,8 @@ import numpy as np
 from . import stats
 from .stats import Figure
 
+RESAMPLES = 1000
+
 
 def pareto_front(kl: np.ndarray, value: np.ndarray) -> np.ndarray:
     """bool [n]: no other point has at most this KL and at least this value, and is better in one of the two.
@@ -43,7 +45,7 @@ def share_figures(methods: list[str], cells: list[int], kl: np.ndarray, value: n
     if not members:
         return {name: (Figure(float(found[0, at])), Figure(float(found[1, at]))) for at, name in enumerate(names)}
     generator = np.random.default_rng(seed)
-    drawn = np.empty((stats.RESAMPLES, 2, len(names)))
+    drawn = np.empty((RESAMPLES, 2, len(names)))
     for resample in drawn:
         again = redraw(np.stack([kl, value]), members, generator)
         resample[:] = shares(numbers, pareto_front(*again), len(names))

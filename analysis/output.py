@@ -30,6 +30,7 @@ class Output:
         for kind in ("png", "svg"):
             buffer = io.BytesIO()
             save_figure(made, buffer, kind)
+            made.set_layout_engine("none")  # where the first has put everything, the second leaves it
             self._write(f"{name}.{kind}", buffer.getvalue())
 
     def text(self, name: str, text: str) -> None:

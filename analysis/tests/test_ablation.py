@@ -66,7 +66,7 @@ def test_rows_hold_the_mean_of_their_seeds_and_the_scaled_time_of_the_pool(uses:
     assert len(done.files) == 6
 
 
-def test_a_pool_that_is_not_found_or_another_one_has_no_time(uses: Path, tmp_path: Path, capsys) -> None:
+def test_a_pool_that_is_not_found_or_another_one_has_no_time(uses: Path, tmp_path: Path, capsys, undrawn) -> None:
     folder = Path(shutil.copytree(uses, tmp_path / "uses"))
     fixtures.write_h5(folder / "use-8-1" / "metrics.h5", fixtures.provenance("vbon.metrics", pool_sha256="6" * 64), {
         name: np.array([1], np.int64) for name in ("step", "episodes", "tokens")})  # fmt: skip
@@ -82,7 +82,7 @@ def test_units_of_time() -> None:
     assert (unit(100), unit(121), unit(7201)) == (("s", 1.0), ("min", 60.0), ("h", 3600.0))
 
 
-def test_everything_else_that_differs_is_named(tmp_path: Path, capsys) -> None:
+def test_everything_else_that_differs_is_named(tmp_path: Path, capsys, undrawn) -> None:
     pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=4)
     for objective in ("L", "exact"):
         for n in (16.0, 2.0):
@@ -102,7 +102,7 @@ def test_everything_else_that_differs_is_named(tmp_path: Path, capsys) -> None:
         ("exact", "2"), ("exact", "16"), ("L", "2"), ("L", "16")]  # fmt: skip
 
 
-def test_words_alone_stand_beside_each_other(sweep: Path, tmp_path: Path, capsys) -> None:
+def test_words_alone_stand_beside_each_other(sweep: Path, tmp_path: Path, capsys, undrawn) -> None:
     chosen = [sweep / "runs" / name for name in ("vbon-2-s1", "vbon-2-s2", "bonbon-4-s1", "bonbon-4-s2")]
     for path, estimator in zip(chosen, ("add_one", "add_one", "harmonic", "harmonic")):
         copy = Path(shutil.copytree(path, tmp_path / path.name))

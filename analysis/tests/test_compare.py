@@ -63,7 +63,7 @@ def test_paired_intervals_see_what_unpaired_ones_do_not() -> None:
     assert stats.efficiency_difference((win, 0 * kl), (win, kl), 3) is None
 
 
-def test_a_run_compared_with_its_copy_differs_in_nothing(sweep: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_compared_with_its_copy_differs_in_nothing(sweep: Path, tmp_path: Path, capsys, undrawn) -> None:
     shutil.copytree(sweep / "runs" / "vbon-2-s1", tmp_path / "again")
     done = Done(capsys, tmp_path / "out", "compare", sweep / "runs" / "vbon-2-s1", tmp_path / "again")
     assert "They are the same." in done.text

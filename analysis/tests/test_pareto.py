@@ -69,7 +69,7 @@ def test_every_method_has_a_look_of_its_own() -> None:
     assert method_of("of_tomorrow").label == "of_tomorrow"
 
 
-def test_bounds_of_vbon_are_methods_of_their_own(tmp_path: Path, capsys) -> None:
+def test_bounds_of_vbon_are_methods_of_their_own(tmp_path: Path, capsys, undrawn) -> None:
     pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=4)
     for objective in ("exact", "L", "L1"):
         sweeps.write_member(tmp_path / objective, pool, "vbon", 4, 1, vbon__objective=objective)
@@ -92,7 +92,7 @@ def test_runs_on_other_prompts_or_at_other_temperatures_are_refused(sweep: Path,
     assert not (tmp_path / "out").exists()
 
 
-def test_several_pools_are_noted_and_far_points_counted(sweep: Path, tmp_path: Path, capsys) -> None:
+def test_several_pools_are_noted_and_far_points_counted(sweep: Path, tmp_path: Path, capsys, undrawn) -> None:
     one = Path(shutil.copytree(sweep / "runs" / "vbon-8-s1", tmp_path / "one"))
     block = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=16)
     path = one / "eval" / "final-00000012" / "eval.h5"

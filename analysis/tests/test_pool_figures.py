@@ -80,7 +80,9 @@ def test_the_table_of_tests_says_what_it_rests_on(pool: Path, tmp_path: Path, ca
     assert len(done.files) == 4
 
 
-def test_default_sizes_are_those_of_the_paper_as_far_as_the_pool_goes(pool: Path, tmp_path: Path, capsys) -> None:
+def test_default_sizes_are_those_of_the_paper_as_far_as_the_pool_goes(
+    pool: Path, tmp_path: Path, capsys, undrawn
+) -> None:
     rows = Done(capsys, tmp_path / "out", "ks", pool, "--against", "all", "--reward", "evaluator").rows("ks")
     assert [(row["m"], row["subset"]) for row in rows] == [("5", "nested"), ("20", "nested")]
 
@@ -147,7 +149,7 @@ def test_prompts_are_those_of_lowest_middle_and_highest_reward(pool: Path, tmp_p
     done.require_figures("cdf")
 
 
-def test_prompts_and_sizes_may_be_named(pool: Path, tmp_path: Path, capsys) -> None:
+def test_prompts_and_sizes_may_be_named(pool: Path, tmp_path: Path, capsys, undrawn) -> None:
     rows = Done(capsys, tmp_path / "out", "cdf", pool, "--prompts", "103, 100", "--sizes", "4,8").rows("cdf")
     assert [(row["prompt_id"], row["m"], row["kind"]) for row in rows] == [
         ("103", "4", ""), ("103", "8", ""), ("100", "4", ""), ("100", "8", "")]  # fmt: skip

@@ -34,7 +34,7 @@ def single(runs, tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def copy(runs, tmp_path) -> Path:
+def copy(runs, tmp_path, undrawn) -> Path:
     """A run to damage, with few metrics."""
     folder = Path(shutil.copytree(runs.vbon, tmp_path / "run"))
     fixtures.write_metrics(folder, fixtures.few(fixtures.metrics_rows()))
@@ -176,7 +176,7 @@ def drawn_best(row: np.ndarray, value: float, n: int = 4) -> float:
     return (comb(up_to, n) - comb(below, n)) / comb(len(row), n) / (up_to - below)
 
 
-def test_two_runs_stand_beside_each_other(runs) -> None:
+def test_two_runs_stand_beside_each_other(runs, undrawn) -> None:
     page = report(runs.vbon, runs.ppo)
     rows = table_of(page)
     names = list(rows)

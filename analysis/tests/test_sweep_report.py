@@ -34,7 +34,9 @@ def test_the_page_is_one_file_without_scripts_or_other_resources(text: str) -> N
     assert ("meta", "content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in page.attributes
 
 
-def test_it_opens_with_the_picture_and_the_table_of_shares(text: str, sweep: Path, tmp_path: Path, capsys) -> None:
+def test_it_opens_with_the_picture_and_the_table_of_shares(
+    text: str, sweep: Path, tmp_path: Path, capsys, undrawn
+) -> None:
     page = Page(text)
     assert "12 runs of 3 methods in 6 configurations, evaluated on 16 held-out prompts × 8 samples." in page.text
     alts = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
@@ -73,7 +75,7 @@ def test_the_same_files_give_the_same_page(text: str, sweep: Path, tmp_path: Pat
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
 
 
-def test_names_and_texts_of_files_cannot_become_markup(tmp_path: Path) -> None:
+def test_names_and_texts_of_files_cannot_become_markup(tmp_path: Path, undrawn) -> None:
     evil = '<img src=x onerror="x">}</style>'
     sweeps.write_sweep(tmp_path, {"vbon": [4.0], "ppo": [0.5]}, [1], num_prompts=2)
     data = json.loads((tmp_path / "sweep.json").read_text())
@@ -92,7 +94,7 @@ def test_names_and_texts_of_files_cannot_become_markup(tmp_path: Path) -> None:
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
 
 
-def test_what_is_left_out_or_missing_is_told(sweep: Path, tmp_path: Path) -> None:
+def test_what_is_left_out_or_missing_is_told(sweep: Path, tmp_path: Path, undrawn) -> None:
     copy = Path(shutil.copytree(sweep, tmp_path / "sweep"))
     (copy / "runs" / "vbon-2-s1" / "finished").unlink()
     (copy / "pool.h5").unlink()
@@ -106,7 +108,7 @@ def test_what_is_left_out_or_missing_is_told(sweep: Path, tmp_path: Path) -> Non
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_runs_beside_a_sweep_count_as_its_own(sweep: Path, tmp_path: Path, capsys) -> None:
+def test_runs_beside_a_sweep_count_as_its_own(sweep: Path, tmp_path: Path, capsys, undrawn) -> None:
     pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=16)
     sweeps.write_member(tmp_path / "dpo", pool, "dpo", 0.3, 1)
     assert main(["report", str(sweep), str(tmp_path / "dpo"), "-o", str(tmp_path / "page.html")]) == 0

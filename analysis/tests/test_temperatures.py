@@ -57,7 +57,7 @@ def test_the_reference_evaluated_as_a_policy_comes_before_the_pools_own_row(tmp_
     assert found.name == "prompts-eval" and found.n == 4
 
 
-def test_evaluations_alone_are_a_run_and_several_strengths_are_named(tmp_path: Path, capsys) -> None:
+def test_evaluations_alone_are_a_run_and_several_strengths_are_named(tmp_path: Path, capsys, undrawn) -> None:
     pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=5)
     for n in (4.0, 8.0):
         config = fixtures.config_text(Path("x"), n=f"{n:g}", sampling__temperature="0.5")
