@@ -22,6 +22,7 @@ from .io import (
 )
 from .metrics import read_metrics, read_metrics_h5
 
+OTHER_MODEL = "model"  # method of an evaluation of a folder that is no checkpoint of vbon
 NUMBERS = ("vbon.N", "vbon.beta", "train.steps", "run.seed", "pool.samples", "pool.use", "sampling.temperature")
 
 
@@ -87,7 +88,7 @@ def read_run(path: Path) -> Run:
     config = read_config(path / "config.yaml") if is_trained else config_of(found[-1])
     _require_plausible(config, path / "config.yaml" if is_trained else found[-1].path)
     metrics, provenance = _read_record(path)
-    of_policy = [one for one in found if one.method not in ("reference", "model")]  # "model": some other folder
+    of_policy = [one for one in found if one.method not in ("reference", OTHER_MODEL)]
     own, others = _split(of_policy, config)
     if provenance is None and own:
         provenance = own[-1].provenance
@@ -108,6 +109,8 @@ def read_run(path: Path) -> Run:
         references=references,
     )
     run.tokenizer = _find_tokenizer(run)
+    if strange := sum(one.method == OTHER_MODEL for one in found):
+        run.notes.append(f"Passed over: {strange} evaluation{'s' if strange > 1 else ''} of another model's folder.")
     _note_what_is_missing(run)
     return run
 

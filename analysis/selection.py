@@ -9,16 +9,23 @@ from .errors import InputError
 from .runs import Run, read_run
 from .sweep import Entry, expand
 
+EVALUATED = "finished and evaluated ('vbon eval')"
 MAX_NAMED = 12
 
 
 def read_evaluated(paths: list[Path]) -> tuple[list[Run], list[str]]:
     """Finished runs with an evaluation, and what has to be said about the others."""
-    runs, notes = _read(paths)
-    notes += _left_out(runs, "not finished", lambda run: not run.is_finished)
-    runs = [run for run in runs if run.is_finished]
+    runs, notes = _finished(paths)
     notes += _left_out(runs, "not evaluated", lambda run: run.final is None)
-    return _require([run for run in runs if run.final is not None], notes, "finished and evaluated ('vbon eval')")
+    return _require([run for run in runs if run.final is not None], notes, EVALUATED)
+
+
+def read_evaluated_and_references(paths: list[Path]) -> tuple[list[Run], list[str]]:
+    """The same, and folders that hold evaluations of the reference alone."""
+    runs, notes = _finished(paths)
+    notes += _left_out(runs, "not evaluated", lambda run: run.final is None and not run.references)
+    _require([run for run in runs if run.final is not None], notes, EVALUATED)
+    return [run for run in runs if run.final is not None or run.references], notes
 
 
 def read_measured(paths: list[Path]) -> tuple[list[Run], list[str]]:
@@ -26,6 +33,12 @@ def read_measured(paths: list[Path]) -> tuple[list[Run], list[str]]:
     runs, notes = _read(paths)
     notes += _left_out(runs, "without metrics", lambda run: not has_metrics(run))
     return _require([run for run in runs if has_metrics(run)], notes, "trained (metrics.jsonl or metrics.h5)")
+
+
+def _finished(paths: list[Path]) -> tuple[list[Run], list[str]]:
+    runs, notes = _read(paths)
+    notes += _left_out(runs, "not finished", lambda run: not run.is_finished)
+    return [run for run in runs if run.is_finished], notes
 
 
 def has_metrics(run: Run) -> bool:

@@ -84,7 +84,7 @@ def _head(view: SweepView) -> Html:
     seeds = sorted({point.seed for point in view.points if point.seed is not None})
     count = len({point.cell for point in view.points})
     text = (
-        f"{len(view.points)} runs of {len(methods)} method{'s' if len(methods) > 1 else ''} in {count} configurations, "
+        f"{_count(len(view.points), 'run')} of {_count(len(methods), 'method')} in {_count(count, 'configuration')}, "
         f"evaluated on {len(final.win)} held-out prompts × {final.num_samples} samples."
     )
     pool = f"M = {view.pool.m} samples a prompt" if view.pool is not None else None
@@ -99,6 +99,10 @@ def _head(view: SweepView) -> Html:
         box if view.notes else None,
         el("dl", [join(el("dt", name), el("dd", value)) for name, value in facts if value], cls="facts"),
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def _when(view: SweepView) -> str:

@@ -19,7 +19,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..report import report
 
-    out = options.out or options.runs[0] / "report.html"
+    first = options.runs[0]
+    out = (
+        options.out or (first.parent if first.is_file() else first) / "report.html"
+    )  # a sweep may be named by its file
     report(options.runs, out, options.pool, options.tokenizer, options.picture)
     print(out)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 
 from ..output import Output
-from ..selection import read_evaluated
+from ..selection import read_evaluated_and_references
 from .options import add_out, add_runs, done, tell
 
 HELP = "win rate and the evaluator's reward by sampling temperature, a line a method, a panel a set of prompts"
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     from .. import temperatures
     from ..temperature_picture import save_picture
 
-    runs, notes = read_evaluated(options.runs)
+    runs, notes = read_evaluated_and_references(options.runs)
     sets = temperatures.sets_of(runs)
     if all(len(one.temperatures) == 1 for one in sets):
         notes.append("Every evaluation of a set of prompts has one temperature.")

@@ -108,6 +108,13 @@ def test_what_is_left_out_or_missing_is_told(sweep: Path, tmp_path: Path, undraw
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_sweep_may_be_named_by_its_file(tmp_path: Path, undrawn) -> None:
+    sweeps.write_sweep(tmp_path, {"vbon": [4.0]}, [1], num_prompts=2)
+    assert main(["report", str(tmp_path / "sweep.json")]) == 0
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "1 run of 1 method in 1 configuration," in page.text and "Of the front" not in page.text
+
+
 def test_runs_beside_a_sweep_count_as_its_own(sweep: Path, tmp_path: Path, capsys, undrawn) -> None:
     pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=16)
     sweeps.write_member(tmp_path / "dpo", pool, "dpo", 0.3, 1)

@@ -10,7 +10,7 @@ from analysis.runs import read_run
 from analysis.temperatures import newest, sets_of
 
 from . import fixtures, sweeps
-from .commands import Done
+from .commands import Done, fails
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,29 @@ def test_the_reference_evaluated_as_a_policy_comes_before_the_pools_own_row(tmp_
     (found,) = sets_of([read_run(tmp_path / "run")])
     assert found.reference[0.7, "evaluator"].value == pytest.approx(block["reward/evaluator/value"].mean())
     assert found.name == "prompts-eval" and found.n == 4
+
+
+def test_the_reference_may_lie_in_a_folder_of_its_own(warm: Path, tmp_path: Path, capsys, undrawn) -> None:
+    for kind, name in (("", "id"), ("other: ", "ood")):
+        pool = fixtures.World().block(6, 8, 0.25, 1, kind)
+        config = fixtures.config_text(Path("x"), prompts__eval=f"data/{name}.jsonl", sampling__temperature="0.25")
+        for temperature in (0.25, 1.0):
+            path = tmp_path / "reference" / "eval" / f"{name}-{temperature}" / "eval.h5"
+            block = fixtures.write_evaluation(path, 0, 0.0, pool, method="reference", n=1.0, temperature=temperature,
+                                              config=config, prompts_sha256=name, seed=9)  # fmt: skip
+    rows = Done(capsys, tmp_path / "out", "temperatures", warm, tmp_path / "reference").rows("temperatures")
+    (row,) = [r for r in rows if (r["prompts"], r["method"], r["temperature"]) == ("eval-ood", "reference", "1.0")]
+    assert float(row["reward"]) == pytest.approx(block["reward/main/value"].mean(dtype=np.float64))
+    assert "none of these runs" in fails(capsys, "temperatures", tmp_path / "reference", "-o", tmp_path / "x")
+
+
+def test_evaluations_of_other_models_are_passed_over(tmp_path: Path) -> None:
+    pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=3)
+    sweeps.write_member(tmp_path / "run", pool, "vbon", 4, 1)
+    fixtures.write_evaluation(tmp_path / "run" / "eval" / "x" / "eval.h5", 0, 0.5, pool, method="model")
+    run = read_run(tmp_path / "run")
+    assert len(run.evaluations) == 1 and not run.others and run.null is None
+    assert "Passed over: 1 evaluation of another model's folder." in run.notes
 
 
 def test_evaluations_alone_are_a_run_and_several_strengths_are_named(tmp_path: Path, capsys, undrawn) -> None:
