@@ -8,18 +8,12 @@ from .config import lookup
 from .errors import InputError
 from .groups import differing, flatten, recipe, require_key, show
 from .io import PoolHead
-from .points import Point, interval_kind, mean_of
+from .points import TITLES, Point, interval_kind, mean_of
 from .pool_time import pool_time, samples_used
 from .tabular import Column, Table
 
 POOL_USE = "pool.use"
-COLUMNS = {
-    "kl": "KL, nats",
-    "win": "win rate",
-    "efficiency": "efficiency",
-    "reward": "reward",
-    "evaluator": "evaluator",
-}
+FIGURES = ("kl", "win", "efficiency", "reward", "evaluator")
 ABOUT = (
     "Means over seeds with Student's 95% interval; where a row has one run, over prompts with a bootstrap interval "
     "(column 'interval'). Rows of one value differ in the keys named beside it."
@@ -85,10 +79,10 @@ def add_pool_times(cells: list[Cell]) -> None:
 
 def table(cells: list[Cell], key: str) -> Table:
     others = [name for name, _ in cells[0].others]
-    names = [name for name in COLUMNS if any(mean_of(cell.points, name) for cell in cells)]
+    names = [name for name in FIGURES if any(mean_of(cell.points, name) for cell in cells)]
     has_time = any(cell.seconds is not None for cell in cells)
     columns = [Column(key, key, None), *(Column(name, name, None) for name in others), Column("runs", "runs"),
-               *(Column(name, COLUMNS[name]) for name in names), Column("interval", "interval"),
+               *(Column(name, TITLES[name]) for name in names), Column("interval", "interval"),
                *([Column("pool_seconds", "pool, s (scaled)", 1)] if has_time else [])]  # fmt: skip
     rows = [[_cell(cell.value), *(_cell(value) for _, value in cell.others), len(cell.points),
              *(mean_of(cell.points, name) for name in names), interval_kind(cell.points),

@@ -8,12 +8,11 @@ from . import stats
 from .errors import InputError
 from .groups import differing, flatten, show
 from .io import Evaluation
+from .points import TITLES
 from .runs import Run
 from .stats import Figure
 from .tabular import Column, Table
 
-TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward",
-          "evaluator": "evaluator", "length": "length", "finished": "finished"}  # fmt: skip
 LAST = 0.25  # of the shared steps
 
 

@@ -14,7 +14,6 @@ from .runs import Run
 
 NAME = "events.out.tfevents.0.vbon"  # always the same, so that writing again replaces it
 INSTALL = "'tensorboard' needs tensorboardX: pip install tensorboardX (or vbon-analysis[tensorboard])"
-EVALUATED = ("kl", "win", "efficiency", "reward", "evaluator", "length", "finished")
 
 
 def writer_class() -> Any:
@@ -77,9 +76,8 @@ def _add_metrics(writer: Any, metrics: Metrics, clock: dict[int, float]) -> None
 def _add_evaluation(writer: Any, run: Run, evaluation: Evaluation, clock: dict[int, float]) -> None:
     figures = point_of(run, evaluation).figures
     when = clock.get(evaluation.step, _last(clock))
-    for name in EVALUATED:
-        if name in figures:
-            writer.add_scalar(f"eval/{name}", figures[name].value, evaluation.step, walltime=when)
+    for name, figure in figures.items():
+        writer.add_scalar(f"eval/{name}", figure.value, evaluation.step, walltime=when)
 
 
 def _last(clock: dict[int, float]) -> float:

@@ -20,9 +20,9 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def recipe(config: dict[str, Any]) -> dict[str, Any]:
-    """The keys that make the method what it is."""
-    return {key: value for key, value in flatten(config).items() if not key.startswith(PASSED_OVER)}
+def recipe(config: dict[str, Any], passed_over: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys that make the method what it is; `passed_over`: further beginnings of keys that do not."""
+    return {key: value for key, value in flatten(config).items() if not key.startswith(PASSED_OVER + passed_over)}
 
 
 def differing(configs: list[dict[str, Any]]) -> list[str]:
@@ -31,11 +31,11 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
 
 
-def cells(runs: list[Run]) -> list[tuple[int, ...]]:
+def cells(runs: list[Run], passed_over: tuple[str, ...] = ()) -> list[tuple[int, ...]]:
     """Indices of the runs of each configuration, seeds together, in the order of the first."""
     found: dict[str, list[int]] = {}
     for at, run in enumerate(runs):
-        found.setdefault(repr(sorted(recipe(run.config).items())), []).append(at)
+        found.setdefault(repr(sorted(recipe(run.config, passed_over).items())), []).append(at)
     return [tuple(members) for members in found.values()]
 
 

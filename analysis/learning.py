@@ -11,7 +11,7 @@ from .groups import cells
 from .io import Metrics
 from .methods import in_order, method_key, method_of
 from .plots import Look, look_of
-from .points import parameter_text, strength_of
+from .points import group_labels, strength_of
 from .runs import Run
 from .tabular import Column, Table
 
@@ -42,7 +42,7 @@ def series_of(runs: list[Run]) -> list[Series]:
     groups = [[runs[at] for at in members] for members in cells(runs)]
     keys = in_order({method_key(run) for run in runs})
     groups.sort(key=lambda group: (keys.index(method_key(group[0])), *_strength(group[0])))
-    labels = _labels(groups)
+    labels = group_labels(groups)
     methods = [method_key(group[0]) for group in groups]
     is_own = len(set(methods)) < len(methods) <= MAX_LOOKS
     looks = [look_of(at) if is_own else method_of(key).look for at, key in enumerate(methods)]
@@ -52,14 +52,6 @@ def series_of(runs: list[Run]) -> list[Series]:
 def _strength(run: Run) -> tuple[float, float]:
     n, beta = strength_of(run, run.final)
     return n or 0.0, beta or 0.0
-
-
-def _labels(groups: list[list[Run]]) -> list[str]:
-    methods = [method_of(method_key(group[0])).label for group in groups]
-    strengths = [parameter_text(*strength_of(group[0], group[0].final)) for group in groups]
-    labels = [method if methods.count(method) == 1 else f"{method}, {strength}".rstrip(", ")
-              for method, strength in zip(methods, strengths)]  # fmt: skip
-    return [label if labels.count(label) == 1 else group[0].name for label, group in zip(labels, groups)]
 
 
 def _series(label: str, method: str, look: Look, runs: list[Run]) -> Series:

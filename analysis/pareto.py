@@ -6,11 +6,11 @@ from .front import pareto_front, share_figures
 from .front_picture import SHORT, Shares, bon_curves, front_figure, measured
 from .methods import method_of
 from .output import Output
-from .points import Point, mean_of, methods_of
+from .points import TITLES, Point, mean_of, methods_of
 from .tabular import Column, Table
 
 FRONT_METRICS = ("win", "reward")
-TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward", "evaluator": "evaluator"}
+FIGURES = ("kl", "win", "efficiency", "reward", "evaluator")
 SEEDS_NOTE = (
     "Intervals of shares: 95% over seeds, by a parametric bootstrap (the runs of each configuration are drawn anew "
     "from the normal distribution with the mean and covariance of its seeds, and the front is found again)."
@@ -45,7 +45,7 @@ def _columns(points: list[Point], metric: str) -> tuple[np.ndarray, np.ndarray, 
 def run_table(points: list[Point]) -> Table:
     """One row a run."""
     on_front = fronts(points)
-    figures = [name for name in TITLES if any(name in point.figures for point in points)]
+    figures = [name for name in FIGURES if any(name in point.figures for point in points)]
     columns = [Column("method", "method"), Column("N", "N", None), Column("beta", "β", None),
                Column("seed", "seed"), *(Column(name, TITLES[name]) for name in figures),
                *(Column(f"front_{name}", f"front: {SHORT[name]}") for name in on_front),
@@ -62,7 +62,7 @@ def run_table(points: list[Point]) -> Table:
 def configuration_table(points: list[Point]) -> Table:
     """One row a configuration, over its seeds; how many of them are on each front."""
     on_front = fronts(points)
-    names = [name for name in TITLES if any(name in point.figures for point in points)]
+    names = [name for name in FIGURES if any(name in point.figures for point in points)]
     columns = [Column("method", "method"), Column("parameter", "strength"), Column("runs", "runs"),
                *(Column(name, TITLES[name]) for name in names),
                *(Column(f"front_{name}", f"on the front: {SHORT[name]}") for name in on_front)]  # fmt: skip

@@ -17,6 +17,8 @@ from .tables import policy_row
 # Where a configuration keeps the strength of a method that evaluations know no N of.
 BETA_KEYS = ("{}.beta", "ppo.kl_coef")
 N_KEYS = ("{}.N", "{}.n", "vbon.N")
+TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward",
+          "evaluator": "evaluator", "length": "length", "finished": "finished"}  # fmt: skip
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Point:
     n: float | None
     beta: float | None
     seed: int | None
-    figures: dict[str, Figure]  # kl, win, efficiency, reward, evaluator, length, finished: those measured
+    figures: dict[str, Figure]  # by TITLES: those measured
     cell: int = 0
 
     @property
@@ -79,6 +81,16 @@ def strength_of(run: Run, evaluation: Evaluation | None) -> tuple[float | None, 
 def _first(run: Run, keys: tuple[str, ...]) -> float | None:
     values = (lookup(run.config, key.format(run.method)) for key in keys)
     return next((float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)), None)
+
+
+def group_labels(groups: list[list[Run]]) -> list[str]:
+    """Of runs by configuration: the method, its strength where the method has several groups, and the name of a run
+    where even that does not tell two apart."""
+    methods = [method_of(method_key(group[0])).label for group in groups]
+    strengths = [parameter_text(*strength_of(group[0], group[0].final)) for group in groups]
+    labels = [method if methods.count(method) == 1 else f"{method}, {strength}".rstrip(", ")
+              for method, strength in zip(methods, strengths)]  # fmt: skip
+    return [label if labels.count(label) == 1 else group[0].name for label, group in zip(labels, groups)]
 
 
 def mean_of(points: list[Point], name: str) -> Figure | None:

@@ -6,23 +6,27 @@ from pathlib import PurePath
 import numpy as np
 
 from .config import lookup
+from .groups import cells
 from .io import Evaluation
-from .points import Point, mean_of, point_of
+from .points import TITLES, Point, group_labels, mean_of, point_of
 from .runs import Run, config_of
 from .stats import Figure, over_seeds
 from .tabular import Column, Table
 
+FIGURES = ("win", "evaluator", "reward", "kl")
+OF_EVALUATION = ("sampling.temperature", "prompts.eval", "pool.eval_path")  # keys that change no policy
 ABOUT = (
     "Win rate: against reference samples drawn at the same temperature, so that the reference itself has 0.5 at each. "
     "Means over seeds (of training and of sampling) with Student's 95% interval; of one evaluation over prompts, with "
     "a bootstrap interval.",
-    "Best-of-N: from the pool of the same temperature.",
+    "Best-of-N: from the pool of the same temperature. A method's line: runs that differ in nothing but their seed and "
+    "in what they are evaluated on.",
 )
 
 
 @dataclass
 class Line:
-    """One method at one strength on one set of prompts: its evaluations by temperature."""
+    """One configuration on one set of prompts: its evaluations by temperature."""
 
     method: str  # a key of METHODS
     label: str
@@ -49,15 +53,17 @@ class Set:
 
 
 def sets_of(runs: list[Run]) -> list[Set]:
-    """In the order in which the runs name them; the set that the runs are trained to be evaluated on first."""
-    points = [point_of(run, evaluation) for run in runs for evaluation in newest(run)]
-    found: dict[tuple[str, ...], list[Point]] = {}
-    for point in points:
-        found.setdefault(point.evaluation.setting[0], []).append(point)
-    names = _tell_apart([name_of(members[0].evaluation) for members in found.values()])
+    """In the order in which the runs name them, that of their own evaluation first."""
+    trained = [run for run in runs if run.final is not None]
+    groups = [[trained[at] for at in members] for members in cells(trained, OF_EVALUATION)]
+    label = {id(run): name for name, group in zip(group_labels(groups), groups) for run in group}
+    found: dict[tuple[str, ...], list[tuple[str, Point]]] = {}
+    for run in trained:
+        for evaluation in newest(run):
+            found.setdefault(evaluation.setting[0], []).append((label[id(run)], point_of(run, evaluation)))
+    names = _tell_apart([name_of(members[0][1].evaluation) for members in found.values()])
     references = [evaluation for run in runs for evaluation in run.references]
-    labels = _labels(points)
-    return [_set(name, members, references, labels) for name, members in zip(names, found.values())]
+    return [_set(name, members, references) for name, members in zip(names, found.values())]
 
 
 def newest(run: Run) -> list[Evaluation]:
@@ -72,30 +78,19 @@ def newest(run: Run) -> list[Evaluation]:
 def name_of(evaluation: Evaluation) -> str:
     """The prompts file that it was made with, without folder and ending."""
     said = lookup(config_of(evaluation), "prompts.eval")
-    return (
-        PurePath(str(said)).stem if said else f"prompts {evaluation.provenance.sha256.get('prompts', '')[:8]}".strip()
-    )
+    return PurePath(str(said)).stem if said else "prompts " + evaluation.provenance.sha256.get("prompts", "")[:8]
 
 
 def _tell_apart(names: list[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({at + 1})" for at, name in enumerate(names)]
 
 
-def _labels(points: list[Point]) -> dict[tuple[str, str], str]:
-    """By method and strength: the method, and its strength where it has several."""
-    strengths: dict[str, set[str]] = {}
-    for point in points:
-        strengths.setdefault(point.method, set()).add(point.parameter)
-    return {(point.method, point.parameter): point.label if len(strengths[point.method]) == 1
-            else f"{point.label}, {point.parameter}" for point in points}  # fmt: skip
-
-
-def _set(name: str, points: list[Point], references: list[Evaluation], labels: dict[tuple[str, str], str]) -> Set:
-    lines: dict[tuple[str, str], Line] = {}
-    for point in points:
-        key = point.method, point.parameter
-        line = lines.setdefault(key, Line(point.method, labels[key]))
+def _set(name: str, members: list[tuple[str, Point]], references: list[Evaluation]) -> Set:
+    lines: dict[str, Line] = {}
+    for label, point in members:
+        line = lines.setdefault(label, Line(point.method, label))
         line.points.setdefault(point.evaluation.temperature, []).append(point)
+    points = [point for _, point in members]
     found = Set(name, list(lines.values()), sorted({point.evaluation.temperature for point in points}))
     aims = {line.n for line in lines.values() if line.n is not None}
     found.n = aims.pop() if len(aims) == 1 else None
@@ -138,12 +133,11 @@ def _best_of_n(evaluation: Evaluation, n: float) -> dict[str, float]:
 
 
 def table(sets: list[Set]) -> Table:
-    names = [name for name in ("win", "evaluator", "reward", "kl")
+    names = [name for name in FIGURES
              if any(line.figure(t, name) for one in sets for line in one.lines for t in one.temperatures)]  # fmt: skip
-    titles = {"win": "win rate", "evaluator": "evaluator", "reward": "reward", "kl": "KL, nats"}
     columns = [Column("prompts", "prompts"), Column("method", "method"), Column("N", "N", None),
                Column("beta", "β", None), Column("temperature", "temperature", None), Column("runs", "evaluations"),
-               *(Column(name, titles[name]) for name in names)]  # fmt: skip
+               *(Column(name, TITLES[name]) for name in names)]  # fmt: skip
     rows: list[list] = []
     for one in sets:
         for t in one.temperatures:
@@ -156,6 +150,7 @@ def table(sets: list[Set]) -> Table:
         for line in one.lines:
             for t in sorted(line.points):
                 first = line.points[t][0]
-                rows.append([one.name, first.label, first.n, first.beta, t, len(line.points[t]),
+                name = first.label if line.label.startswith(first.label) else line.label  # N and β stand beside it
+                rows.append([one.name, name, first.n, first.beta, t, len(line.points[t]),
                              *(line.figure(t, name) for name in names)])  # fmt: skip
     return Table(columns, rows, "By sampling temperature", list(ABOUT))

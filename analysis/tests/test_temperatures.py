@@ -94,3 +94,11 @@ def test_evaluations_alone_are_a_run_and_several_strengths_are_named(tmp_path: P
     assert "one temperature" in done.notes
     labels = [line.label for line in sets_of([read_run(tmp_path / "n4"), read_run(tmp_path / "n8")])[0].lines]
     assert labels == ["vBoN, N = 4", "vBoN, N = 8"]
+
+
+def test_configurations_that_differ_otherwise_are_lines_of_their_own(tmp_path: Path) -> None:
+    pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=3)
+    for estimator, seed in (("add_one", 1), ("add_one", 2), ("harmonic", 1)):
+        sweeps.write_member(tmp_path / f"{estimator}-{seed}", pool, "vbon", 4, seed, vbon__estimator=estimator)
+    (one,) = sets_of([read_run(path) for path in sorted(tmp_path.glob("*-*")) if path.is_dir()])
+    assert [(line.label, len(line.points[0.7])) for line in one.lines] == [("add_one-1", 2), ("harmonic-1", 1)]
