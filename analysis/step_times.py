@@ -87,9 +87,14 @@ def groups_of(runs: list[Run]) -> list[Group]:
         group = by_title.setdefault(title, Group(title, key, [], []))
         assert run.metrics is not None
         group.runs.append(step_times(run.metrics))
-        if (pool := pool_time(run, cache)) is not None:
+        if needs_pool(key) and (pool := pool_time(run, cache)) is not None:
             group.pools.append(pool)
     return list(by_title.values())
+
+
+def needs_pool(method: str) -> bool:
+    """PPO on the reward itself learns without one, even where its configuration names one."""
+    return method != "ppo"
 
 
 def table(groups: list[Group]) -> Table:
