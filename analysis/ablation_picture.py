@@ -1,7 +1,7 @@
 """Pictures of an ablation: every figure by the key's value, and win rate and reward against KL."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -9,16 +9,28 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .ablation import POOL_USE, Cell, is_number, order
-from .front_picture import KL_LABEL, METRICS, draw_best_of_n
+from .front_picture import KL_LABEL, LINES, METRICS, draw_best_of_n
 from .groups import show
+from .methods import method_of
 from .output import Output
-from .plots import Look, legend_below, legend_columns, legend_height, look_of, move_beside, panels, percent
+from .plots import (
+    MARKERS,
+    Look,
+    legend_below,
+    legend_columns,
+    legend_height,
+    look_of,
+    move_beside,
+    name_ticks,
+    panels,
+    percent,
+)
 from .points import mean_of
 from .pool_time import unit
 from .stats import Figure
 
 PANELS = METRICS | {"kl": KL_LABEL}
-WIDTH = 7.2  # inches
+WIDTH, PANEL = 7.2, 2.6  # inches of a figure, and of a panel from its first to its last value
 LOG_FROM = 8.0  # highest over lowest value: from here on an axis of powers of two
 FEW_SEEDS = 3  # with fewer no interval is drawn: Student's would fill the panel
 
@@ -43,7 +55,7 @@ def layout(cells: list[Cell], key: str) -> Layout:
     in_order = sorted(zip(values, cells), key=lambda pair: order(pair[0][x_key]))
     lines: dict[str, list[Cell]] = {}
     for one, cell in in_order:
-        rest = [f"{name} = {show(value)}" for name, value in one.items() if name != x_key]
+        rest = [f"{name} = {show(value)}" for name, value in one.items() if name != x_key and value is not None]
         lines.setdefault(", ".join(reversed(rest)), []).append(cell)
     x_values = list({repr(one[x_key]): one[x_key] for one, _ in in_order}.values())
     return Layout(x_key, x_values, all(is_number(value) for value in x_values), lines)
@@ -57,7 +69,7 @@ def save_pictures(cells: list[Cell], key: str, output: Output) -> None:
     rows = -(-len(names) // 2)
     columns = legend_columns(looks, WIDTH)
     legend = legend_height(len(looks), columns) if len(looks) > 1 else 0.0
-    with panels(WIDTH, 2.5 * rows + 0.2 + legend, rows, 2) as (made, axes):
+    with panels(WIDTH, (2.5 if plan.is_numeric else 2.8) * rows + 0.2 + legend, rows, 2) as (made, axes):
         for one, name in zip(axes, names):
             _draw_by_value(one, plan, name, looks, key)
         for spare in axes[len(names) :]:
@@ -77,11 +89,11 @@ def _draw_by_value(axes: Axes, plan: Layout, name: str, looks: dict[str, Look], 
         move_beside(axes, drawn, number, len(plan.lines))
     if plan.is_numeric and plan.x_values[0] > 0 and plan.x_values[-1] / plan.x_values[0] >= LOG_FROM:
         axes.set_xscale("log", base=2)
-    places = plan.x_values if plan.is_numeric else range(len(plan.x_values))
-    axes.set_xticks(places, [show(value) for value in plan.x_values])
-    axes.xaxis.set_minor_locator(NullLocator())
     if not plan.is_numeric:
         axes.set_xlim(-0.4, len(plan.x_values) - 0.6)
+    places = plan.x_values if plan.is_numeric else range(len(plan.x_values))
+    name_ticks(axes, places, [show(value) for value in plan.x_values], PANEL)
+    axes.xaxis.set_minor_locator(NullLocator())
     if name == "win":
         axes.yaxis.set_major_formatter(percent)
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -123,10 +135,17 @@ def _name_pool_times(axes: list[Axes], plan: Layout) -> None:
         above.set_xlabel(f"time of the pool, {name} (scaled)", fontsize=8)
 
 
+def _look(key: str, value: str, at: int) -> Look:
+    """Of a value: that of the method where the key is the method; open where all filled ones are taken."""
+    if key == "train.method":
+        return method_of(value).look
+    return replace(look_of(at), is_open=at >= len(MARKERS))
+
+
 def _save_against_kl(cells: list[Cell], key: str, output: Output) -> None:
     values = list(dict.fromkeys(show(cell.value) for cell in cells))
     labels = [f"{key.rpartition('.')[2]} = {value}" for value in values]
-    columns = legend_columns([*labels, "best-of-N, from the pool"], WIDTH)
+    columns = legend_columns([*LINES[:2], *labels], WIDTH)
     with panels(WIDTH, 3.1 + legend_height(len(values) + 2, columns), 1, 2) as (made, axes):
         for one, metric in zip(axes, ("win", "reward")):
             points = [point for cell in cells for point in cell.points]
@@ -135,7 +154,7 @@ def _save_against_kl(cells: list[Cell], key: str, output: Output) -> None:
             for at, (value, label) in enumerate(zip(values, labels)):
                 mine = [p for cell in cells if show(cell.value) == value for p in cell.points]
                 x, y = ([p.mean(name) for p in mine] for name in ("kl", metric))
-                one.plot(x, y, **look_of(at).points(5.5), zorder=5 - 0.1 * at, label=label)
+                one.plot(x, y, **_look(key, value, at).points(5.5), zorder=5 - 0.1 * at, label=label)
             one.set_xlim(-0.02 * limit, limit)
             one.set_xlabel(KL_LABEL)
             one.set_ylabel(METRICS[metric])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Drawing
 from . import stats
 from .front import pareto_front
 from .methods import BON, method_of
-from .plots import GREY, INK, legend_below, legend_height, panels, percent
+from .plots import GREY, INK, legend_below, legend_columns, legend_height, panels, percent
 from .points import Point, methods_of
 from .stats import Figure
 
@@ -22,6 +22,7 @@ METRICS = {
     "evaluator": "mean reward of the evaluator",
 }
 SHORT = {"win": "win rate", "reward": "reward", "evaluator": "evaluator"}
+LINES = ("best-of-N, analytic", "best-of-N, from the pool", "front of all runs")
 KL_LABEL = "KL(policy || reference), nats"
 FAINT = 0.3  # opacity of a point that another of its own method surpasses
 MANY = 60  # points: from here on smaller, with fainter intervals
@@ -74,16 +75,15 @@ def _curve(point: Point, metric: str) -> Curve | None:
 def front_figure(points: list[Point], metrics: list[str], shares: dict[str, Shares],
                  kl_max: float | None = None) -> Iterator[Drawing]:  # fmt: skip
     """A panel a metric, side by side, and one legend for them with each method's shares of the fronts."""
-    columns = 3 if len(metrics) == 1 else 4
     title = "share of the front by " + " / by ".join(SHORT[metric] for metric in metrics)
-    height = 3.1 + legend_height(len(methods_of(points)) + 3, columns, title)
-    with panels(4.6 if len(metrics) == 1 else 3.9 * len(metrics), height, 1, len(metrics)) as (made, axes):
+    mine, width = methods_of(points), 4.6 if len(metrics) == 1 else 3.9 * len(metrics)
+    texts = [f"{method_of(key).label}: {_percents(shares, metrics, key)}" for key in mine]
+    columns = legend_columns([*texts, *LINES], width)
+    with panels(width, 3.1 + legend_height(len(mine) + 3, columns, title), 1, len(metrics)) as (made, axes):
         for one, metric in zip(axes, metrics):
             draw_front(one, points, metric, kl_max)
         handles, labels = axes[0].get_legend_handles_labels()
-        mine = methods_of(points)
         shown = [axes[0].plot([], [], **method_of(key).look.points(7.0))[0] for key in mine]
-        texts = [f"{method_of(key).label}: {_percents(shares, metrics, key)}" for key in mine]
         legend_below(made, shown + handles, texts + labels, columns, title)
         yield made
 
@@ -125,7 +125,7 @@ def draw_best_of_n(axes: Axes, points: list[Point], metric: str, limit: float) -
     drawn = [np.inf, -np.inf]
     if metric == "win":
         kl = limit * np.linspace(0, 1, 400) ** 2  # it begins like a square root
-        axes.plot(kl, stats.win_at_kl(kl), color=INK, linewidth=1.3, zorder=2, label="best-of-N, analytic")
+        axes.plot(kl, stats.win_at_kl(kl), color=INK, linewidth=1.3, zorder=2, label=LINES[0])
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
         drawn = [0.5, float(stats.win_at_kl(limit))]
     for at, curve in enumerate(bon_curves(points, metric)):
@@ -133,7 +133,7 @@ def draw_best_of_n(axes: Axes, points: list[Point], metric: str, limit: float) -
         kl, value = curve.kl[inside], curve.value[inside]
         if not len(kl):
             continue
-        label = "best-of-N, from the pool" if at == 0 else None
+        label = LINES[1] if at == 0 else None
         line = {"linestyle": "" if metric == "win" else "-", "linewidth": 1.0}
         axes.plot(kl, value, **(BON.look.points(5.5) | line), zorder=3, label=label)
         if at == 0:
@@ -157,7 +157,7 @@ def _draw_line_of_front(axes: Axes, kl: np.ndarray, value: np.ndarray, limit: fl
     order = np.argsort(kl[front])
     x, y = kl[front][order], value[front][order]
     look = {"color": GREY, "linewidth": 0.9, "drawstyle": "steps-post", "zorder": 2.5, "alpha": 0.8}
-    axes.plot(np.r_[x, limit], np.r_[y, y[-1]], linestyle=(0, (4, 2)), label="front of all runs", **look)
+    axes.plot(np.r_[x, limit], np.r_[y, y[-1]], linestyle=(0, (4, 2)), label=LINES[2], **look)
 
 
 def _draw_points(axes: Axes, points: list[Point], metric: str) -> None:

@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -20,6 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = ("o", "D", "^", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1)))
 PNG_DPI = 200
+MAX_COLUMNS, CHARACTER, HANDLE = 7, 0.066, 0.4  # of a legend: columns, inches of a letter and of what stands before it
 MAX_BESIDE = 6  # intervals at one place that are drawn beside each other
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
 
@@ -106,9 +109,13 @@ def legend_below(made: Figure, handles: list[Any], labels: list[str], columns: i
 
 
 def legend_columns(labels: Iterable[str], width: float) -> int:
-    """As many as fit into a figure of this width in inches."""
-    longest = max((len(label) for label in labels), default=0)
-    return max(1, int(width / (0.075 * longest + 0.5)))
+    """The most columns that fit into a figure of this width in inches, filled one after the other as a legend's are."""
+    texts = list(labels)
+    for count in range(min(MAX_COLUMNS, len(texts)), 1, -1):
+        columns = [max(map(len, part)) for part in np.array_split(texts, count)]
+        if sum(CHARACTER * longest + HANDLE for longest in columns) <= width:
+            return count
+    return 1
 
 
 def save_figure(made: Figure, path: str | io.BytesIO, kind: str) -> None:
@@ -125,6 +132,18 @@ def move_beside(axes: Axes, artists: Iterable[Artist], at: int, count: int) -> N
     assert isinstance(figure, Figure)
     for artist in artists:
         artist.set_transform(axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans))
+
+
+def name_ticks(axes: Axes, places: Iterable[float], names: list[str], width: float) -> None:
+    """On the x axis of a panel of this width in inches; slanted where they would meet."""
+    places = list(places)
+    low, high = axes.transData.transform([(place, 0) for place in (min(places), max(places))])[:, 0]
+    at = [axes.transData.transform((place, 0))[0] for place in places]
+    gaps = [(b - a) / max(high - low, 1e-9) * width for a, b in pairwise(at)]
+    needed = [CHARACTER * (len(a) + len(b) + 2) / 2 for a, b in pairwise(names)]
+    is_tight = any(gap < need for gap, need in zip(gaps, needed))
+    slant = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_tight else {}
+    axes.set_xticks(places, names, **slant)
 
 
 def percent(value: float, _: object = None) -> str:

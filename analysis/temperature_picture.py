@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from .front_picture import METRICS
 from .methods import BON, METHODS, method_of
 from .output import Output
-from .plots import Look, legend_below, legend_columns, legend_height, look_of, move_beside, panels, percent
+from .plots import Look, legend_below, legend_columns, legend_height, look_of, move_beside, name_ticks, panels, percent
 from .stats import Figure
 from .temperatures import Line, Set
 
@@ -34,7 +34,8 @@ def save_picture(sets: list[Set], output: Output) -> None:
             if metric == "win":
                 axes[row * len(sets)].yaxis.set_major_formatter(percent)
         temperatures = sorted({t for one in sets for t in one.temperatures})
-        axes[0].set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+        for one in axes:
+            name_ticks(one, temperatures, [f"{t:g}" for t in temperatures], COLUMN - 0.8)
         if len(temperatures) == 1:
             axes[0].set_xlim(temperatures[0] - 0.2, temperatures[0] + 0.2)
         for column, one in enumerate(sets):
