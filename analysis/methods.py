@@ -11,7 +11,7 @@ from .runs import Run
 
 @dataclass(frozen=True)
 class Method:
-    """`parameter`: what its strength is given by, "N" or "beta"."""
+    """`parameter`: what its strength is given by, "N", "beta", or "" where it has no target of its own."""
 
     label: str
     look: Look
@@ -26,7 +26,7 @@ METHODS = {
     "vbon_poisson": Method("vBoN, Poisson", Look("#A84300", "8", (0, (2, 1)), is_open=True), "N"),
     "regression": Method("regression", Look("#5D4037", "*", (0, (7, 2)), size=1.35), "N"),
     "bond": Method("BOND", Look("#332288", "P", (0, (6, 1, 1, 1, 1, 1))), "N"),
-    "jbond": Method("J-BOND", Look("#882255", "<", (0, (3, 1, 1, 1))), "N"),
+    "jbond": Method("J-BOND", Look("#882255", "<", (0, (3, 1, 1, 1))), ""),
     "jeffreys": Method("Jeffreys", Look("#C9BC5A", ">", (0, (4, 2))), "N"),
     "bonbon": Method("BoNBoN", Look("#CC79A7", "D", (0, (4, 1, 1, 1)), size=0.9), "N"),
     "bon_sft": Method("BoN-SFT", Look("#E69F00", "X", (0, (2, 1))), "N"),

@@ -7,23 +7,23 @@ import numpy as np
 from . import stats
 from .config import lookup
 from .errors import InputError
-from .groups import cells
+from .groups import cells, differing, recipe, show
 from .io import Evaluation
 from .methods import in_order, method_key, method_of
 from .runs import Run
 from .stats import Figure
 from .tables import policy_row
 
-# Where a configuration keeps the strength of a method that evaluations know no N of.
-BETA_KEYS = ("{}.beta", "ppo.kl_coef")
-N_KEYS = ("{}.N", "{}.n", "vbon.N")
+BETA_KEYS = {"ppo": "ppo.kl_coef", "dpo": "preference.beta", "ipo": "preference.beta"}
+STRENGTH_KEYS = ("vbon.N", "vbon.beta", *BETA_KEYS.values())
+MAX_KEYS = 3  # named of those that tell two configurations of one strength apart
 TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward",
           "evaluator": "evaluator", "length": "length", "finished": "finished"}  # fmt: skip
 
 
 @dataclass
 class Point:
-    """`cell`: number of its configuration; points that differ in their seed alone share it."""
+    """`cell`: number of its configuration; points that differ in their seed alone share it, and `parameter`."""
 
     run: Run
     evaluation: Evaluation
@@ -32,15 +32,12 @@ class Point:
     beta: float | None
     seed: int | None
     figures: dict[str, Figure]  # by TITLES: those measured
+    parameter: str  # its strength in words
     cell: int = 0
 
     @property
     def label(self) -> str:
         return method_of(self.method).label
-
-    @property
-    def parameter(self) -> str:
-        return parameter_text(self.n, self.beta)
 
     def mean(self, name: str) -> float:
         """NaN: not measured."""
@@ -50,6 +47,8 @@ class Point:
 def points_of(runs: list[Run]) -> list[Point]:
     """Of the final evaluation of each run, sorted by method, strength and seed."""
     points = [point_of(run, run.final) for run in runs if run.final is not None]
+    for point, text in zip(points, strengths([point.run for point in points])):
+        point.parameter = text
     for number, members in enumerate(cells([point.run for point in points])):
         for at in members:
             points[at].cell = number
@@ -60,7 +59,8 @@ def points_of(runs: list[Run]) -> list[Point]:
 def point_of(run: Run, evaluation: Evaluation) -> Point:
     key = method_key(run)
     n, beta = strength_of(run, evaluation)
-    return Point(run, evaluation, key, n, beta, evaluation.training_seed, policy_row(evaluation).figures)
+    figures = policy_row(evaluation).figures
+    return Point(run, evaluation, key, n, beta, evaluation.training_seed, figures, parameter_text(n, beta))
 
 
 def parameter_text(n: float | None, beta: float | None) -> str:
@@ -71,26 +71,41 @@ def parameter_text(n: float | None, beta: float | None) -> str:
 def strength_of(run: Run, evaluation: Evaluation | None) -> tuple[float | None, float | None]:
     """N and beta: those of the evaluation, else those of the configuration. Methods on the reward itself have no N."""
     told_n, told_beta = (evaluation.n, evaluation.beta) if evaluation is not None else (1.0, 0.0)
-    if method_of(method_key(run)).parameter == "beta":
-        return None, told_beta if told_beta > 0 else _first(run, BETA_KEYS)
-    n = told_n if told_n > 1 else _first(run, N_KEYS)
-    n = run.n if n is None else n
+    parameter = method_of(method_key(run)).parameter
+    if parameter == "beta":
+        said = lookup(run.config, BETA_KEYS.get(run.method, ""))
+        return None, told_beta if told_beta > 0 else float(said) if isinstance(said, int | float) else None
+    if parameter == "":
+        return None, None
+    n = told_n if told_n > 1 else run.n
     return n, 1 / (n - 1) if n is not None and n > 1 else told_beta or None
 
 
-def _first(run: Run, keys: tuple[str, ...]) -> float | None:
-    values = (lookup(run.config, key.format(run.method)) for key in keys)
-    return next((float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)), None)
+def strengths(runs: list[Run]) -> list[str]:
+    """Of each run in words: N or beta and, where several configurations of a method share it, what else differs."""
+    texts = [parameter_text(*strength_of(run, run.final)) for run in runs]
+    configs = [recipe(run.config) for run in runs]
+    by_method: dict[str, list[int]] = {}
+    for at, run in enumerate(runs):
+        by_method.setdefault(method_key(run), []).append(at)
+    for members in by_method.values():
+        if len({texts[at] for at in members}) == len({repr(sorted(configs[at].items())) for at in members}):
+            continue
+        keys = [key for key in differing([configs[at] for at in members]) if key not in STRENGTH_KEYS]
+        for at in members:
+            more = [f"{key.rpartition('.')[2]} = {show(configs[at].get(key))}" for key in keys[:MAX_KEYS]]
+            texts[at] = ", ".join([texts[at], *more] if texts[at] else more)
+    return texts
 
 
 def group_labels(groups: list[list[Run]]) -> list[str]:
     """Of runs by configuration: the method, its strength where the method has several groups, and the name of a run
     where even that does not tell two apart."""
-    methods = [method_of(method_key(group[0])).label for group in groups]
-    strengths = [parameter_text(*strength_of(group[0], group[0].final)) for group in groups]
+    firsts = [group[0] for group in groups]
+    methods = [method_of(method_key(run)).label for run in firsts]
     labels = [method if methods.count(method) == 1 else f"{method}, {strength}".rstrip(", ")
-              for method, strength in zip(methods, strengths)]  # fmt: skip
-    return [label if labels.count(label) == 1 else group[0].name for label, group in zip(labels, groups)]
+              for method, strength in zip(methods, strengths(firsts))]  # fmt: skip
+    return [label if labels.count(label) == 1 else run.name for label, run in zip(labels, firsts)]
 
 
 def mean_of(points: list[Point], name: str) -> Figure | None:

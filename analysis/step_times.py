@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import stats
+from .config import lookup
 from .io import Metrics, PoolHead
 from .methods import in_order, method_key, method_of
 from .pool_time import PoolTime, pool_time
@@ -68,7 +69,8 @@ class Group:
     title: str
     method: str
     runs: list[dict[str, StepTimes]]
-    pools: list[PoolTime]
+    pools: list[PoolTime]  # of the runs that learn from one
+    without: bool = False  # a run that does, but whose pool tells no time
 
     def figure(self, kind: str, value: Callable[[StepTimes], float | None]) -> Figure | None:
         """Over the runs that have such steps."""
@@ -87,14 +89,19 @@ def groups_of(runs: list[Run]) -> list[Group]:
         group = by_title.setdefault(title, Group(title, key, [], []))
         assert run.metrics is not None
         group.runs.append(step_times(run.metrics))
-        if needs_pool(key) and (pool := pool_time(run, cache)) is not None:
-            group.pools.append(pool)
+        if needs_pool(run):
+            pool = pool_time(run, cache)
+            group.pools += [pool] if pool is not None else []
+            group.without |= pool is None
     return list(by_title.values())
 
 
-def needs_pool(method: str) -> bool:
-    """PPO on the reward itself learns without one, even where its configuration names one."""
-    return method != "ppo"
+def needs_pool(run: Run) -> bool:
+    """Whether it learns from one; a configuration may name a pool that nothing is learned from."""
+    if lookup(run.config, "train.warm_start", 0):
+        return True
+    has_anchor = run.method == "jbond" or (run.method == "bond" and lookup(run.config, "bond.quantile") == "anchor")
+    return run.method != "ppo" and not has_anchor
 
 
 def table(groups: list[Group]) -> Table:

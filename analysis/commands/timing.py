@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     groups = step_times.groups_of(runs)
     if not any(group.runs and any(group.runs) for group in groups):
         raise InputError("none of these runs measured the time of its steps ('time' in metrics.jsonl)")
-    if without := [group.title for group in groups if not group.pools and step_times.needs_pool(group.method)]:
+    if without := [group.title for group in groups if group.without]:
         notes.append(
             f"No time of a pool for {', '.join(without)}: pool.path is not found, is another pool, or says none."
         )

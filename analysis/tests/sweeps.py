@@ -11,7 +11,7 @@ from . import fixtures
 # What a method's KL costs it, beside that of vBoN, in the world of the fixtures.
 COST = {"vbon": 1.0, "ppo": 1.3, "dpo": 1.2, "ipo": 1.5, "bonbon": 1.7, "bon_sft": 2.5, "bond": 1.1, "jbond": 1.25,
         "jeffreys": 1.15, "regression": 1.05}  # fmt: skip
-BY_BETA = {"ppo": "ppo__kl_coef", "dpo": "dpo__beta", "ipo": "ipo__beta"}
+BY_BETA = {"ppo": "ppo__kl_coef", "dpo": "preference__beta", "ipo": "preference__beta"}
 
 
 def write_sweep(folder: Path, methods: dict[str, list[float]], seeds: list[int], steps: int = 12, k: int = 8,

@@ -31,14 +31,15 @@ def test_seeds_are_one_series_over_the_steps_that_all_have(tmp_path: Path) -> No
     assert one.values("of_tomorrow") is None
 
 
-def test_labels_tell_strengths_and_then_runs_apart(sweep: Path, tmp_path: Path) -> None:
+def test_labels_tell_strengths_and_then_what_else_differs(sweep: Path, tmp_path: Path) -> None:
     assert [one.label for one in series_of(read_measured([sweep])[0])] == [
         "vBoN, N = 2", "vBoN, N = 8", "BoNBoN, N = 4", "BoNBoN, N = 8", "PPO, β = 0.1", "PPO, β = 0.5"]  # fmt: skip
     pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=2)
     for estimator in ("add_one", "harmonic"):
         sweeps.write_member(tmp_path / estimator, pool, "vbon", 4, 1, vbon__estimator=estimator)
     found = series_of(read_measured([tmp_path / "add_one", tmp_path / "harmonic"])[0])
-    assert sorted(one.label for one in found) == ["add_one", "harmonic"]
+    labels = ["vBoN, N = 4, estimator = add_one", "vBoN, N = 4, estimator = harmonic"]
+    assert sorted(one.label for one in found) == labels
 
 
 def test_the_last_quarter_leaves_out_what_was_not_measured() -> None:

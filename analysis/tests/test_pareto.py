@@ -107,3 +107,20 @@ def test_output_that_cannot_be_written_ends_with_74(sweep: Path, tmp_path: Path,
     (tmp_path / "file").write_text("")
     run = sweep / "runs" / "vbon-2-s1"
     assert "cannot be written" in fails(capsys, "pareto", run, "-o", tmp_path / "file" / "x", code=74)
+
+
+def test_strengths_name_what_tells_two_configurations_apart(tmp_path: Path) -> None:
+    pool = fixtures.write_pool(tmp_path / "pool.h5", num_prompts=3)
+    for rate in ("0.02", "0.1"):  # J-BOND aims at no N, whatever the configuration has
+        sweeps.write_member(tmp_path / f"jbond-{rate}", pool, "jbond", 4, 1, anchor__rate=rate, bond__gamma="1")
+    for method, key in (("ppo", "ppo__kl_coef"), ("dpo", "preference__beta"), ("vbon", "vbon__N")):
+        sweeps.write_member(tmp_path / method, pool, method, 0.5 if method != "vbon" else 3.5, 1)
+        path = tmp_path / method / "eval" / "final-00000012" / "eval.h5"
+        fixtures.write_evaluation(
+            path, 12, 1.0, pool, n=1.0, method=method
+        )  # as where the evaluation knows no strength
+        assert key.replace("__", ":").split(":")[1] in (tmp_path / method / "config.yaml").read_text()
+    points = points_of(read_evaluated([path for path in sorted(tmp_path.iterdir()) if path.is_dir()])[0])
+    assert [(point.label, point.n, point.beta, point.parameter) for point in points] == [
+        ("vBoN", 3.5, 0.4, "N = 3.5"), ("J-BOND", None, None, "rate = 0.02"), ("J-BOND", None, None, "rate = 0.1"),
+        ("PPO", None, 0.5, "β = 0.5"), ("DPO", None, 0.5, "β = 0.5")]  # fmt: skip

@@ -101,4 +101,5 @@ def test_configurations_that_differ_otherwise_are_lines_of_their_own(tmp_path: P
     for estimator, seed in (("add_one", 1), ("add_one", 2), ("harmonic", 1)):
         sweeps.write_member(tmp_path / f"{estimator}-{seed}", pool, "vbon", 4, seed, vbon__estimator=estimator)
     (one,) = sets_of([read_run(path) for path in sorted(tmp_path.glob("*-*")) if path.is_dir()])
-    assert [(line.label, len(line.points[0.7])) for line in one.lines] == [("add_one-1", 2), ("harmonic-1", 1)]
+    assert [(line.label, len(line.points[0.7])) for line in one.lines] == [
+        ("vBoN, N = 4, estimator = add_one", 2), ("vBoN, N = 4, estimator = harmonic", 1)]  # fmt: skip
