@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .ablation import POOL_USE, Cell, is_number, order
-from .front_picture import KL_LABEL, LINES, METRICS, draw_best_of_n
+from .front_picture import KL_LABEL, LINES, METRICS, draw_best_of_n, kl_limit
 from .groups import show
 from .methods import method_of
 from .output import Output
@@ -149,7 +149,7 @@ def _save_against_kl(cells: list[Cell], key: str, output: Output) -> None:
     with panels(WIDTH, 3.1 + legend_height(len(values) + 2, columns), 1, 2) as (made, axes):
         for one, metric in zip(axes, ("win", "reward")):
             points = [point for cell in cells for point in cell.points]
-            limit = max(0.3, 1.06 * max(point.mean("kl") for point in points))
+            limit = kl_limit(points)
             draw_best_of_n(one, points, metric, limit)
             for at, (value, label) in enumerate(zip(values, labels)):
                 mine = [p for cell in cells if show(cell.value) == value for p in cell.points]

@@ -26,6 +26,7 @@ LINES = ("best-of-N, analytic", "best-of-N, from the pool", "front of all runs")
 KL_LABEL = "KL(policy || reference), nats"
 FAINT = 0.3  # opacity of a point that another of its own method surpasses
 MANY = 60  # points: from here on smaller, with fainter intervals
+SMALLEST = 0.05  # nats that an axis shows at least
 ROOM = 0.06  # of the drawn range, at each end
 Shares = dict[str, tuple[Figure, Figure]]  # method -> its share of the front, the share of its own points
 BON_ROW = re.compile(r"bon_(\d+(?:\.\d+)?)\.evaluator")
@@ -97,12 +98,13 @@ def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | Non
     """One panel without a legend."""
     points = [point for point in points if metric in point.figures]
     kl, value = (np.array([point.mean(name) for point in points]) for name in ("kl", metric))
-    limit = kl_max or max(0.3, float(kl.max()) * (1 + ROOM))
+    limit = kl_max or kl_limit(points)
     low, high = draw_best_of_n(axes, points, metric, limit)
     _draw_line_of_front(axes, kl, value, limit)
     _draw_points(axes, points, metric)
     seen = value[kl <= limit]
-    low, high = min(low, *seen, *_ends(points, metric, "low", limit)), max(high, *seen)
+    low = min(low, *seen, *_ends(points, metric, "low", limit))
+    high = max(high, *seen, *_ends(points, metric, "high", limit))
     axes.set_xlim(-0.02 * limit, limit)
     axes.set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
     if beyond := int((kl > limit).sum()):
@@ -112,6 +114,12 @@ def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | Non
         axes.yaxis.set_major_formatter(percent)
     axes.set_xlabel(KL_LABEL)
     axes.set_ylabel(METRICS[metric])
+
+
+def kl_limit(points: list[Point]) -> float:
+    """Room for every run and its interval."""
+    ends = (found.value if found.high is None else found.high for found in (point.figures["kl"] for point in points))
+    return max(SMALLEST, (1 + ROOM / 2) * max(ends))
 
 
 def _ends(points: list[Point], metric: str, end: str, limit: float) -> list[float]:
