@@ -108,8 +108,8 @@ def _draw(panel: Panel, shown: list[Shown]) -> str:
                 _draw_series(axes, one, one.run.metrics.step, values)
             _draw_evaluations(axes, panel.metric, one)
         if panel.log_scale:
-            _scale_by_decades(axes)
-        _draw_target(axes, panel, shown)
+            scale_by_decades(axes)
+        draw_target(axes, panel, {one.run.n for one in shown})
         axes.set_title(panel.title)
         axes.set_xlabel("step")
         if axes.get_yscale() == "linear":
@@ -174,7 +174,7 @@ def _draw_evaluations(axes: Axes, metric: str, one: Shown) -> None:
         )
 
 
-def _scale_by_decades(axes: Axes) -> None:
+def scale_by_decades(axes: Axes) -> None:
     """A logarithmic scale over whole decades; zeros fall out of it, and nothing but zeros leaves it linear."""
     drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
     positive = drawn[drawn > 0]
@@ -184,9 +184,9 @@ def _scale_by_decades(axes: Axes) -> None:
         axes.set_ylim(10.0**low, 10.0 ** max(high, low + 1))
 
 
-def _draw_target(axes: Axes, panel: Panel, shown: list[Shown]) -> None:
-    targets = {one.run.n for one in shown}
-    n = targets.pop() if len(targets) == 1 else None
+def draw_target(axes: Axes, panel: Panel, targets: set[float | None]) -> None:
+    """Where best-of-N would be; nothing where the runs do not aim at one N."""
+    n = next(iter(targets)) if len(targets) == 1 else None
     if panel.target is None or n is None:
         return
     value = panel.target(n)

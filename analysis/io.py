@@ -56,6 +56,13 @@ class Block:
     def num_samples(self) -> int:
         return self.length.shape[1]
 
+    def rows_of(self, ids: list[int]) -> list[int]:
+        """Of the prompts with these ids, in their order; InputError where one is not there."""
+        at = {number: row for row, number in reversed(list(enumerate(self.prompt_id.tolist())))}
+        if missing := [str(number) for number in ids if number not in at]:
+            raise InputError(f"'{self.path}' has no prompt {', '.join(missing)} (its ids: {min(at)} to {max(at)})")
+        return [at[number] for number in ids]
+
     def tokens(self, rows: list[int]) -> np.ndarray:
         """int32 [len(rows), M, T], -1 after the end; `rows` ascending."""
         with open_h5(self.path, self.format) as source:
@@ -67,6 +74,15 @@ class Pool(Block):
     temperature: float
     max_new_tokens: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class PoolHead:
+    path: Path
+    prompts: int
+    num_samples: int
+    seconds: float  # that vbon pool took; 0: not known
+    sha256: str
 
 
 @dataclass
@@ -83,6 +99,11 @@ class Evaluation(Block):
     win: np.ndarray  # float64 [P] against the pool, ties half
     bon: dict[str, np.ndarray]  # N, kl, win, reward, se -> float64 [C]
     summary: dict[str, float]  # figures of the table that vbon eval printed
+
+    @property
+    def setting(self) -> tuple[tuple[str, ...], float]:
+        """What has to agree before two evaluations may stand on one axis: the prompts and the temperature."""
+        return tuple(self.prompt_sha256), self.temperature
 
 
 @dataclass
@@ -107,6 +128,14 @@ def read_pool(path: Path) -> Pool:
             max_new_tokens=source.integer("max_new_tokens"),
             seconds=source.number("seconds", 0.0),
         )
+
+
+def read_pool_head(path: Path) -> PoolHead:
+    """What a pool's attributes say, without its samples."""
+    with open_h5(path, "vbon.pool") as source:
+        prompts = len(source.array("prompt/id", "int64", (ANY,)))
+        sha256 = source.text("content_sha256", "")
+        return PoolHead(path, prompts, source.integer("num_samples"), source.number("seconds", 0.0), sha256)
 
 
 def read_evaluation(path: Path) -> Evaluation:

@@ -25,11 +25,11 @@ def facts(one: Shown) -> list[tuple[str, Any]]:
         ("target", _target(one)),
         ("seeds", _seeds(one)),
         ("steps", f"{len(steps)} of {lookup(config, 'train.steps', '?')}" if len(steps) else None),
-        ("sampling", _sampling(config)),
+        ("sampling", sampling(config)),
         ("evaluation", _evaluation(one)),
         ("pool", _pool(one)),
         ("null check", null_check(one)),
-        ("made by", _versions(run.provenance)),
+        ("made by", versions(run.provenance)),
         ("written", run.provenance.created_utc),
         ("SHA-256", _shas(one)),
     ]
@@ -138,7 +138,7 @@ def _seeds(one: Shown) -> str:
     return _joined(f"training {seed}" if seed is not None else None, *later)
 
 
-def _sampling(config: dict[str, Any]) -> str | None:
+def sampling(config: dict[str, Any]) -> str | None:
     temperature, tokens = lookup(config, "sampling.temperature"), lookup(config, "sampling.max_new_tokens")
     return _joined(f"temperature {temperature}" if temperature is not None else None,
                    f"at most {tokens} new tokens" if tokens is not None else None)  # fmt: skip
@@ -158,7 +158,7 @@ def _pool(one: Shown) -> str | None:
     return f"M = {one.view.m} samples a prompt, {distinct:.1f} distinct rewards among them on average"
 
 
-def _versions(provenance: Provenance) -> str:
+def versions(provenance: Provenance) -> str:
     versions = [f"{name} {version.split(',')[0]}" for name, version in sorted(provenance.library_versions.items())]
     threads = f"threads a rank: {provenance.threads_per_rank}" if provenance.threads_per_rank else None
     attempts = f"attempt {provenance.attempt}" if provenance.attempt > 1 else None

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from . import stats
-from .plots import GREY, INK, apart, data_uri, figure, short
+from .plots import GREY, INK, apart, data_uri, figure, save_figure, short
 from .shown import Shown
 
 WIDTH, HEIGHT = 7.6, 4.7  # inches
@@ -26,8 +26,7 @@ def save_picture(shown: list[Shown], path: str, kind: str) -> None:
     """The picture as a file of its own: kind "svg", "png" or "pdf"."""
     with figure(WIDTH, HEIGHT) as (made, axes):
         _picture(axes, [one for one in shown if one.run.final is not None])
-        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        made.savefig(path, format=kind, dpi=160, metadata=undated.get(kind))
+        save_figure(made, path, kind)
 
 
 def bon_points(one: Shown) -> dict[str, np.ndarray]:

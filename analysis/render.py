@@ -1,14 +1,12 @@
 """The sections of a report as HTML. Values come from the other modules; nothing is computed here."""
 
-import re
-
 from . import overview
 from .cdf import draw_distribution
 from .curves import draw_curves
 from .decode import Decoder
-from .page import Html, document, el, image, join, section, table
+from .page import Html, document, el, image, join, minus, section, table
 from .picture import draw_picture
-from .plots import data_uri, figure
+from .plots import Look, data_uri, figure
 from .samples import Comparison, Sample, compare
 from .shown import Shown
 from .stats import Figure
@@ -55,13 +53,24 @@ def render(shown: list[Shown], decoders: list[Decoder | None]) -> str:
 
 def run_key(one: Shown) -> Html:
     """The run's name with its colour, dash and marker."""
+    return named(one.look, one.run.name)
+
+
+def named(look: Look, name: str) -> Html:
+    """A name with a swatch before it."""
+    return el("span", image(swatch(look), "", cls="swatch"), name)
+
+
+def swatch(look: Look) -> str:
+    """Data URI of a piece of line with its marker."""
     with figure(0.36, 0.14) as (made, axes):
         made.set_layout_engine("none")
+        made.patch.set_alpha(0)
         axes.set_position((0.02, 0.0, 0.96, 1.0))
-        axes.plot([0, 1, 2], [0, 0, 0], color=one.look.colour, linestyle=one.look.dash)
-        axes.plot([1], [0], color=one.look.colour, marker=one.look.marker, markersize=6)
+        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dash)
+        axes.plot([1], [0], **look.points(6))
         axes.set_axis_off()
-        return el("span", image(data_uri(made), "", cls="swatch"), one.run.name)
+        return data_uri(made)
 
 
 def number_cell(found: Figure | None, digits: int) -> Html:
@@ -70,18 +79,13 @@ def number_cell(found: Figure | None, digits: int) -> Html:
         return join("–")
     value = f"{found.value:.{digits}f}" + (f" ± {found.se:.{digits}f}" if found.se is not None else "")
     if found.low is None or found.high is None:
-        return join(_minus(value))
-    return join(_minus(value), el("span", _minus(f"{found.low:.{digits}f} to {found.high:.{digits}f}"), cls="error"))
+        return join(minus(value))
+    return join(minus(value), el("span", minus(f"{found.low:.{digits}f} to {found.high:.{digits}f}"), cls="error"))
 
 
 def ending(text: str, length: int) -> str:
     """The last words of a long text."""
     return text if len(text) <= length else "… " + text[-length:].partition(" ")[2]
-
-
-def _minus(text: str) -> str:
-    """With a minus sign for the hyphens, and none before a zero."""
-    return re.sub(r"-(?=0\.0*(?![0-9]))", "", text).replace("-", "−")
 
 
 def _head(shown: list[Shown]) -> Html:
@@ -168,7 +172,7 @@ def _sample(sample: Sample, start: str) -> Html:
     figures += f", evaluator {sample.evaluator:.3f}" if sample.evaluator is not None else ""
     figures += "" if sample.finished else ", cut at the length limit"
     text = el("p", el("span", start, cls="given"), sample.text)
-    return el("div", el("h4", sample.title), text, el("p", _minus(figures), cls="figures"), cls="sample")
+    return el("div", el("h4", sample.title), text, el("p", minus(figures), cls="figures"), cls="sample")
 
 
 def _times(shown: list[Shown]) -> Html | None:

@@ -1,15 +1,21 @@
-"""`report RUN...`: one self-contained HTML page of one run, or of several beside each other."""
+"""`report RUN...`: one self-contained HTML page of one run, of several beside each other, or of a sweep."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import InputError, OutputError
+from .output import write_whole
 from .picture import save_picture
 from .render import render
 from .runs import decoders_of
+from .selection import read_evaluated
 from .shown import read_all
+from .sweep import is_sweep, read_sweep
+from .sweep_page import render_sweep, save_front
+from .sweep_view import view_sweep
 
 PICTURES = ("svg", "png", "pdf")
+Save = Callable[[str, str], None]  # of the page's picture, to a path, as a kind
 
 
 def report(paths: list[Path], out: Path, pool: Path | None, tokenizer: Path | None, picture: Path | None) -> None:
@@ -19,25 +25,24 @@ def report(paths: list[Path], out: Path, pool: Path | None, tokenizer: Path | No
     kind = picture.suffix.lstrip(".").lower() if picture else PICTURES[0]
     if kind not in PICTURES:
         raise InputError(f"'{picture}': a picture ends in {', '.join(f'.{name}' for name in PICTURES)}")
-    shown = read_all(paths, pool)
-    page = render(shown, decoders_of([one.run for one in shown], tokenizer))
+    page, save = (_of_sweep if any(map(is_sweep, paths)) else _of_runs)(paths, pool, tokenizer)
     try:
         if picture is not None:
-            save_picture(shown, str(picture), kind)
-        write_whole(out, page)
+            save(str(picture), kind)
+        write_whole(out, page.encode("utf-8"))
     except OSError as fault:
         raise OutputError(f"'{fault.filename or out}' cannot be written: {fault.strerror}") from fault
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Either the whole file is there afterwards or the old one still is."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+def _of_runs(paths: list[Path], pool: Path | None, tokenizer: Path | None) -> tuple[str, Save]:
+    shown = read_all(paths, pool)
+    page = render(shown, decoders_of([one.run for one in shown], tokenizer))
+    return page, lambda path, kind: save_picture(shown, path, kind)
+
+
+def _of_sweep(paths: list[Path], pool: Path | None, tokenizer: Path | None) -> tuple[str, Save]:
+    """Runs named beside it count as its own."""
+    runs, notes = read_evaluated(paths)
+    names = [read_sweep(path).name if is_sweep(path) else path.resolve().name for path in paths]
+    view = view_sweep(", ".join(names), runs, notes, pool, tokenizer)
+    return render_sweep(view), lambda path, kind: save_front(view, path, kind)

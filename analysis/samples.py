@@ -1,15 +1,17 @@
-"""Texts side by side: for some prompts a sample of the reference, the best of N of the pool, and the policy's."""
+"""Texts side by side: for some prompts a sample of the reference, the best of N of the pool, and those of policies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .decode import Decoder
 from .io import Block
+from .points import Point, methods_of
 from .shown import Shown
 from .tables import compared_n
 
 NUM_PROMPTS = 12
+MANY_RUNS = 8  # from here on one run a method is shown
 
 
 @dataclass
@@ -19,30 +21,44 @@ class Sample:
     reward: float
     evaluator: float | None
     finished: bool
+    run: str = ""  # "": of the pool
 
 
 @dataclass
 class Comparison:
     prompt: str
-    samples: list[Sample]
+    samples: list[Sample] = field(default_factory=list)
+    prompt_id: int = 0
 
 
-def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM_PROMPTS) -> list[Comparison]:
-    """Prompts evenly spread over those of the first evaluated run; other runs where they have the same prompt.
+def one_a_method(points: list[Point], kl: float | None) -> tuple[list[Point], float]:
+    """Of each method the run whose KL is nearest to `kl` (None: the median of all), so that the texts are those of
+    policies equally far from the reference; and that KL."""
+    target = float(np.median([point.mean("kl") for point in points])) if kl is None else kl
+    chosen = [min((point for point in points if point.method == key), key=lambda point: abs(point.mean("kl") - target))
+              for key in methods_of(points)]  # fmt: skip
+    return chosen, target
 
-    The reference's is the pool's first sample, the best of N the best of its first N; the policy's are the first of the
-    evaluation (two of a single run): nothing is picked by hand or by reward.
+
+def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM_PROMPTS,
+            ids: list[int] | None = None, n: float | None = None) -> list[Comparison]:  # fmt: skip
+    """Prompts evenly spread over those of the first evaluated run, or those of these ids; other runs where they have
+    the same prompt.
+
+    The reference's is the pool's first sample, the best of N the best of its first N (`n`, or what the first run is
+    compared with); the policy's are the first of the evaluation (two of a single run): nothing is picked by hand or by
+    reward.
     """
     evaluated = [(one, decoder) for one, decoder in zip(shown, decoders) if one.run.final is not None]
     if not evaluated:
         return []
     first = evaluated[0][0].run.final
     assert first is not None
-    chosen = np.unique(np.linspace(0, len(first.prompt_text) - 1, count).round().astype(int)).tolist()
-    found = [Comparison(first.prompt_text[row], []) for row in chosen]
+    chosen = _chosen(first, count, ids)
+    found = [Comparison(first.prompt_text[row], [], int(first.prompt_id[row])) for row in chosen]
     for one, decoder in evaluated:
         if one.view is not None:
-            _add_pool(found, chosen, one, decoder, first.prompt_sha256)
+            _add_pool(found, chosen, one, decoder, first.prompt_sha256, n or compared_n(one.run))
             break
     per_run = 2 if len(evaluated) == 1 else 1
     for one, decoder in evaluated:
@@ -50,15 +66,23 @@ def compare(shown: list[Shown], decoders: list[Decoder | None], count: int = NUM
     return found
 
 
+def _chosen(block: Block, count: int, ids: list[int] | None) -> list[int]:
+    """Rows."""
+    if ids is None:
+        return np.unique(np.linspace(0, len(block.prompt_text) - 1, count).round().astype(int)).tolist()
+    return block.rows_of(ids)
+
+
 def _rows(sha256: list[str], wanted: list[str], chosen: list[int]) -> list[int | None]:
     at = {text: row for row, text in reversed(list(enumerate(sha256)))}
     return [at.get(wanted[row]) for row in chosen]
 
 
-def _add_pool(found: list[Comparison], chosen: list[int], one: Shown, decoder: Decoder | None, keys: list[str]) -> None:
+def _add_pool(
+    found: list[Comparison], chosen: list[int], one: Shown, decoder: Decoder | None, keys: list[str], n: float | None
+) -> None:
     assert one.view is not None
     pool = one.view.pool
-    n = compared_n(one.run)
     best_of = max(2, min(round(n), one.view.m)) if n is not None else None
     rows = _rows(pool.prompt_sha256, keys, chosen)
     tokens = _tokens_of(pool, rows)
@@ -82,7 +106,9 @@ def _add_policy(
         if row is None:
             continue
         for index in range(min(per_run, final.num_samples)):
-            comparison.samples.append(_sample(one.run.name, final, row, index, tokens, decoder))
+            sample = _sample(one.title or one.run.name, final, row, index, tokens, decoder)
+            sample.run = one.run.name
+            comparison.samples.append(sample)
 
 
 def _tokens_of(block: Block, rows: list[int | None]) -> dict[int, np.ndarray]:

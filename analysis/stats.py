@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import lambertw
+from scipy.stats import t as student
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -66,6 +67,34 @@ def efficiency_figure(win: np.ndarray, kl: np.ndarray, seed: int) -> Figure | No
     if len(win) < 2 or np.isnan(drawn).any():
         return Figure(value)
     return Figure(value, float(np.std(drawn, ddof=1)), *interval(drawn))
+
+
+def over_seeds(values: np.ndarray) -> Figure:
+    """Mean of one value a seed, with Student's 95% interval: wide for two or three seeds, as it has to be."""
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return Figure(float(values.mean()))
+    se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    reach = float(student.ppf((1 + LEVEL) / 2, len(values) - 1)) * se
+    return Figure(float(values.mean()), se, float(values.mean()) - reach, float(values.mean()) + reach)
+
+
+def difference_figure(first: np.ndarray, second: np.ndarray, seed: int) -> Figure:
+    """Second minus first of the same prompts [P], paired: prompts are resampled, not the two sides by themselves."""
+    return figure(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64), seed)
+
+
+def efficiency_difference(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray],
+                          seed: int) -> Figure | None:  # fmt: skip
+    """Of two (win, kl) [P] over the same prompts, paired; None where a KL is too small to tell."""
+    values = [float(efficiency(win.mean(), kl.mean())) for win, kl in (first, second)]
+    if np.isnan(values).any():
+        return None
+    drawn = [efficiency(resampled_means(win, seed), resampled_means(kl, seed)) for win, kl in (first, second)]
+    change = np.asarray(drawn[1]) - np.asarray(drawn[0])
+    if len(first[0]) < 2 or np.isnan(change).any():
+        return Figure(values[1] - values[0])
+    return Figure(values[1] - values[0], float(np.std(change, ddof=1)), *interval(change))
 
 
 def resampled_means(per_prompt: np.ndarray, seed: int) -> np.ndarray:

@@ -99,7 +99,8 @@ class World:
 
     seed: int = 0
 
-    def block(self, num_prompts: int, m: int, praise: float, stream: int) -> dict[str, Any]:
+    def block(self, num_prompts: int, m: int, praise: float, stream: int, first: str = "") -> dict[str, Any]:
+        """`first`: the prompt that the others follow, for a set of prompts of its own."""
         draw = np.random.default_rng([self.seed, stream])
         tokens = np.full((num_prompts, m, T), -1, np.int32)
         drawn = draw.integers(4, T + 3, (num_prompts, m))
@@ -113,7 +114,8 @@ class World:
                 tokens[p, s, length[p, s] - 1] = EOS
         score = ((tokens >= 1) & (tokens <= len(PRAISE))).sum(axis=2) - 2.5 + 0.6 * draw.standard_normal(length.shape)
         other = score + draw.standard_normal(length.shape)
-        texts = [f"{PROMPTS[p % len(PROMPTS)]} {p}" for p in range(num_prompts)]
+        kind = first.partition(":")[0] + ": " if ":" in first else ""
+        texts = [f"{kind}{PROMPTS[p % len(PROMPTS)]} {p}" for p in range(num_prompts)]
         ids = [[9 + (p + k) % len(OTHER) for k in range(1 + p % 3)] for p in range(num_prompts)]
         return {
             "prompt/id": np.arange(100, 100 + num_prompts, dtype=np.int64),
@@ -148,12 +150,13 @@ def naive_win(rewards: np.ndarray, pool: np.ndarray) -> np.ndarray:
 
 
 def write_evaluation(path: Path, step: int, strength: float, pool: dict[str, Any], k: int = 8, seed: int = 2,
-                     method: str = "vbon", n: float = 4.0) -> dict[str, Any]:  # fmt: skip
-    """A policy that praises more the greater `strength` (0: the reference)."""
+                     method: str = "vbon", n: float = 4.0, cost: float = 1.0, **attributes: Any
+                     ) -> dict[str, Any]:  # fmt: skip
+    """A policy that praises more the greater `strength` (0: the reference), at `cost` times the KL."""
     num_prompts = len(pool["prompt/id"])
-    block = World(seed).block(num_prompts, k, 0.25 + 0.22 * strength, 100 + step)
+    block = World(seed).block(num_prompts, k, 0.25 + 0.22 * strength, 100 + step, pool["prompt/text"][0])
     draw = np.random.default_rng([seed, step])
-    block["sample/kl"] = (0.9 * strength**1.5 * draw.gamma(4, 0.25, (num_prompts, k))).astype(np.float32)
+    block["sample/kl"] = (cost * 0.9 * strength**1.5 * draw.gamma(4, 0.25, (num_prompts, k))).astype(np.float32)
     block["win"] = naive_win(block["reward/main/value"], pool["reward/main/value"])
     points = np.array([1.0, 2, 4, 8, 16])
     for name, values in (("N", points), ("kl", np.log(points) - (points - 1) / points), ("win", points / (points + 1)),
@@ -163,7 +166,10 @@ def write_evaluation(path: Path, step: int, strength: float, pool: dict[str, Any
             "evaluation_seed": np.int64(5), "bootstrap_seed": np.int64(7), "temperature": 0.7,
             "checkpoint_sha256": "f" * 64, "checkpoint_step": np.int64(step), "eos_ids": np.array([EOS], np.int64),
             "pool_sha256": "e" * 64}  # fmt: skip
-    write_h5(path, provenance("vbon.eval", **more), block, {"win": block["win"].mean(), "evaluator": np.nan})
+    summary = {"win": block["win"].mean(), "evaluator": np.nan,
+               "reference.evaluator": pool["reward/evaluator/value"].mean(),
+               "bon_4.kl": 0.636, "bon_4.win": 0.8, "bon_4.evaluator": 0.7, "bon_4.evaluator_se": 0.01}  # fmt: skip
+    write_h5(path, provenance("vbon.eval", **(more | attributes)), block, summary)
     return block
 
 
@@ -190,6 +196,11 @@ def metrics_rows(steps: int = 30, ranks: int = 3, seed: int = 0) -> list[dict[st
     return rows
 
 
+def few(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The metrics that matter most; every panel less makes the tests faster."""
+    return [{name: row[name] for name in ("step", "episodes", "tokens", "reward", "win", "kl", "time")} for row in rows]
+
+
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -200,14 +211,24 @@ def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_h5(folder / "metrics.h5", provenance("vbon.metrics"), data)
 
 
-def config_text(pool: Path, method: str = "vbon", n: str = "4", seed: int = 1) -> str:
-    return (
-        f'run:\n  dir: runs/one\n  seed: {seed}\ntrain:\n  method: {method}\n  layers: "last 4"\n  steps: 30\n'
-        f"vbon:\n  N: {n}\n  beta: null\n  objective: exact\n  estimator: add_one\n"
-        "sampling:\n  temperature: 0.7\n  max_new_tokens: 12\n"
-        f'pool:\n  path: ""\n  eval_path: "{pool}"\n  samples: 32\n  use: 0\n'
-        "eval:\n  every: 10\n  bon_n: [1, 2, 4, 8]\n"
-    )
+def config_text(pool: Path, method: str = "vbon", n: str = "4", seed: int = 1, **changes: str) -> str:
+    """`changes`: further or other keys, "section__key" = "value"."""
+    sections = {
+        "run": {"dir": "runs/one", "seed": str(seed)},
+        "prompts": {"train": "data/prompts-train.jsonl", "eval": "data/prompts-eval.jsonl"},
+        "train": {"method": method, "layers": '"last 4"', "steps": "30"},
+        "vbon": {"N": n, "beta": "null", "objective": "exact", "estimator": "add_one"},
+        "sampling": {"temperature": "0.7", "max_new_tokens": "12"},
+        "pool": {"path": '""', "eval_path": f'"{pool}"', "samples": "32", "use": "0"},
+        "eval": {"every": "10", "bon_n": "[1, 2, 4, 8]"},
+    }
+    for name, value in changes.items():
+        section, key = name.split("__")
+        sections.setdefault(section, {})[key] = value
+    lines = [
+        [f"{section}:", *(f"  {key}: {value}" for key, value in keys.items())] for section, keys in sections.items()
+    ]
+    return "\n".join(line for section in lines for line in section) + "\n"
 
 
 def write_run(folder: Path, pool_path: Path, pool: dict[str, Any], method: str = "vbon", n: str = "4", seed: int = 2,

@@ -6,7 +6,7 @@ import pytest
 from analysis.cdf import weighted_cdf
 from analysis.curves import moving_average
 from analysis.io import Metrics
-from analysis.plots import apart, look_of, short
+from analysis.plots import apart, figure, legend_columns, look_of, name_ticks, short
 from analysis.render import ending, number_cell
 from analysis.stats import Figure
 from analysis.timing import times_of
@@ -38,6 +38,17 @@ def test_runs_differ_without_colour_and_long_names_are_cut() -> None:
     looks = [look_of(i) for i in range(49)]
     assert len({(str(look.dash), look.marker) for look in looks}) == 49
     assert short("x" * 40, 10) == "x" * 9 + "…" and short("name", 10) == "name"
+
+
+def test_a_legend_has_the_columns_that_fit_and_ticks_that_would_meet_are_slanted() -> None:
+    assert legend_columns(["a"] * 9, 7.2) == 7 and legend_columns(["x" * 90] * 3, 7.2) == 1
+    assert legend_columns(["short", "short", "a much longer label"], 3.2) == 3  # only its own column is wide
+    with figure(3, 2) as (_, axes):
+        axes.plot([0, 1, 10], [0, 0, 0])
+        name_ticks(axes, [0, 1, 10], ["0", "1", "10"], 3.0)
+        assert axes.get_xticklabels()[0].get_rotation() == 0
+        name_ticks(axes, [0, 1, 10], ["none at all", "one", "ten"], 3.0)
+        assert axes.get_xticklabels()[0].get_rotation() == 35
 
 
 def test_times_sum_over_steps_and_name_the_roles() -> None:

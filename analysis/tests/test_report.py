@@ -19,7 +19,7 @@ from analysis.overview import warnings
 from analysis.page import el, join
 from analysis.shown import read_all
 
-from . import fixtures
+from . import commands, fixtures
 from .page_parser import Page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,9 +34,11 @@ def single(runs, tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def copy(runs, tmp_path) -> Path:
-    """A run to damage."""
-    return Path(shutil.copytree(runs.vbon, tmp_path / "run"))
+def copy(runs, tmp_path, undrawn) -> Path:
+    """A run to damage, with few metrics."""
+    folder = Path(shutil.copytree(runs.vbon, tmp_path / "run"))
+    fixtures.write_metrics(folder, fixtures.few(fixtures.metrics_rows()))
+    return folder
 
 
 def report(*arguments: object) -> Page:
@@ -89,9 +91,9 @@ def test_texts_are_escaped(single: str) -> None:
     assert el("p", join("a<"), el("b", "c")) == "<p>a&lt;<b>c</b></p>"
 
 
-def test_names_and_attributes_from_files_cannot_become_markup(runs, tmp_path: Path) -> None:
+def test_names_and_attributes_from_files_cannot_become_markup(runs, copy: Path, tmp_path: Path) -> None:
     evil = '<img src=x onerror="x">'
-    folder = Path(shutil.copytree(runs.vbon, tmp_path / "a<b onload=x>&"))
+    folder = copy.rename(tmp_path / "a<b onload=x>&")
     (folder / "config.yaml").write_text(fixtures.config_text(runs.pool).replace("last 4", "<img src=x onerror=x>"))
     forced = {
         "forced": evil,
@@ -174,7 +176,7 @@ def drawn_best(row: np.ndarray, value: float, n: int = 4) -> float:
     return (comb(up_to, n) - comb(below, n)) / comb(len(row), n) / (up_to - below)
 
 
-def test_two_runs_stand_beside_each_other(runs) -> None:
+def test_two_runs_stand_beside_each_other(runs, undrawn) -> None:
     page = report(runs.vbon, runs.ppo)
     rows = table_of(page)
     names = list(rows)
@@ -187,9 +189,9 @@ def test_two_runs_stand_beside_each_other(runs) -> None:
     assert "vbon-n4: config.yaml" in page.text and "ppo: config.yaml" in page.text
 
 
-def test_runs_of_one_name_are_told_apart(runs, tmp_path: Path) -> None:
+def test_runs_of_one_name_are_told_apart(copy: Path, tmp_path: Path) -> None:
     for parent in ("a", "b"):
-        shutil.copytree(runs.vbon, tmp_path / parent / "run")
+        shutil.copytree(copy, tmp_path / parent / "run")
     page = report(tmp_path / "a" / "run", tmp_path / "b" / "run")
     assert "a/run" in page.text and "b/run" in page.text
 
@@ -303,10 +305,7 @@ def test_time_of_every_rank_is_drawn(single: str) -> None:
 
 
 def fails(capsys, *arguments: object, code: int = 2) -> str:
-    assert main(["report", *(str(a) for a in arguments)]) == code
-    error = capsys.readouterr().err
-    assert error.startswith("analysis: error: ") and error.count("\n") == 1
-    return error
+    return commands.fails(capsys, "report", *arguments, code=code)
 
 
 def test_what_is_no_run_is_refused(runs, tmp_path: Path, capsys) -> None:
@@ -352,32 +351,34 @@ def test_bad_files_in_a_run_end_it_before_anything_is_written(copy: Path, tmp_pa
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="nothing here that cannot be written")
-def test_output_that_cannot_be_written_ends_with_74(runs, tmp_path: Path, capsys) -> None:
-    assert "cannot be written" in fails(capsys, runs.vbon, "-o", tmp_path / "no" / "folder.html", code=74)
+def test_output_that_cannot_be_written_ends_with_74(copy: Path, tmp_path: Path, capsys) -> None:
+    assert "cannot be written" in fails(capsys, copy, "-o", tmp_path / "no" / "folder.html", code=74)
     (tmp_path / "folder").mkdir()
-    assert "cannot be written" in fails(capsys, runs.vbon, "-o", tmp_path / "folder", code=74)
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert "cannot be written" in fails(capsys, copy, "-o", tmp_path / "folder", code=74)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "run"]
 
 
-def test_the_command_runs_as_a_module_and_saves_the_picture(runs, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(runs.vbon, tmp_path / "run"))
+def test_the_command_runs_as_a_module_and_saves_the_picture(copy: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "analysis", "report", str(folder), "--picture", str(tmp_path / "p.png")]
+    command = [sys.executable, "-m", "analysis", "report", str(copy), "--picture", str(tmp_path / "p.png")]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(folder / "report.html") and (folder / "report.html").is_file()
+    assert done.stdout.strip() == str(copy / "report.html") and (copy / "report.html").is_file()
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     done = subprocess.run([*command[:4], "none"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert subprocess.run(command[:4], env=environment, capture_output=True, check=False).returncode == 2
 
 
-def test_neither_torch_nor_pandas_is_ever_imported(runs, tmp_path: Path) -> None:
+def test_neither_torch_nor_pandas_is_ever_imported(copy: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from analysis.__main__ import main; "
-        f"main(['report', {str(runs.vbon)!r}, '-o', {str(tmp_path / 'x.html')!r}]); "
-        "names = {name.partition('.')[0] for name in sys.modules}; "
-        "print(sorted(names & {'torch', 'pandas', 'tokenizers', 'transformers', 'yaml', 'seaborn'}))"
+        "import pkgutil, sys, analysis; from importlib import import_module; "
+        "names = [m.name for m in pkgutil.walk_packages(analysis.__path__, 'analysis.') if '.tests' not in m.name]; "
+        "[import_module(name) for name in names if name != 'analysis.__main__']; "
+        "from analysis.__main__ import main; "
+        f"main(['report', {str(copy)!r}, '-o', {str(tmp_path / 'x.html')!r}]); "
+        "loaded = {name.partition('.')[0] for name in sys.modules}; "
+        "print(sorted(loaded & {'torch', 'pandas', 'tokenizers', 'transformers', 'yaml', 'seaborn', 'tensorboardX'}))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
