@@ -14,10 +14,10 @@
 #include <optional>
 
 #include "train/learner_common.hpp"
+#include "train/method_objective.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/model/vocab_head.hpp"
-#include "vbon/objective/bond.hpp"
 #include "vbon/objective/ppo.hpp"
 
 namespace vbon {
@@ -107,51 +107,28 @@ class OnlineStep {
 
   void score_all() {
     const std::int64_t count = batch_.num_sequences();
-    std::vector<float> score(idx(count));
-    const Method method = settings_.train.method;
-    scale_ = method == Method::ppo || method == Method::jbond ? 1 : objective_scale(vbon_);
+    std::vector<float> score;
     scores_.has_ranks = static_cast<bool>(tools_.ranks);
     for (std::int64_t i = 0; i < count; ++i) {
       const float reward = batch_.reward[idx(i)];
-      score[idx(i)] = reward;
-      if (anchored_) {
-        const ObjectiveNats objective = objective_by_anchor(idx(i / settings_.train.samples_per_prompt), reward);
-        score[idx(i)] = static_cast<float>(objective.reward);
-        scores_.costs = {.kl = objective.kl};
+      ScoredSample sample{.reward = reward, .prompt = idx(i / settings_.train.samples_per_prompt)};
+      if (anchored_) sample.anchor = &*anchored_;
+      LogF log_f;
+      if (scores_.has_ranks) {
+        log_f = tools_.ranks.log_f(row_of(i), reward);
+        sample.log_f = &log_f;
+        scores_.win += tools_.ranks.win(row_of(i), reward) / static_cast<double>(count);
+        scores_.log_f += log_f.log_f / static_cast<double>(count);
+        scores_.at_floor += log_f.at_floor / static_cast<double>(count);
+        scores_.at_ceiling += log_f.at_ceiling / static_cast<double>(count);
+        if (has_target_n(settings_.train.method))
+          scores_.mean_log_w += log_weight(vbon_, log_f) / static_cast<double>(count);
       }
-      if (!scores_.has_ranks) continue;
-      const LogF log_f = tools_.ranks.log_f(row_of(i), reward);
-      scores_.win += tools_.ranks.win(row_of(i), reward) / static_cast<double>(count);
-      scores_.log_f += log_f.log_f / static_cast<double>(count);
-      scores_.at_floor += log_f.at_floor / static_cast<double>(count);
-      scores_.at_ceiling += log_f.at_ceiling / static_cast<double>(count);
-      if (has_target_n(method)) scores_.mean_log_w += log_weight(vbon_, log_f) / static_cast<double>(count);
-      if (method == Method::ppo || anchored_) continue;
-      const ObjectiveNats objective = objective_of(log_f);
-      score[idx(i)] = static_cast<float>(objective.reward);
+      const ObjectiveNats objective = method_objective(settings_, vbon_, state_.kl_coef, sample);
+      score.push_back(static_cast<float>(objective.reward));
       scores_.costs = {.kl = objective.kl, .entropy = objective.entropy};
     }
-    if (method == Method::ppo) scores_.costs = {.kl = state_.kl_coef};
     scores_.score = score_with_eos_rule(at::tensor(score), at::tensor(batch_.finished, at::kByte), settings_.ppo);
-  }
-
-  // Of one sample, scaled.
-  ObjectiveNats objective_of(const LogF& log_f) const {
-    if (settings_.train.method != Method::bond) return scaled_objective(vbon_, log_f);
-    const bool full = settings_.bond.reward == BondReward::full;
-    return {.reward = scale_ * bond_reward(log_f.exact, target_n(vbon_), full), .kl = scale_};
-  }
-
-  // Of a sample of one of the step's prompts, against the anchor's samples; bond.gamma is a KL beside the mixture.
-  ObjectiveNats objective_by_anchor(std::size_t prompt, float reward) const {
-    const double kl = 1 + settings_.bond.gamma / gradient_share(settings_);
-    if (settings_.train.method == Method::jbond) {
-      const std::span<const float> of_anchor = anchored_->rewards(prompt);
-      return {.reward = jbond_reward(reward, of_anchor[0], of_anchor[1]), .kl = kl};
-    }
-    const bool full = settings_.bond.reward == BondReward::full;
-    const Quantiles quantiles = anchored_->quantiles(prompt, reward);
-    return {.reward = scale_ * bond_reward(quantiles, target_n(vbon_), full), .kl = scale_ * kl};
   }
 
   void advantages_of_batch() {
@@ -220,7 +197,8 @@ class OnlineStep {
     }
     const Share mine = share_of(std::ssize(members), tools_.learners.rank(), tools_.learners.size());
     const double a_prompt = static_cast<double>(settings_.train.minibatches) / static_cast<double>(prompts);
-    const double unit = (1 - gradient_share(settings_)) * scale_ * whitening_.factor * responses / tokens * a_prompt;
+    const double unit = (1 - gradient_share(settings_)) * method_scale(settings_, vbon_) * whitening_.factor *
+                        responses / tokens * a_prompt;
     for (const auto& group :
          imitation_->split(std::span(members).subspan(idx(mine.begin), idx(mine.end - mine.begin)))) {
       const BatchPass::Micro micro = imitation_->micro(group);
@@ -400,7 +378,6 @@ class OnlineStep {
   Advantages advantages_;
   CostWeights direct_;
   Whitening whitening_;  // of the advantages
-  double scale_ = 1;     // of the objective in nats
   std::vector<Imitated> imitated_;
   std::optional<BatchPass> imitation_;
   double advantage_sd_ = 0, rate_ = 0, grad_norm_ = 0, ratio_error_ = 0, tokens_ = 0;
