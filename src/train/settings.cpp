@@ -30,6 +30,12 @@ std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
   return kNames;
 }
 
+std::span<const std::pair<SftLoss, std::string_view>> enum_names(SftLoss) {
+  static constexpr std::array<std::pair<SftLoss, std::string_view>, 2> kNames = {
+      {{SftLoss::response, "response"}, {SftLoss::whole, "whole"}}};
+  return kNames;
+}
+
 bool is_mixed(Method method) { return method == Method::jeffreys || method == Method::bond || method == Method::jbond; }
 
 bool is_offline(Method method) { return method != Method::vbon && method != Method::ppo && !is_mixed(method); }

@@ -107,7 +107,7 @@ class Sft {
       if (sft_.max_texts > 0 && static_cast<std::int64_t>(texts.size()) == sft_.max_texts) break;
       Text text;
       text.tokens = encode_text(tokenizer, settings_.model.start_token, record.prompt);
-      if (!record.prompt.empty()) text.learned = text.tokens.size();
+      if (!record.prompt.empty() && sft_.loss == SftLoss::response) text.learned = text.tokens.size();
       const std::vector<std::int32_t> response =
           record.prompt.empty()
               ? encode_text(tokenizer, std::nullopt, record.response)

@@ -29,6 +29,8 @@ enum class Dtype { f32, bf16 };
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype);
 enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, bon_sft, dpo, ipo, bonbon };
 std::span<const std::pair<Method, std::string_view>> enum_names(Method);
+enum class SftLoss { response, whole };
+std::span<const std::pair<SftLoss, std::string_view>> enum_names(SftLoss);
 bool is_offline(Method method);    // learns from the pool alone
 bool has_target_n(Method method);  // has a Best-of-N for its target, which section vbon names
 bool is_mixed(Method method);      // of both directions of the KL: section mixture
@@ -108,6 +110,7 @@ struct PoolSection {
 
 struct SftSection {
   std::string text, heldout;
+  SftLoss loss = SftLoss::response;
   TrainedLayers layers;
   std::int64_t epochs = 1;
   std::int64_t batch = 16;
@@ -119,6 +122,8 @@ struct SftSection {
   static void visit(V&& v, Self& c) {
     v(c.text, {.name = "text", .help = "texts to learn: JSON Lines {text} or {prompt, response}", .required = true});
     v(c.heldout, {.name = "heldout", .help = "texts for the perplexity before and after; none: not measured"});
+    v(c.loss,
+      {.name = "loss", .help = "what of {prompt, response} is learned: response (the prompt is context) or whole"});
     v(c.layers, {.name = "layers", .help = "all, or last K (with the final norm and an untied head)"});
     v(c.epochs, {.name = "epochs", .help = "passes over the texts"});
     v(c.batch, {.name = "batch", .help = "texts an update", .unit = "texts"});

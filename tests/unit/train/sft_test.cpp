@@ -100,7 +100,7 @@ class Sft : public test::SharedFolder {
       };
       if (r.contains("prompt")) {
         append("prompt");
-        t.learned = t.tokens.size();
+        if (settings_.sft.loss == SftLoss::response) t.learned = t.tokens.size();
         append("response");
       } else {
         append("text");
@@ -136,11 +136,13 @@ class Sft : public test::SharedFolder {
 };
 
 TEST_F(Sft, one_update_on_the_mean_over_the_learned_tokens) {
-  for (const bool with_start : {false, true}) {
-    if (with_start) settings_.model.start_token = 1;
-    settings_.model.reference = folder_ / (with_start ? "with start" : "without");
+  for (const char* form : {"without", "with start", "whole"}) {
+    if (form == std::string("with start")) settings_.model.start_token = 1;
+    if (form == std::string("whole")) settings_.sft.loss = SftLoss::whole;
+    settings_.model.reference = folder_ / form;
     const std::vector<Text> texts = expected_texts(text_);
-    ASSERT_EQ(texts.size(), 5u);  // the last has no room for its response
+    // The last has no room for its response.
+    ASSERT_EQ(texts.size(), settings_.sft.loss == SftLoss::whole ? 6u : 5u);
     CausalLm base = load_causal_lm(settings_.model.base, at::kCPU);
     Policy all = make_policy(base, {});
     const auto parameters = trained_parameters(all);
