@@ -1,5 +1,4 @@
-// `vbon sweep`: the runs of a grid, here one after the other, or as a script for Slurm. Each run is a process of its
-// own
+// `vbon sweep`: the runs of a grid, here one after the other, or as a script for Slurm. Each is a process of its own
 // (`vbon run`), so one that fails leaves the others alone; what is done is skipped, so a killed sweep goes on.
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -13,7 +12,6 @@
 #include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"
 #include "vbon/cli/table.hpp"
-#include "vbon/store/run_folder.hpp"
 
 namespace vbon::cli {
 namespace {
@@ -51,7 +49,6 @@ class Sweep {
     else
       for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i) one(i);
     if (stop::requested()) return ExitCode::requeue;
-    for (const std::string& failure : failures_) log::error("{}", failure);
     return worst_;
   }
 
@@ -89,8 +86,7 @@ class Sweep {
       return true;
     }
     if (stop::requested()) return false;
-    failures_.push_back(fmt::format("{} failed after {} (exit {}); see {}", name, time, code, log.string()));
-    log::error("{}", failures_.back());
+    log::error("{} failed after {} (exit {}); see {}", name, time, code, log.string());
     worst_ = code == static_cast<int>(ExitCode::environment) && worst_ == ExitCode::ok ? ExitCode::environment
                                                                                        : ExitCode::internal;
     return false;
@@ -105,7 +101,6 @@ class Sweep {
   SweepPlan plan_;
   bool quiet_;
   std::vector<State> state_;
-  std::vector<std::string> failures_;
   ExitCode worst_ = ExitCode::ok;
 };
 

@@ -21,6 +21,7 @@
 #include "vbon/text/prompts.hpp"
 #include "vbon/train/checkpointing.hpp"
 #include "vbon/train/pool_losses.hpp"
+#include "vbon/train/run_plan.hpp"
 
 namespace vbon {
 namespace {
@@ -32,7 +33,7 @@ class TrainingRun {
   TrainingRun(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
               const TrainingObserver& observer)
       : settings_(settings), text_(text), programs_(programs), observer_(observer),
-        context_(make_rank_context(world, settings.cluster, online_chunks(settings))) {}
+        context_(make_rank_context(world, settings.cluster, static_cast<int>(online_chunks(settings)))) {}
 
   TrainingResult run() {
     context_.world.waiter().limit(settings_.cluster.init_timeout_s);
@@ -51,11 +52,6 @@ class TrainingRun {
   }
 
  private:
-  static int online_chunks(const Settings& s) {
-    if (is_offline(s.train.method)) return 0;
-    const std::int64_t per_chunk = train_chunk_prompts(s);
-    return static_cast<int>((s.train.prompts_per_step + per_chunk - 1) / per_chunk);
-  }
   bool evaluates() const { return settings_.eval.every > 0; }
   // Learns from the pool alone: a warm start is regression.
   bool is_offline_step(std::int64_t step) const {
@@ -176,7 +172,7 @@ class TrainingRun {
   }
 
   // This step's weights, once, from the learners' root to ranks that sample without learning. Called where a policy is
-  // about to be sampled from: offline steps draw nothing and needs none of it.
+  // about to be sampled from: offline steps draw nothing and need none of it.
   void publish() {
     if (context_.publishing == nullptr || published_step_ == counters_.step) return;
     published_step_ = counters_.step;
@@ -285,8 +281,11 @@ class TrainingRun {
     }
     RolloutBatch batch = collect(context_, what, tools);
     if (!learner_) return {};
-    const RolloutBatch of_anchor = of_source(batch, RolloutSource::anchor);
-    if (learner_->anchor) batch = of_source(batch, RolloutSource::policy);
+    RolloutBatch of_anchor;
+    if (learner_->anchor) {
+      of_anchor = of_source(batch, RolloutSource::anchor);
+      batch = of_source(batch, RolloutSource::policy);
+    }
     const std::int64_t per_step = updates_per_step(settings_), online = step - settings_.train.warm_start;
     Metrics metrics = online_step(*learner_, learner_tools(), batch, what.rows, step, online * per_step,
                                   (settings_.train.steps - settings_.train.warm_start) * per_step,
@@ -297,16 +296,13 @@ class TrainingRun {
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
     if (context_.is_root()) {
       const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      rollout_files_.write_step({.provenance = provenance_, .step = step, .num_chunks = what.num_chunks()},
-                                with_anchor(batch, of_anchor));
+      if (learner_->anchor) {
+        add_missing_columns(of_anchor, batch);
+        batch = concatenate(std::array{std::move(batch), std::move(of_anchor)});
+      }
+      rollout_files_.write_step({.provenance = provenance_, .step = step, .num_chunks = what.num_chunks()}, batch);
     }
     return metrics;
-  }
-
-  static RolloutBatch with_anchor(const RolloutBatch& of_policy, RolloutBatch of_anchor) {
-    if (of_anchor.num_sequences() == 0) return of_policy;
-    add_missing_columns(of_anchor, of_policy);
-    return concatenate(std::array{of_policy, std::move(of_anchor)});
   }
 
   // Share of distinct words among all words of the batch's responses: falls when the policy repeats itself.
