@@ -18,6 +18,25 @@ bool BoundFields::has_section(std::string_view path) const {
   return std::any_of(sections.begin(), sections.end(), [&](const BoundSection& s) { return s.path == path; });
 }
 
+bool BoundFields::add_named_section(std::string_view path) {
+  for (const BoundSectionMap& map : maps) {
+    if (path == map.path || !lies_in(path, map.path)) continue;
+    const std::string_view below = path.substr(map.path.size() + 1);
+    const std::string name(below.substr(0, below.find('.')));
+    if (has_section(fmt::format("{}.{}", map.path, name))) return false;
+    require(!name.empty() && std::all_of(name.begin(), name.end(),
+                                         [](char c) {
+                                           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                                  (c >= '0' && c <= '9') || c == '_' || c == '-';
+                                         }),
+            "'{}' cannot name a section of {}: letters, digits, _ and - can", name, map.path);
+    const auto add = map.add;  // adding replaces the list that `map` stands in
+    add(*this, name);
+    return true;
+  }
+  return false;
+}
+
 bool lies_in(std::string_view path, std::string_view section) {
   return path == section || (path.starts_with(section) && path.substr(section.size()).starts_with('.'));
 }

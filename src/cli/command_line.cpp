@@ -71,6 +71,10 @@ CommandLine parse_command_line(int argc, char** argv) {
     if (name == "run")
       sub.add_option("--until", line.until, "stop after this stage")
           ->check(CLI::IsMember({"reward", "sft", "pool", "train", "eval"}));
+    if (name == "pool" || name == "eval")
+      sub.add_option("--evaluation", line.evaluations,
+                     "these alone of `evaluations` (final: that of prompts.eval); may be given several times")
+          ->allow_extra_args(false);
     if (name == "pool") {
       sub.add_option("--shard", shard, "i/n: draw only this job's part of the chunks");
       sub.add_flag("--merge", line.merge, "make the pool from the parts of all jobs");

@@ -81,10 +81,19 @@ std::string headline(const SectionDoc& section, std::size_t width) {
 
 namespace detail {
 
-std::vector<SectionDoc> section_docs(const BoundFields& fields) {
+std::vector<SectionDoc> section_docs(BoundFields fields) {
+  const std::vector<BoundSectionMap> maps = fields.maps;
+  for (const BoundSectionMap& map : maps) fields.add_named_section(map.path + ".NAME");
   std::vector<SectionDoc> sections = {{.path = "", .meaning = "", .keys = {}}};
   for (const BoundSection& section : fields.sections)
     sections.push_back({.path = section.path, .meaning = std::string(section.info.help), .keys = {}});
+  // A map says what its sections are, and they follow it.
+  for (const BoundSectionMap& map : maps) {
+    const auto heading =
+        std::find_if(sections.begin(), sections.end(), [&](const SectionDoc& s) { return s.path == map.path; });
+    std::stable_partition(heading, sections.end(), [&](const SectionDoc& s) { return lies_in(s.path, map.path); });
+    sections.erase(heading);
+  }
   for (const Leaf& leaf : fields.leaves) {
     const std::size_t dot = leaf.path.rfind('.');
     const std::string owner = dot == std::string::npos ? "" : leaf.path.substr(0, dot);

@@ -111,6 +111,13 @@ void Overlay::add_map(const YamlNode& map, const std::string& section, bool is_f
 }
 
 void Overlay::add_value(const std::string& path, const std::string& place, const YamlNode& value) {
+  const bool known = fields_.leaf(path) != nullptr || fields_.has_section(path);
+  try {
+    if (!known) fields_.add_named_section(path);
+  } catch (const UserError& e) {
+    errors_.push_back(fmt::format("{} ({})", e.what(), place));
+    return;
+  }
   if (fields_.leaf(path) != nullptr) {
     nodes_[path] = value;
     nodes_[path].place = place;

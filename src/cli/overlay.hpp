@@ -12,8 +12,8 @@ namespace vbon {
 
 class Overlay {
  public:
-  Overlay(const BoundFields& fields, const EnvironmentLookup& environment)
-      : fields_(fields), environment_(environment) {}
+  // Sections that the sources name are added to `fields`.
+  Overlay(BoundFields& fields, const EnvironmentLookup& environment) : fields_(fields), environment_(environment) {}
 
   void add_file(const std::filesystem::path& file);
   void add_override(const std::string& text);  // "a.b=value"
@@ -29,7 +29,7 @@ class Overlay {
   void add_value(const std::string& path, const std::string& place, const YamlNode& value);
   std::string unknown_key(const std::string& path, const std::string& section, const std::string& place) const;
 
-  const BoundFields& fields_;
+  BoundFields& fields_;
   const EnvironmentLookup& environment_;
   std::map<std::string, YamlNode, std::less<>> nodes_;
   std::vector<std::string> errors_;

@@ -1,11 +1,13 @@
 #include "cli/stage.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
+#include "vbon/base/words.hpp"
 #include "vbon/cli/table.hpp"
 
 namespace vbon::cli {
@@ -29,6 +31,31 @@ std::unique_ptr<Progress> start_progress(const CommandLine& line, const Settings
   return std::make_unique<Progress>(
       std::move(options),
       ProgressOutput{.form = line.quiet ? ProgressOutput::Form::silent : ProgressOutput::Form::automatic});
+}
+
+std::vector<NamedEvaluation> evaluations_of(const CommandLine& line, const Loaded& loaded) {
+  const Settings& settings = loaded.settings();
+  const auto wanted = [&](const std::string& name) {
+    return line.evaluations.empty() ||
+           std::find(line.evaluations.begin(), line.evaluations.end(), name) != line.evaluations.end();
+  };
+  const std::string main(kMainEvaluation);
+  for (const std::string& name : line.evaluations) {
+    std::vector<std::string> names = {main};
+    for (const auto& [known, section] : settings.evaluations) names.push_back(known);
+    require(std::find(names.begin(), names.end(), name) != names.end(),
+            "--evaluation {}: the configuration has no such one; it has {}", name, joined(names));
+  }
+  std::vector<NamedEvaluation> found;
+  if (wanted(main) && !settings.prompts.eval.empty() && !settings.pool.eval_path.empty())
+    found.push_back({.name = main, .settings = settings, .text = loaded.text});
+  for (const auto& [name, section] : settings.evaluations) {
+    if (!wanted(name)) continue;
+    NamedEvaluation one{.name = name, .settings = for_evaluation(settings, name), .text = loaded.text};
+    one.text.resolved_yaml = resolve_config(one.settings).yaml();
+    found.push_back(std::move(one));
+  }
+  return found;
 }
 
 std::string evaluation_text(const Evaluation& evaluation) {

@@ -22,6 +22,16 @@ void flush_output();
 // Of work that begins now, shown as --quiet and log.every_s have it (`line_every_s` is filled here).
 std::unique_ptr<Progress> start_progress(const CommandLine& line, const Settings& settings, ProgressOptions options);
 
+// An evaluation of a configuration: its name, and the settings (with their text) under which it is the main one.
+struct NamedEvaluation {
+  std::string name;
+  Settings settings;
+  RunText text;
+};
+// That of prompts.eval where one is configured, then those of section evaluations; with `line.evaluations` only those.
+// UserError for a name that is none.
+std::vector<NamedEvaluation> evaluations_of(const CommandLine& line, const Loaded& loaded);
+
 std::string evaluation_text(const Evaluation& evaluation);
 // "reward -0.51  log F -0.9 …": the figures that matter, in a fixed order, of those measured.
 std::string figures_text(const Metrics& metrics);

@@ -45,14 +45,14 @@ void escape_references(YamlNode& node) {
 
 namespace detail {
 
-std::vector<UnexpandedValue> load_fields(const BoundFields& fields, const ConfigSources& sources) {
+std::vector<UnexpandedValue> load_fields(BoundFields fields, const ConfigSources& sources) {
   Overlay overlay(fields, sources.environment);
   if (!sources.file.empty()) overlay.add_file(sources.file);
   for (const std::string& text : sources.overrides) overlay.add_override(text);
   return read_leaves(fields, overlay, sources.environment);
 }
 
-std::vector<UnexpandedValue> load_fields_text(const BoundFields& fields, std::string_view yaml, const std::string& name,
+std::vector<UnexpandedValue> load_fields_text(BoundFields fields, std::string_view yaml, const std::string& name,
                                               const EnvironmentLookup& environment) {
   Overlay overlay(fields, environment);
   overlay.add_text(yaml, name);

@@ -47,6 +47,7 @@ std::string write_eval(const fs::path& path, const EvalFile& eval) {
   const std::int64_t p = eval.block.num_prompts(), k = eval.block.samples.num_samples;
   return write_h5_atomically(path, [&](H5File& file) {
     write_provenance(file, kEvalFormat, kEvalSchema, header.provenance);
+    file.write_attribute("evaluation", header.evaluation);
     file.write_attribute("method", header.method);
     file.write_attribute("N", header.n);
     file.write_attribute("beta", header.beta);
@@ -73,6 +74,7 @@ EvalFile read_eval(const fs::path& path) {
   EvalFile eval;
   EvalHeader& header = eval.header;
   header.provenance = read_provenance(file);
+  if (file.has_attribute("evaluation")) header.evaluation = file.attribute<std::string>("evaluation");
   header.method = file.attribute<std::string>("method");
   header.n = file.attribute<double>("N");
   header.beta = file.attribute<double>("beta");

@@ -305,7 +305,9 @@ std::string summary_json(const Evaluation& evaluation) {
   }
   const EvalHeader& h = evaluation.file.header;
   nlohmann::json summary = {{"format", "vbon.summary"},
+                            {"evaluation", h.evaluation},
                             {"method", h.method},
+                            {"temperature", h.temperature},
                             {"n", h.n},
                             {"step", h.checkpoint_step},
                             {"training_seed", h.training_seed},

@@ -16,18 +16,19 @@
 namespace vbon {
 namespace {
 
-EvaluationRequest of_checkpoint(const Checkpoint& checkpoint, const Settings& settings) {
+EvaluationRequest of_checkpoint(const Checkpoint& checkpoint, const Settings& settings, const std::string& name) {
   const std::int64_t step = checkpoint.manifest.step;
   return {.policy = checkpoint.folder / "policy",
-          .output = fs::path(settings.run.dir) / "eval" / fmt::format("final-{:08}", step),
+          .output = fs::path(settings.run.dir) / "eval" / fmt::format("{}-{:08}", name, step),
           .step = step,
+          .name = name,
           .method = std::string(enum_name(settings.train.method)),
           .checkpoint_sha256 = parts_sha256(checkpoint.manifest)};
 }
 
 }  // namespace
 
-EvaluationRequest evaluation_request(const Settings& settings) {
+EvaluationRequest evaluation_request(const Settings& settings, const std::string& name) {
   const fs::path given = settings.eval.checkpoint;
   if (given.empty()) {
     std::vector<std::string> skipped;
@@ -35,14 +36,16 @@ EvaluationRequest evaluation_request(const Settings& settings) {
     for (const std::string& line : skipped) log::warn("{}", line);
     require(latest.has_value(), "'{}' holds no valid checkpoint; train first, or name a model folder: eval.checkpoint",
             settings.run.dir);
-    return of_checkpoint(*latest, settings);
+    return of_checkpoint(*latest, settings, name);
   }
-  if (fs::exists(given / "manifest.json")) return of_checkpoint(verify_checkpoint(given), settings);
+  if (fs::exists(given / "manifest.json")) return of_checkpoint(verify_checkpoint(given), settings, name);
   require(fs::exists(given / "config.json"), "eval.checkpoint '{}' is neither a checkpoint nor a model folder",
           given.string());
   const bool is_reference = fs::exists(settings.model.reference) && fs::equivalent(given, settings.model.reference);
+  const std::string what = is_reference ? "reference" : given.filename().string();
   return {.policy = given,
-          .output = fs::path(settings.run.dir) / "eval" / (is_reference ? "reference" : given.filename().string()),
+          .output = fs::path(settings.run.dir) / "eval" / (name == kMainEvaluation ? what : name + "-" + what),
+          .name = name,
           .method = is_reference ? "reference" : "model",
           .checkpoint_sha256 = folder_sha256(given)};
 }
@@ -90,6 +93,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   });
   const RolloutFiles chunks(chunk_folder);
   EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities),
+                    .evaluation = request.name,
                     .method = request.method};
   header.provenance.run_id = request.method;
   header.provenance.prompts_sha256 = prompts->sha256;

@@ -118,8 +118,38 @@ std::vector<std::string> whole_n(const Settings& s) {
 
 }  // namespace
 
+Settings for_evaluation(const Settings& settings, const std::string& name) {
+  const auto found = settings.evaluations.find(name);
+  check(found != settings.evaluations.end(), "for_evaluation: no such evaluation");
+  const EvaluationSection& one = found->second;
+  Settings s = settings;
+  if (!one.prompts.empty()) s.prompts.eval = one.prompts;
+  if (one.temperature) s.sampling.temperature = *one.temperature;
+  if (one.samples > 0) s.eval.samples = one.samples;
+  s.pool.eval_path = one.pool;
+  s.eval.exact = false;
+  s.evaluations.clear();
+  return s;
+}
+
+std::vector<std::string> evaluation_problems(const Settings& s) {
+  Problems p;
+  for (const auto& [name, one] : s.evaluations) {
+    p.unless(name != kMainEvaluation && name != "step" && name != "reference" && name != "chunks",
+             "evaluations.{}: that name is taken; choose another", name);
+    p.unless(!one.pool.empty(), "evaluations.{}.pool has to be set: where its reference samples lie", name);
+    p.unless(one.pool.empty() || (one.pool != s.pool.path && one.pool != s.pool.eval_path),
+             "evaluations.{}.pool is the pool of other prompts; give it a file of its own", name);
+    p.unless(!one.temperature || (std::isfinite(*one.temperature) && *one.temperature > 0),
+             "evaluations.{}.temperature is {}; it must be positive", name, one.temperature.value_or(0));
+    p.unless(one.samples >= 0, "evaluations.{}.samples is {}; it must not be negative", name, one.samples);
+  }
+  return p.take();
+}
+
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
+  p.add(evaluation_problems(s));
   p.add(problems(s.sampling, /*allow_truncation=*/false));
   p.add(problems(s.optimizer));
   p.add(comm::problems_of(s.cluster));

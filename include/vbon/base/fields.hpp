@@ -5,15 +5,18 @@
 //   }
 //
 // Loading, overriding, help, dumping, provenance and tests are visitors over that list. A member whose type has visit()
-// itself is a nested section. Leaf types: bool, int, std::int64_t, double, std::string, std::vector of those, optionals
-// of those, enums with an `enum_names(E)` overload, and types with `static T parse(std::string_view)` + `text()`.
+// itself is a nested section; a std::map from names to such a type holds sections that the user names. Leaf types:
+// bool, int, std::int64_t, double, std::string, std::vector of those, optionals of those, enums with an `enum_names(E)`
+// overload, and types with `static T parse(std::string_view)` + `text()`.
 #pragma once
 
 #include <concepts>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -38,6 +41,14 @@ template <class T>
 concept Section = requires(T& value, detail::AnyVisitor visitor) {
   T::visit(visitor, value);
 };
+
+template <class T>
+struct IsSectionMap : std::false_type {};
+template <Section T>
+struct IsSectionMap<std::map<std::string, T>> : std::true_type {};
+// Sections of one kind with names of the user's: `evaluations.NAME.pool`.
+template <class T>
+concept SectionMap = IsSectionMap<T>::value;
 
 template <class E>
 concept NamedEnum = std::is_enum_v<E> && requires(E value) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <span>
@@ -40,12 +41,23 @@ struct BoundSection {
   FieldInfo info;
 };
 
+struct BoundFields;
+
+// A section of sections that the user names.
+struct BoundSectionMap {
+  std::string path;
+  std::function<void(BoundFields&, const std::string& name)> add;  // one more, with defaults
+};
+
 struct BoundFields {
   std::vector<BoundSection> sections;  // in field order, parents before children
   std::vector<Leaf> leaves;            // in field order
+  std::vector<BoundSectionMap> maps;
 
   const Leaf* leaf(std::string_view path) const;
   bool has_section(std::string_view path) const;
+  // Makes the section of a map that `path` names or lies in. False where it is in no map; UserError for a bad name.
+  bool add_named_section(std::string_view path);
 };
 
 // `path` is `section` or a key somewhere in it.
@@ -205,6 +217,17 @@ class FieldBinder {
       prefix_ = path;
       T::visit(*this, value);
       prefix_ = outer;
+    } else if constexpr (SectionMap<T>) {
+      fields.sections.push_back({.path = path, .info = info});
+      for (auto& [name, section] : value) add_named(section, path, name, info);
+      prefix_ = outer;
+      fields.maps.push_back({.path = path, .add = [&value, path, info](BoundFields& bound, const std::string& name) {
+                               FieldBinder binder;
+                               std::swap(binder.fields, bound);
+                               const auto entry = value.try_emplace(name).first;
+                               binder.add_named(entry->second, path, entry->first, info);
+                               std::swap(binder.fields, bound);
+                             }});
     } else {
       add_leaf({.path = path, .info = info, .type = &kLeafType<T>, .value = &value});
     }
@@ -213,6 +236,12 @@ class FieldBinder {
   BoundFields fields;
 
  private:
+  // `name` lives as long as the map that it is a key of. Leaves prefix_ at the map.
+  template <class T>
+  void add_named(T& section, const std::string& map, const std::string& name, const FieldInfo& info) {
+    prefix_ = map;
+    (*this)(section, FieldInfo{.name = name, .help = info.help});
+  }
   void add_leaf(Leaf leaf);  // InternalError: a key listed twice, a required key of a type that is always set
   std::string prefix_;
 };

@@ -20,6 +20,8 @@ struct CommandLine {
   std::int64_t shard = 0, num_shards = 1;
   bool merge = false;
   std::string split = "both";  // train | eval | both
+  // pool, eval
+  std::vector<std::string> evaluations;  // these alone, by name
   // run
   std::string until;  // the last stage
   // sweep

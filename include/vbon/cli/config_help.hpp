@@ -26,7 +26,7 @@ struct SectionDoc {
 };
 
 namespace detail {
-std::vector<SectionDoc> section_docs(const BoundFields& fields);
+std::vector<SectionDoc> section_docs(BoundFields fields);
 }
 
 template <Section T>

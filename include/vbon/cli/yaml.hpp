@@ -65,8 +65,8 @@ struct UnexpandedValue {
 };
 
 namespace detail {
-std::vector<UnexpandedValue> load_fields(const BoundFields& fields, const ConfigSources& sources);
-std::vector<UnexpandedValue> load_fields_text(const BoundFields& fields, std::string_view yaml, const std::string& name,
+std::vector<UnexpandedValue> load_fields(BoundFields fields, const ConfigSources& sources);
+std::vector<UnexpandedValue> load_fields_text(BoundFields fields, std::string_view yaml, const std::string& name,
                                               const EnvironmentLookup& environment);
 ResolvedConfig resolve_fields(const BoundFields& fields, std::span<const UnexpandedValue> unexpanded);
 std::vector<std::string> missing_fields(const BoundFields& fields, std::span<const std::string> paths);

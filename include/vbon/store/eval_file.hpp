@@ -18,10 +18,11 @@ inline constexpr std::string_view kEvalFormat = "vbon.eval";
 inline constexpr std::int64_t kEvalSchema = 1;
 
 struct EvalHeader {
-  Provenance provenance;  // with pool_sha256; its seed is the training seed
-  std::string method;     // "vbon", "ppo", …, "reference"
-  double n = 1;           // of Best-of-N
-  double beta = 0;        // weight of the KL, 1 / (N - 1)
+  Provenance provenance;             // with pool_sha256; its seed is the training seed
+  std::string evaluation = "final";  // its name in the configuration: the run's own, or one of `evaluations`
+  std::string method;                // "vbon", "ppo", …, "reference"
+  double n = 1;                      // of Best-of-N
+  double beta = 0;                   // weight of the KL, 1 / (N - 1)
   std::int64_t training_seed = 0;
   std::int64_t evaluation_seed = 0;
   std::int64_t bootstrap_seed = 0;

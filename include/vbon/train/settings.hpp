@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -203,6 +204,23 @@ struct EvalSection {
   }
 };
 
+// One of the evaluations beside that of prompts.eval: of the same policy on other prompts or at another temperature,
+// against reference samples drawn for it.
+struct EvaluationSection {
+  std::string prompts, pool;
+  std::optional<double> temperature;
+  std::int64_t samples = 0;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.prompts, {.name = "prompts", .help = "prompts to evaluate on; default: prompts.eval"});
+    v(c.pool, {.name = "pool",
+               .help = "pool.h5 of these prompts at this temperature: written by `vbon pool`, read by evaluation",
+               .required = true});
+    v(c.temperature, {.name = "temperature", .help = "of policy and reference; default: sampling.temperature"});
+    v(c.samples, {.name = "samples", .help = "K, samples a prompt; 0: eval.samples", .unit = "samples"});
+  }
+};
+
 struct LogSection {
   double every_s = 10;
   bool all_ranks = false;
@@ -233,6 +251,7 @@ struct Settings {
   BonbonSection bonbon;
   OptimizerConfig optimizer;
   EvalSection eval;
+  std::map<std::string, EvaluationSection> evaluations;
   comm::ClusterConfig cluster;
   RolloutsConfig rollouts;
   CheckpointConfig checkpoint;
@@ -260,6 +279,9 @@ struct Settings {
     v(c.bonbon, {.name = "bonbon", .help = "method bonbon: the best and the worst of vbon.N samples of the pool"});
     v(c.optimizer, {.name = "optimizer", .help = "AdamW, its schedule and clipping, in training"});
     v(c.eval, {.name = "eval", .help = "evaluation on held-out prompts"});
+    v(c.evaluations, {.name = "evaluations",
+                      .help = "more evaluations of the same policy, by a name of yours: other prompts, another "
+                              "temperature; may change on resume"});
     v(c.cluster, {.name = "cluster", .help = "ranks, roles, devices, time limits; may change on resume"});
     v(c.rollouts, {.name = "rollouts", .help = "what stays of each step's samples"});
     v(c.checkpoint, {.name = "checkpoint", .help = "when checkpoints are written, which stay; may change on resume"});
@@ -289,6 +311,11 @@ bool reads_pool(const Settings& settings);              // needs it, or takes fi
 std::int64_t pool_samples(const Settings& settings, Method method);
 
 std::vector<std::string> problems(const SftSection& section);
+// The name of the evaluation on prompts.eval, which no other can have.
+inline constexpr std::string_view kMainEvaluation = "final";
+// The settings under which evaluation `name` of section evaluations is the main one.
+Settings for_evaluation(const Settings& settings, const std::string& name);
+std::vector<std::string> evaluation_problems(const Settings& settings);
 // What is wrong with the sections that training (or any sampling) reads, all at once; empty: nothing.
 std::vector<std::string> problems(const Settings& settings);
 

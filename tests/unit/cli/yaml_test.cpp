@@ -407,6 +407,59 @@ TEST(Required, keys_without_a_value_are_named_with_their_meaning) {
   EXPECT_THROW(missing_required(config, std::vector<std::string>{"model.pth"}), InternalError);
 }
 
+struct Place {
+  std::string pool;
+  double temperature = 1;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.pool, {.name = "pool", .help = "its pool", .required = true});
+    v(c.temperature, {.name = "temperature", .help = "of the draws"});
+  }
+};
+
+struct Atlas {
+  std::int64_t seed = 0;
+  std::map<std::string, Place> places;
+  std::string after;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.seed, {.name = "seed", .help = "of all draws"});
+    v(c.places, {.name = "places", .help = "more of them, by name"});
+    v(c.after, {.name = "after", .help = "a key behind the map"});
+  }
+};
+
+TEST(SectionMaps, hold_the_sections_that_the_sources_name) {
+  const auto loaded = load_config<Atlas>({.overrides = {"places={cold: {pool: a.h5, temperature: 0.5}, far_1: {}}",
+                                                        "places.far_1.pool=b.h5", "places.cold.temperature=0.25"}});
+  const std::map<std::string, Place>& places = loaded.value.places;
+  ASSERT_EQ(places.size(), 2u);
+  EXPECT_EQ(places.at("cold").pool, "a.h5");
+  EXPECT_EQ(places.at("cold").temperature, 0.25);
+  EXPECT_EQ(places.at("far_1").pool, "b.h5");
+  EXPECT_EQ(places.at("far_1").temperature, 1.0);
+  EXPECT_EQ(loaded.resolved_yaml,
+            "seed: 0\nplaces:\n  cold:\n    pool: a.h5\n    temperature: 0.25\n  far_1:\n    pool: b.h5\n    "
+            "temperature: 1.0\nafter: \"\"\n");
+  const auto again = load_config_text<Atlas>(loaded.resolved_yaml, "c.yaml");
+  EXPECT_EQ(again.resolved_yaml, loaded.resolved_yaml);
+  EXPECT_TRUE(load_config<Atlas>({}).value.places.empty());
+  EXPECT_EQ(
+      missing_required(load_config_text<Atlas>("places: {x: }", "c.yaml").value, std::vector<std::string>{"places"}),
+      std::vector<std::string>{"'places.x.pool' has to be set: its pool"});
+}
+
+TEST(SectionMaps, errors_name_the_section) {
+  const auto error = [](const std::string& yaml) { return error_of([&] { load_config_text<Atlas>(yaml, "c.yaml"); }); };
+  EXPECT_EQ(error("places: {cold: {pol: a}}"),
+            "unknown key 'places.cold.pol' (c.yaml:1); did you mean 'places.cold.pool'?");
+  EXPECT_EQ(error("places: {cold: {temperature: warm}}"),
+            "'places.cold.temperature' (c.yaml:1): needs a number, found 'warm'");
+  EXPECT_EQ(error("places: {a b: {}}"),
+            "'a b' cannot name a section of places: letters, digits, _ and - can (c.yaml:1)");
+  EXPECT_EQ(error("places: [cold]"), "'places' (c.yaml:1) needs keys with values ('key: value'), found a list of 1");
+}
+
 struct Twice {
   int a = 0;
   static void visit(auto&& v, auto& c) {
