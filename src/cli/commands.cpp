@@ -43,7 +43,8 @@ const Command& find_command(const std::string& name) {
 ExitCode run_with_ranks(int argc, char** argv, const Command& command, const CommandLine& line) {
   Prepared prepared{.loaded = load_settings(line, command.needed)};
   const Settings& settings = prepared.loaded.settings();
-  prepared.programs = {start_program(settings.reward), start_program(settings.evaluator)};
+  prepared.programs = {start_program(settings.reward), start_program(settings.evaluator), {}};
+  for (const auto& [name, more] : settings.rewards) prepared.programs.more[name] = start_program(more.reward);
   comm::MpiRuntime mpi(argc, argv, {.timeout_s = settings.cluster.init_timeout_s});
   log::init(mpi.world().rank(), mpi.world().size(), line.quiet ? log::Level::warn : log::Level::info);
   log::set_all_ranks(settings.log.all_ranks);

@@ -8,6 +8,7 @@ ExitCode run_eval_command(comm::Communicator& world, const CommandLine& line, Pr
   const Settings& settings = prepared.loaded.settings();
   std::vector<std::string> found = problems(settings.sampling, /*allow_truncation=*/false);
   for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
+  for (std::string& text : more_reward_problems(settings)) found.push_back(std::move(text));
   for (std::string& text : evaluation_problems(settings)) found.push_back(std::move(text));
   refuse(found);
   const std::vector<NamedEvaluation> evaluations = evaluations_of(line, prepared.loaded);

@@ -59,7 +59,7 @@ std::vector<NamedEvaluation> evaluations_of(const CommandLine& line, const Loade
 }
 
 std::string evaluation_text(const Evaluation& evaluation) {
-  Table table(table_header());
+  Table table(table_header(evaluation));
   for (const auto& row : table_rows(evaluation)) table.add_row(row);
   std::string text = table.text();
   if (std::isfinite(evaluation.efficiency))

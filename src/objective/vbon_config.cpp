@@ -73,6 +73,13 @@ std::vector<std::string> warnings(const VbonConfig& config, long long num_sample
   return found;
 }
 
+VbonConfig with_n(const VbonConfig& config, double n) {
+  VbonConfig one = config;
+  one.n = n;
+  one.beta.reset();
+  return one;
+}
+
 VbonConfig at_step(const VbonConfig& config, std::int64_t step) {
   VbonConfig now = config;
   if (config.n_steps == 0 || step >= config.n_steps) return now;

@@ -63,6 +63,9 @@ void write_pool_attributes(H5Group& root, const PoolHeader& header) {
   root.write_attribute("ties", header.ties);
   root.write_attribute("reward_output", header.reward_output);
   root.write_attribute("reward_round", header.reward_round);
+  std::string more;
+  for (const auto& [name, identity] : header.more_rewards) more += name + "=" + identity + "\n";
+  if (!more.empty()) root.write_attribute("more_rewards", more);
   root.write_attribute("seconds", header.seconds);
 }
 
@@ -77,6 +80,10 @@ PoolHeader read_pool_header(const H5Group& root) {
   header.reward_output = root.attribute<std::string>("reward_output");
   header.reward_round = root.attribute<double>("reward_round");
   header.seconds = root.attribute<double>("seconds");
+  if (root.has_attribute("more_rewards"))
+    for (const std::string& line : split(root.attribute<std::string>("more_rewards"), '\n'))
+      if (const std::size_t mark = line.find('='); mark != std::string::npos)
+        header.more_rewards[line.substr(0, mark)] = line.substr(mark + 1);
   if (root.has_attribute("trunk_block")) header.trunk_block = root.attribute<std::int64_t>("trunk_block");
   if (root.has_attribute("prefix_every")) header.prefix_every = root.attribute<std::int64_t>("prefix_every");
   return header;
@@ -123,7 +130,7 @@ Pool first_samples(const Pool& pool, std::int64_t m) {
 
 std::string check_pool_use(const fs::path& path, const PoolHeader& header, const PoolUse& use, bool force) {
   const Provenance& made = header.provenance;
-  const std::vector<Comparison> comparisons = {
+  std::vector<Comparison> comparisons = {
       {"reference", use.reference_sha256, made.reference_sha256},
       {"tokenizer", use.tokenizer_sha256, made.tokenizer_sha256},
       {"reward", use.reward_sha256, made.reward_sha256},
@@ -136,6 +143,10 @@ std::string check_pool_use(const fs::path& path, const PoolHeader& header, const
       {"reward.round", number_text(use.reward_round), number_text(header.reward_round)},
       // Not compared with a file that does not say it.
       {"model.start_token", made.start_token.empty() ? "" : use.start_token, made.start_token}};
+  for (const auto& [name, identity] : use.more_rewards) {
+    const auto found = header.more_rewards.find(name);
+    comparisons.push_back({"rewards." + name, identity, found == header.more_rewards.end() ? "none" : found->second});
+  }
   return check_matches(path, comparisons, force, "Make the pool again with 'vbon pool', name another one");
 }
 

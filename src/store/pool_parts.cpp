@@ -15,6 +15,8 @@ namespace {
 
 std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int64_t prompts_per_chunk) {
   const Provenance& made = header.provenance;
+  std::string more;
+  for (const auto& [name, identity] : header.more_rewards) more += " " + name + "=" + identity;
   return sha256_hex(fmt::format(
       "{}\n", fmt::join(
                   std::vector<std::string>{
@@ -22,7 +24,7 @@ std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int6
                       made.prompts_sha256, made.start_token, made.dtype, fmt::format("{}", made.seed),
                       fmt::format("{}", header.temperature), fmt::format("{}", header.max_new_tokens),
                       fmt::format("{}", header.num_samples), fmt::format("{}", fmt::join(header.eos_ids, " ")),
-                      header.reward_output, fmt::format("{}", header.reward_round),
+                      header.reward_output + more, fmt::format("{}", header.reward_round),
                       fmt::format("{}", header.prefix_every), fmt::format("{}", header.trunk_block),
                       fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
                   "\n")));

@@ -34,11 +34,12 @@ void validate_tokens(const RolloutBatch& batch, std::int64_t row, const std::str
 }
 
 // Numbers up to the end are finite or all unmeasured; behind it all are NaN.
-void validate_numbers(const std::vector<float>& values, const RolloutBatch& batch, std::int64_t width, bool needed,
+void validate_numbers(const std::vector<float>& values, const RolloutBatch& batch, Per per, bool needed,
                       const std::string& what) {
+  const std::int64_t width = batch.width(per);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const std::size_t row = i / index(width);
-    const bool inside = width == 1 || i % index(width) < index(batch.length[row]);
+    const bool inside = per != Per::token || i % index(width) < index(batch.length[row]);
     const bool good = inside ? !std::isinf(values[i]) && !(needed && std::isnan(values[i])) : std::isnan(values[i]);
     require(good, "{} of sequence {} is {} at position {}", what, row, values[i], i % index(width));
   }
@@ -84,8 +85,7 @@ void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& 
   RolloutBatch::visit(
       [&](const char* name, const auto& values, RolloutStage column, Per per) {
         if constexpr (std::is_same_v<typename std::decay_t<decltype(values)>::value_type, float>)
-          validate_numbers(values, batch, batch.width(per), is_needed(name, column, stage),
-                           fmt::format("{}: '{}'", where, name));
+          validate_numbers(values, batch, per, is_needed(name, column, stage), fmt::format("{}: '{}'", where, name));
       },
       batch);
 }
@@ -93,6 +93,7 @@ void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& 
 RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source) {
   RolloutBatch some;
   some.max_new_tokens = batch.max_new_tokens;
+  some.num_more_rewards = batch.num_more_rewards;
   std::vector<const void*> all;  // the batch's columns, in visiting order
   RolloutBatch::visit([&](const char*, const auto& values, RolloutStage, Per) { all.push_back(&values); }, batch);
   std::size_t column = 0;
@@ -128,10 +129,12 @@ void add_missing_columns(RolloutBatch& batch, const RolloutBatch& like) {
 RolloutBatch concatenate(std::span<const RolloutBatch> batches) {
   RolloutBatch all;
   for (const RolloutBatch& batch : batches) {
-    check(all.max_new_tokens == 0 || all.max_new_tokens == batch.max_new_tokens,
-          "chunks of a step have one length limit");
     const std::size_t rows_before = all.prompt_id.size();
+    check(rows_before == 0 ||
+              (all.max_new_tokens == batch.max_new_tokens && all.num_more_rewards == batch.num_more_rewards),
+          "chunks of a step have one length limit and the same rewards");
     all.max_new_tokens = batch.max_new_tokens;
+    all.num_more_rewards = batch.num_more_rewards;
     std::vector<const void*> more;  // the batch's columns, in visiting order
     RolloutBatch::visit([&](const char*, const auto& values, RolloutStage, Per) { more.push_back(&values); }, batch);
     std::size_t column = 0;
@@ -168,6 +171,7 @@ std::string write_rollouts(const fs::path& path, RolloutStage stage, const Rollo
     write_provenance(file, whole ? kRolloutsFormat : kRolloutChunkFormat, kRolloutsSchema, header.provenance);
     file.write_attribute("step", header.step);
     file.write_attribute("max_new_tokens", batch.max_new_tokens);
+    if (batch.num_more_rewards > 0) file.write_attribute("num_more_rewards", batch.num_more_rewards);
     if (!whole) {
       file.write_attribute("stage", std::string(name_of(stage)));
       file.write_attribute("chunk", header.chunk);
@@ -176,9 +180,9 @@ std::string write_rollouts(const fs::path& path, RolloutStage stage, const Rollo
     RolloutBatch::visit(
         [&](const char* name, const auto& values, RolloutStage, Per per) {
           using T = typename std::decay_t<decltype(values)>::value_type;
-          if (values.empty() && !whole) return;
+          if (values.empty() && (!whole || batch.width(per) == 0)) return;
           const std::int64_t b = batch.num_sequences();
-          const Shape shape = per == Per::token ? Shape{b, batch.max_new_tokens} : Shape{b};
+          const Shape shape = per == Per::sequence ? Shape{b} : Shape{b, batch.width(per)};
           file.write(name, shape,
                      values.empty() ? std::vector<T>(index(b * batch.width(per)), unmeasured<T>()) : values);
         },
@@ -201,12 +205,15 @@ Rollouts read_rollouts(const fs::path& path, RolloutStage stage) {
   }
   const std::int64_t t = rollouts.batch.max_new_tokens = file.attribute<std::int64_t>("max_new_tokens");
   require(t >= 1, "{}: max_new_tokens is {}", where, t);
+  if (file.has_attribute("num_more_rewards"))
+    rollouts.batch.num_more_rewards = file.attribute<std::int64_t>("num_more_rewards");
   const std::int64_t b = file.dataset("prompt_id", H5Type::int64, {kAnySize}).num_rows();
   RolloutBatch::visit(
       [&](const char* name, auto& values, RolloutStage column, Per per) {
         using T = typename std::decay_t<decltype(values)>::value_type;
-        if (!whole && !is_needed(name, column, stage) && !file.has(name)) return;
-        values = file.read<T>(name, per == Per::token ? Shape{b, t} : Shape{b});
+        const std::int64_t width = rollouts.batch.width(per);
+        if (width == 0 || (!whole && !is_needed(name, column, stage) && !file.has(name))) return;
+        values = file.read<T>(name, per == Per::sequence ? Shape{b} : Shape{b, width});
       },
       rollouts.batch);
   validate(rollouts.batch, stage, where);

@@ -161,14 +161,24 @@ class Collector {
       requests.push_back({what_.prompts->text[idx(row_of(what_, rows, i))], responses[i]});
     batch.reward = tools_.reward->score(requests);
     if (tools_.evaluator != nullptr) batch.evaluator = tools_.evaluator->score(requests);
+    score_more(batch, requests);
     if (what_.prefix_every > 0) score_beginnings(batch, requests);
-    if (tools_.table == nullptr) return;
+    if (!tools_.ranks) return;
     for (std::size_t i = 0; i < responses.size(); ++i) {
       const std::int64_t row = row_of(what_, rows, i);
-      const LogF log_f = tools_.table->of(tools_.table_row[idx(row)], batch.reward[i]);
+      const LogF log_f = tools_.ranks.log_f(row, batch.reward[i]);
       batch.log_f.push_back(static_cast<float>(log_f.log_f));
       batch.at_floor.push_back(log_f.at_floor ? 1 : 0);
       batch.at_ceiling.push_back(log_f.at_ceiling ? 1 : 0);
+    }
+  }
+
+  void score_more(RolloutBatch& batch, std::span<const PromptResponse> requests) const {
+    batch.num_more_rewards = std::ssize(tools_.more);
+    batch.more_reward.resize(requests.size() * tools_.more.size());
+    for (std::size_t k = 0; k < tools_.more.size(); ++k) {
+      const std::vector<float> rewards = tools_.more[k]->score(requests);
+      for (std::size_t i = 0; i < rewards.size(); ++i) batch.more_reward[i * tools_.more.size() + k] = rewards[i];
     }
   }
 

@@ -80,6 +80,16 @@ std::vector<double> per_prompt(const std::vector<T>& values, std::int64_t num_pr
 MeanError no_figure() { return {kNaN, kNaN, kNaN, 0}; }
 MeanError exactly(double value) { return {value, 0, 0, 1}; }
 
+// The share of the pool's samples that a policy's beat, ties half, by prompt. `sorted`: the pool's rewards [P, M].
+std::vector<double> win_by_prompt(const UsedPool& pool, const std::vector<float>& sorted,
+                                  const std::vector<float>& rewards, std::int64_t num_prompts) {
+  const std::int64_t m = pool.pool.header.num_samples, k = std::ssize(rewards) / num_prompts;
+  std::vector<double> win;
+  for (std::int64_t i = 0; i < std::ssize(rewards); ++i)
+    win.push_back(win_rate(std::span(sorted).subspan(idx(pool.row[idx(i / k)] * m), idx(m)), rewards[idx(i)]));
+  return per_prompt(win, num_prompts);
+}
+
 class Table {
  public:
   Table(const Settings& settings, const EvaluationTools& tools, const EvalFile& file)
@@ -97,7 +107,7 @@ class Table {
 
  private:
   // The evaluation's prompts in the pool's rows.
-  std::span<const float> rewards_of(std::int64_t prompt, const char* name) const {
+  std::span<const float> rewards_of(std::int64_t prompt, const std::string& name) const {
     const std::int64_t m = pool_.pool.header.num_samples;
     return std::span(pool_.pool.block.rewards.at(name)).subspan(idx(pool_.row[idx(prompt)] * m), idx(m));
   }
@@ -127,6 +137,15 @@ class Table {
       finished.push_back(mean(std::span(samples.finished).subspan(idx(pool_.row[idx(p)] * m), idx(m))));
     }
     row.win_interval = {0.5, 0.5};
+    for (const auto& [name, more] : settings_.rewards) {
+      std::vector<double> means;
+      for (std::int64_t p = 0; p < file_.block.num_prompts(); ++p) {
+        const auto values = rewards_of(p, name);
+        means.push_back(std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(m));
+      }
+      row.more_reward[name] = mean_error(means);
+      row.more_win[name] = exactly(0.5);
+    }
     set(row.reward, row.reward_interval, reward);
     if (has_evaluator()) set(row.evaluator, row.evaluator_interval, evaluator);
     row.length = mean_error(length);
@@ -142,6 +161,11 @@ class Table {
     set(row.reward, row.reward_interval, per_prompt(file_.block.rewards.at("main"), prompts));
     if (has_evaluator())
       set(row.evaluator, row.evaluator_interval, per_prompt(file_.block.rewards.at("evaluator"), prompts));
+    for (const auto& [name, more] : settings_.rewards) {
+      const std::vector<float>& rewards = file_.block.rewards.at(name);
+      row.more_reward[name] = mean_error(per_prompt(rewards, prompts));
+      row.more_win[name] = mean_error(win_by_prompt(pool_, pool_.pool.sorted_rewards.at(name), rewards, prompts));
+    }
     row.length = mean_error(per_prompt(file_.block.samples.length, prompts));
     row.finished = mean_error(per_prompt(file_.block.samples.finished, prompts));
     return row;
@@ -150,16 +174,21 @@ class Table {
   EvalRow bon(double n) const {
     EvalRow row{.name = "bon", .n = n, .evaluator = no_figure(), .length = no_figure(), .finished = no_figure()};
     std::vector<double> kl, win, reward, evaluator;
+    std::map<std::string, std::vector<double>> more;
     for (std::int64_t p = 0; p < file_.block.num_prompts(); ++p) {
       const BonOfPool best = bon_of_pool(rewards_of(p, "main"), n);
       kl.push_back(best.kl);
       win.push_back(best.win);
       reward.push_back(best.reward);
-      if (!has_evaluator()) continue;
       const std::vector<double> weights = bon_weights(rewards_of(p, "main"), n);
-      const auto judged = rewards_of(p, "evaluator");
-      evaluator.push_back(std::inner_product(weights.begin(), weights.end(), judged.begin(), 0.0));
+      const auto judged_by = [&](const std::string& name) {
+        const auto judged = rewards_of(p, name);
+        return std::inner_product(weights.begin(), weights.end(), judged.begin(), 0.0);
+      };
+      if (has_evaluator()) evaluator.push_back(judged_by("evaluator"));
+      for (const auto& [name, one] : settings_.rewards) more[name].push_back(judged_by(name));
     }
+    for (const auto& [name, means] : more) row.more_reward[name] = mean_error(means);
     set(row.kl, row.kl_interval, kl);
     set(row.win, row.win_interval, win);
     set(row.reward, row.reward_interval, reward);
@@ -200,6 +229,8 @@ void fill_summary(Evaluation& evaluation) {
     put("evaluator", row.evaluator);
     put("length", row.length);
     put("finished", row.finished);
+    for (const auto& [name, figure] : row.more_reward) put(("reward." + name).c_str(), figure);
+    for (const auto& [name, figure] : row.more_win) put(("win." + name).c_str(), figure);
   }
   out["efficiency"] = evaluation.efficiency;
 }
@@ -236,11 +267,15 @@ Evaluation evaluate(RankContext& context, const Settings& settings, const Evalua
   samples.logp_reference = std::move(sums.logp_reference);
   file.block.rewards["main"] = batch.reward;
   if (!batch.evaluator.empty()) file.block.rewards["evaluator"] = batch.evaluator;
-  std::vector<double> win;
-  for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
-    win.push_back(
-        win_rate(tools.pool.table->row(tools.pool.row[idx(i / settings.eval.samples)]), batch.reward[idx(i)]));
-  file.win = per_prompt(win, file.block.num_prompts());
+  std::size_t column = 0;
+  for (const auto& [name, more] : settings.rewards) {
+    std::vector<float>& values = file.block.rewards[name];
+    for (std::size_t i = 0; i < batch.reward.size(); ++i)
+      values.push_back(batch.more_reward[i * settings.rewards.size() + column]);
+    ++column;
+  }
+  file.win =
+      win_by_prompt(tools.pool, tools.pool.pool.sorted_rewards.at("main"), batch.reward, file.block.num_prompts());
   result.rows = Table(settings, tools, file).rows();
   const EvalRow& policy = result.rows[1];
   const double bon_gain = bon_win_at_kl(policy.kl.mean) - 0.5;
@@ -257,7 +292,15 @@ Evaluation evaluate(RankContext& context, const Settings& settings, const Evalua
   return result;
 }
 
-std::vector<std::string> table_header() { return {"", "KL", "win rate", "reward", "evaluator", "length", "finished"}; }
+std::vector<std::string> table_header(const Evaluation& evaluation) {
+  std::vector<std::string> header = {"", "KL", "win rate", "reward", "evaluator", "length", "finished"};
+  if (evaluation.rows.empty()) return header;
+  for (const auto& [name, figure] : evaluation.rows.front().more_reward) {
+    header.push_back(name);
+    header.push_back(name + " win");
+  }
+  return header;
+}
 
 std::vector<std::vector<std::string>> table_rows(const Evaluation& evaluation) {
   std::vector<std::vector<std::string>> rows;
@@ -272,6 +315,11 @@ std::vector<std::vector<std::string>> table_rows(const Evaluation& evaluation) {
     if (row.name == "bon_analytic") name = fmt::format("BoN N={:g}, analytic", row.n);
     rows.push_back({name, figure(row.kl, 3), figure(row.win, 3), figure(row.reward, 3), figure(row.evaluator, 3),
                     figure(row.length, 1), figure(row.finished, 2)});
+    for (const auto& [more, reward] : evaluation.rows.front().more_reward)
+      for (const auto* figures : {&row.more_reward, &row.more_win}) {
+        const auto found = figures->find(more);
+        rows.back().push_back(found == figures->end() ? "" : figure(found->second, 3));
+      }
   }
   return rows;
 }
@@ -291,6 +339,8 @@ std::string summary_json(const Evaluation& evaluation) {
     put("evaluator", row.evaluator);
     put("length", row.length);
     put("finished", row.finished);
+    for (const auto& [name, figure] : row.more_reward) put("reward." + name, figure);
+    for (const auto& [name, figure] : row.more_win) put("win." + name, figure);
     const auto range = [&](const std::string& name, const Interval& i) {
       r[name + "_low"] = number(i.low);
       r[name + "_high"] = number(i.high);

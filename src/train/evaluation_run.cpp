@@ -64,6 +64,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   std::optional<Policy> policy;
   SamplerWeights sampler_weights;
   std::unique_ptr<RewardModel> reward, evaluator;
+  std::vector<std::unique_ptr<RewardModel>> more;
   std::string forced;
   std::optional<FileLock> lock;
   const fs::path chunk_folder = request.output / "chunks";
@@ -75,6 +76,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
     pool = load_pool(settings.pool.eval_path, settings, *prompts, identities, text.force, forced);
     if (context.is(comm::Role::scorer)) {
       reward = load_reward(settings.reward, context.device, programs.reward);
+      more = load_more_rewards(settings, context.device, programs);
       if (settings.evaluator.configured())
         evaluator = load_reward(settings.evaluator, context.device, programs.evaluator);
     }
@@ -115,14 +117,15 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
                                                .weights = &sampler_weights,
                                                .tokenizer = &*tokenizer,
                                                .reward = reward.get(),
-                                               .evaluator = evaluator.get()},
+                                               .evaluator = evaluator.get(),
+                                               .more = pointers_to(more)},
                                 .reference = context.is(comm::Role::learner) ? &reference : nullptr,
                                 .policy = context.is(comm::Role::learner) ? &*policy : nullptr,
                                 .header = header,
                                 .chunks = &chunks});
   if (settings.eval.exact)
     comm::together(*context.everyone, "listing every response", [&] {
-      result.exact = exact_figures(settings, *prompts, *tokenizer, *reward, reference, *policy);
+      result.exact = exact_figures(settings, *prompts, *tokenizer, *reward, pointers_to(more), reference, *policy);
       for (const auto& [name, value] : result.exact) result.file.summary["exact." + name] = value;
     });
   comm::together(*context.everyone, "writing the evaluation", [&] {

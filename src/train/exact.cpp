@@ -22,6 +22,7 @@ constexpr std::int64_t kMostResponses = 200'000;  // of a prompt
 struct Listed {
   std::vector<double> log_policy, log_reference, pi_reference, rewards;
   std::vector<Quantiles> quantiles;
+  std::vector<std::vector<Quantiles>> more;  // of each reward of section rewards
 
   double mean(const std::function<double(std::size_t)>& value, const std::vector<double>& log_pi) const {
     double sum = 0;
@@ -47,9 +48,10 @@ struct Listed {
 
 class Lister {
  public:
-  Lister(const Settings& settings, const Tokenizer& tokenizer, RewardModel& reward, const CausalLm& reference,
-         const Policy& policy)
-      : settings_(settings), tokenizer_(tokenizer), reward_(reward), reference_(reference), policy_(policy) {
+  Lister(const Settings& settings, const Tokenizer& tokenizer, RewardModel& reward,
+         const std::vector<RewardModel*>& more, const CausalLm& reference, const Policy& policy)
+      : settings_(settings), tokenizer_(tokenizer), reward_(reward), more_(more), reference_(reference),
+        policy_(policy) {
     const std::vector<std::int32_t> eos(reference.spec.eos_ids.begin(), reference.spec.eos_ids.end());
     responses_ = all_responses(reference.spec.vocab_size, eos, settings.sampling.max_new_tokens, kMostResponses);
     for (const auto& response : responses_) texts_.push_back(tokenizer_.decode(response));
@@ -69,6 +71,11 @@ class Lister {
     for (const std::string& response : texts_) requests.push_back({text, response});
     for (const float r : reward_.score(requests)) listed.rewards.push_back(r);
     listed.quantiles = enumerated_quantiles(listed.pi_reference, listed.rewards, Ties::uniform);
+    for (RewardModel* more : more_) {
+      const std::vector<float> scores = more->score(requests);
+      const std::vector<double> rewards(scores.begin(), scores.end());
+      listed.more.push_back(enumerated_quantiles(listed.pi_reference, rewards, Ties::uniform));
+    }
     return listed;
   }
 
@@ -81,11 +88,23 @@ class Lister {
   const Settings& settings_;
   const Tokenizer& tokenizer_;
   RewardModel& reward_;
+  const std::vector<RewardModel*>& more_;
   const CausalLm& reference_;
   const Policy& policy_;
   std::vector<std::vector<std::int32_t>> responses_;
   std::vector<std::string> texts_;
 };
+
+// log of the target's density against the reference, but for a constant.
+double log_target(const Settings& settings, const Listed& p, std::size_t y) {
+  double log_w = log_weight(settings.vbon, {.exact = p.quantiles[y]});
+  std::size_t k = 0;
+  for (const auto& [name, more] : settings.rewards) {
+    if (more.n > 1) log_w += log_weight(with_n(settings.vbon, more.n), {.exact = p.more[k][y]});
+    ++k;
+  }
+  return log_w;
+}
 
 std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
   const double beta = strength_of(settings).beta;
@@ -96,8 +115,7 @@ std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
     case Method::jeffreys:
     case Method::bond:
     case Method::regression:
-    case Method::bon_sft:
-      return p.kl_to_tilt([&](std::size_t y) { return log_weight(settings.vbon, {.exact = p.quantiles[y]}); });
+    case Method::bon_sft: return p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); });
     case Method::ppo:
     case Method::dpo: return p.kl_to_tilt([&](std::size_t y) { return p.rewards[y] / beta; });
     case Method::ipo: return p.kl_to_tilt([&](std::size_t y) { return p.half(y) / beta; });
@@ -137,9 +155,10 @@ void require_listable(const Settings& settings, const LmSpec& spec) {
 }
 
 std::map<std::string, double> exact_figures(const Settings& settings, const Prompts& prompts,
-                                            const Tokenizer& tokenizer, RewardModel& reward, const CausalLm& reference,
+                                            const Tokenizer& tokenizer, RewardModel& reward,
+                                            const std::vector<RewardModel*>& more, const CausalLm& reference,
                                             const Policy& policy) {
-  const Lister lister(settings, tokenizer, reward, reference, policy);
+  const Lister lister(settings, tokenizer, reward, more, reference, policy);
   const std::int64_t count = prompts.rows.num_prompts();
   std::map<std::string, double> figures;
   const auto add = [&](const std::string& name, double value) { figures[name] += value / static_cast<double>(count); };
@@ -153,8 +172,13 @@ std::map<std::string, double> exact_figures(const Settings& settings, const Prom
     add("reference_reward", p.mean(reward_of, p.log_reference));
     add("effective_n", effective_n(p.log_policy, p.quantiles));
     if (has_target_n(settings.train.method))
-      add("kl_to_target",
-          p.kl_to_tilt([&](std::size_t y) { return log_weight(settings.vbon, {.exact = p.quantiles[y]}); }));
+      add("kl_to_target", p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); }));
+    std::size_t k = 0;
+    for (const auto& [name, one] : settings.rewards) {
+      const std::vector<Quantiles>& of_more = p.more[k++];
+      add("win." + name,
+          p.mean([&](std::size_t y) { return 0.5 * (of_more[y].f_strict + of_more[y].f); }, p.log_policy));
+    }
     if (const auto kl = kl_to_optimum(settings, p)) add("kl_to_optimum", *kl);
     for (const double n : settings.eval.bon_n) {
       const std::vector<double> log_bon = enumerated_log_bon(p.pi_reference, p.quantiles, n);

@@ -37,12 +37,6 @@ void move_anchor(LearnerState& state, double rate) {
   anchor.lerp_(state.parameters.values().narrow(0, 0, state.policy_size), rate);
 }
 
-RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row) {
-  const auto row_of = [&table_row](std::int64_t row) { return table_row[static_cast<std::size_t>(row)]; };
-  return {.log_f = [&table, row_of](std::int64_t row, float reward) { return table.of(row_of(row), reward); },
-          .win = [&table, row_of](std::int64_t row, float reward) { return win_rate(table.row(row_of(row)), reward); }};
-}
-
 std::int64_t updates_per_step(const Settings& settings) { return settings.ppo.epochs * settings.train.minibatches; }
 
 Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size) {

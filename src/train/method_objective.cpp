@@ -6,7 +6,7 @@
 namespace vbon {
 double method_scale(const Settings& settings, const VbonConfig& vbon) {
   const Method method = settings.train.method;
-  return method == Method::ppo || method == Method::jbond ? 1 : objective_scale(vbon);
+  return method == Method::ppo || method == Method::jbond ? 1 : total_scale(settings, vbon);
 }
 
 ObjectiveNats method_objective(const Settings& settings, const VbonConfig& vbon, double kl_coef,
@@ -15,7 +15,10 @@ ObjectiveNats method_objective(const Settings& settings, const VbonConfig& vbon,
   switch (settings.train.method) {
     case Method::ppo: return {.reward = sample.reward, .kl = kl_coef};
     case Method::vbon:
-    case Method::jeffreys: nats = objective_nats(vbon, *sample.log_f); break;
+    case Method::jeffreys:
+      nats = objective_nats(vbon, *sample.log_f);
+      if (!settings.rewards.empty()) nats = {.reward = nats.reward + sample.more_nats, .kl = 1};
+      break;
     case Method::bond: {
       const Quantiles quantiles =
           sample.anchor != nullptr ? sample.anchor->quantiles(sample.prompt, sample.reward) : sample.log_f->exact;

@@ -14,6 +14,7 @@ struct ScoredSample {
   std::size_t prompt = 0;                 // which of the step's
   const LogF* log_f = nullptr;            // by the pool's table
   const AnchorSamples* anchor = nullptr;  // the KL is then to the anchor
+  double more_nats = 0;                   // what rewards beside the main one add
 };
 
 // `vbon`: section vbon as it is at this step; `kl_coef`: of method ppo, as adapted.

@@ -41,6 +41,8 @@ std::vector<std::string> problems(const RegressionSection& c) {
            c.samples_per_prompt);
   p.unless(c.batch >= 1, "regression.batch is {}; at least 1 is needed", c.batch);
   p.unless(c.clip_residual >= 0, "regression.clip_residual is {}; it must not be negative", c.clip_residual);
+  p.unless(std::isfinite(c.importance) && c.importance >= 0, "regression.importance is {}; it must not be negative",
+           c.importance);
   return p.take();
 }
 

@@ -33,6 +33,7 @@ struct Scores {
   double log_f = 0, at_floor = 0, at_ceiling = 0;  // means
   double win = 0;                                  // against reference samples, ties half
   bool has_ranks = false;
+  std::vector<double> more_reward, more_log_f, more_win;  // means, of rewards beside the main one
 };
 
 class OnlineStep {
@@ -109,6 +110,9 @@ class OnlineStep {
     const std::int64_t count = batch_.num_sequences();
     std::vector<float> score;
     scores_.has_ranks = static_cast<bool>(tools_.ranks);
+    const std::size_t more = tools_.more.size();
+    check(std::ssize(tools_.more) == batch_.num_more_rewards, "a column for every reward beside the main one");
+    for (auto* means : {&scores_.more_reward, &scores_.more_log_f, &scores_.more_win}) means->assign(more, 0.0);
     for (std::int64_t i = 0; i < count; ++i) {
       const float reward = batch_.reward[idx(i)];
       ScoredSample sample{.reward = reward, .prompt = idx(i / settings_.train.samples_per_prompt)};
@@ -124,11 +128,24 @@ class OnlineStep {
         if (has_target_n(settings_.train.method))
           scores_.mean_log_w += log_weight(vbon_, log_f) / static_cast<double>(count);
       }
+      for (std::size_t k = 0; k < more; ++k) sample.more_nats += score_more(k, i);
       const ObjectiveNats objective = method_objective(settings_, vbon_, state_.kl_coef, sample);
       score.push_back(static_cast<float>(objective.reward));
       scores_.costs = {.kl = objective.kl, .entropy = objective.entropy};
     }
     scores_.score = score_with_eos_rule(at::tensor(score), at::tensor(batch_.finished, at::kByte), settings_.ppo);
+  }
+
+  // What reward k beside the main one adds to the objective of a sequence, in nats.
+  double score_more(std::size_t k, std::int64_t sequence) {
+    const auto count = static_cast<double>(batch_.num_sequences());
+    const RankedReward& more = tools_.more[k];
+    const float reward = batch_.more_reward[idx(sequence) * tools_.more.size() + k];
+    const LogF log_f = more.ranks.log_f(row_of(sequence), reward);
+    scores_.more_reward[k] += reward / count;
+    scores_.more_log_f[k] += log_f.log_f / count;
+    scores_.more_win[k] += more.ranks.win(row_of(sequence), reward) / count;
+    return more.n > 1 ? objective_nats(with_n(vbon_, more.n), log_f).reward : 0;
   }
 
   void advantages_of_batch() {
@@ -335,7 +352,13 @@ class OnlineStep {
       m["ceiling_share"] = scores_.at_ceiling;
       m["win"] = scores_.win;
     }
-    if (scores_.has_ranks && has_target_n(settings_.train.method))
+    for (std::size_t k = 0; k < tools_.more.size(); ++k) {
+      m["reward." + tools_.more[k].name] = scores_.more_reward[k];
+      m["log_f." + tools_.more[k].name] = scores_.more_log_f[k];
+      m["win." + tools_.more[k].name] = scores_.more_win[k];
+    }
+    // Of several rewards the target's normaliser is not known: no distance to it.
+    if (scores_.has_ranks && has_target_n(settings_.train.method) && tools_.more.empty())
       m[vbon_.target == Target::bon ? "kl_to_bon" : "kl_to_target"] = kl_to_bon(kl, scores_.mean_log_w);
     if (vbon_.n_steps > 0) m["n"] = target_n(vbon_);
     if (state_.anchor) m["kl_to_anchor"] = kl_of_objective;

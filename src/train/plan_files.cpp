@@ -19,7 +19,7 @@ std::int64_t rollout_row(RolloutStage stage, std::int64_t width, bool with_log_f
     const bool measured =
         (name != "evaluator" || with_evaluator) && (with_log_f || !(name == "log_f" || name.starts_with("at_")));
     if (since <= stage && (measured || stage == RolloutStage::learned))
-      bytes += static_cast<std::int64_t>(sizeof(values[0])) * (per == Per::token ? width : 1);
+      bytes += static_cast<std::int64_t>(sizeof(values[0])) * (per == Per::token ? width : per == Per::reward ? 0 : 1);
   };
   RolloutBatch columns;
   RolloutBatch::visit(add, columns);

@@ -83,6 +83,7 @@ class PoolWork {
     header_.ties = std::string(enum_name(settings_.vbon.ties));
     header_.reward_output = std::string(enum_name(settings_.reward.output));
     header_.reward_round = settings_.reward.round;
+    header_.more_rewards = identities_.more;
     if (job_.which == PoolOf::train) {
       header_.prefix_every = settings_.pool.prefix_every;
       if (settings_.pool.keep_trunk) header_.trunk_block = first_trained_block(spec_, settings_.train.layers);
@@ -158,6 +159,7 @@ class PoolWork {
     reward_ = load_reward(settings_.reward, context_.device, programs_.reward);
     if (settings_.evaluator.configured())
       evaluator_ = load_reward(settings_.evaluator, context_.device, programs_.evaluator);
+    more_ = load_more_rewards(settings_, context_.device, programs_);
   }
 
   void draw_chunk(std::int64_t chunk, double& rewards, double& count) {
@@ -198,6 +200,8 @@ class PoolWork {
       texts.push_back({block.prompts.text[idx(completions[i].prompt)], responses[i]});
     block.rewards["main"] = reward_->score(texts);
     if (evaluator_ != nullptr) block.rewards["evaluator"] = evaluator_->score(texts);
+    std::size_t place = 0;
+    for (const auto& [name, more] : settings_.rewards) block.rewards[name] = more_[place++]->score(texts);
     if (header_.prefix_every > 0) block.prefixes = scored_prefixes(block, completions);
     if (header_.trunk_block > 0) block.trunk = trunk_rows(completions);
     for (const float r : block.rewards["main"]) rewards += r;
@@ -269,6 +273,7 @@ class PoolWork {
   CausalLm reference_;
   SamplerWeights sampler_weights_;
   std::unique_ptr<RewardModel> reward_, evaluator_;
+  std::vector<std::unique_ptr<RewardModel>> more_;  // of section rewards
 };
 
 }  // namespace

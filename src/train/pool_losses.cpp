@@ -5,9 +5,9 @@
 namespace vbon {
 
 std::unique_ptr<PoolLoss> make_pool_loss(Method method, const Settings& settings, const Pool& pool,
-                                         const LogFTable& table) {
+                                         const LogFTable& table, std::span<const MoreTable> more) {
   switch (method) {
-    case Method::regression: return make_regression_loss(settings, pool, table);
+    case Method::regression: return make_regression_loss(settings, pool, table, more);
     case Method::bon_sft: return make_bon_sft_loss(settings, pool);
     case Method::dpo:
     case Method::ipo: return make_preference_loss(method, settings, pool);

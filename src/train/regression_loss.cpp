@@ -19,23 +19,46 @@ PoolLoss::Grouping grouping_of(const RegressionSection& config, const Pool& pool
   return {.samples = groups.samples, .an_epoch = an_epoch, .an_update = std::min(groups.an_update, an_epoch)};
 }
 
-// Takes the mean of those at the same place (which segment of its sample) off; a residual alone at its place becomes 0.
-void centre(std::span<double> values, std::span<const std::size_t> place) {
+// One residual: of which segment of its sample, and how much the sample counts.
+struct Residual {
+  double value = 0, importance = 1;
+  std::size_t place = 0;
+};
+
+// Takes the mean of those at the same place off; a residual alone at its place becomes 0.
+void centre(std::span<Residual> residuals) {
   std::vector<double> sum, count;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (place[i] >= sum.size()) sum.resize(place[i] + 1), count.resize(place[i] + 1);
-    sum[place[i]] += values[i];
-    count[place[i]] += 1;
+  for (const Residual& r : residuals) {
+    if (r.place >= sum.size()) sum.resize(r.place + 1), count.resize(r.place + 1);
+    sum[r.place] += r.importance * r.value;
+    count[r.place] += r.importance;
   }
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= sum[place[i]] / count[place[i]];
+  for (Residual& r : residuals)
+    if (count[r.place] > 0) r.value -= sum[r.place] / count[r.place];
+}
+
+// w_N^power of every sample of the pool, divided by its mean over the prompt.
+std::vector<double> importances(const RegressionTargets& targets, const Pool& pool, double power) {
+  const std::int64_t m = pool.header.num_samples;
+  std::vector<double> all;
+  for (std::int64_t row = 0; row < pool.block.num_prompts(); ++row) {
+    double sum = 0;
+    for (std::int64_t i = row * m; i < (row + 1) * m; ++i) {
+      all.push_back(power == 0 ? 1.0 : std::exp(power * targets.log_w(i)));
+      sum += all.back();
+    }
+    for (std::int64_t i = row * m; i < (row + 1) * m; ++i) all[idx(i)] *= static_cast<double>(m) / sum;
+  }
+  return all;
 }
 
 class RegressionLoss : public PoolLoss {
  public:
-  RegressionLoss(const Settings& settings, const Pool& pool, const LogFTable& table)
+  RegressionLoss(const Settings& settings, const Pool& pool, const LogFTable& table, std::span<const MoreTable> more)
       : PoolLoss(grouping_of(settings.regression, pool)), config_(settings.regression),
         seed_(static_cast<std::uint64_t>(*settings.run.seed)), pool_(pool),
-        targets_(pool, table, settings.vbon, settings.regression.credit) {}
+        targets_(pool, table, settings.vbon, settings.regression.credit, more),
+        importance_(importances(targets_, pool, settings.regression.importance)) {}
 
   std::span<const std::string_view> figure_names() const override {
     static constexpr std::array<std::string_view, 4> kNames = {"loss", "residual", "residual_clipped", "log_ratio"};
@@ -43,8 +66,7 @@ class RegressionLoss : public PoolLoss {
   }
 
   void add(std::span<const Sample> group, double share, std::span<Mean> figures) const override {
-    std::vector<double> residual;
-    std::vector<std::size_t> place;
+    std::vector<Residual> residuals;
     std::vector<std::span<float>> slopes;
     for (const Sample& sample : group) {
       std::size_t from = 0, at = 0;
@@ -53,8 +75,7 @@ class RegressionLoss : public PoolLoss {
         const std::size_t size = idx(segment.end) - from;
         const auto drawn = sample.logp.subspan(from, size);
         const double log_ratio = std::accumulate(drawn.begin(), drawn.end(), 0.0) - segment.logp_reference;
-        residual.push_back(log_ratio - segment.log_ratio);
-        place.push_back(at++);
+        residuals.push_back({log_ratio - segment.log_ratio, importance_[idx(sample.index)], at++});
         slopes.push_back(sample.slope.subspan(from, size));
         whole += log_ratio;
         from += size;
@@ -64,20 +85,21 @@ class RegressionLoss : public PoolLoss {
     // Clipping leaves the gradient of a loss that grows linearly beyond the limit: of residuals less their mean, so the
     // mean of what acts is taken off once more.
     const double limit = config_.clip_residual;
-    if (config_.center) centre(residual, place);
+    if (config_.center) centre(residuals);
     double squares = 0;
-    for (double& r : residual) {
-      squares += r * r;
-      figures[kResidual].add(std::abs(r));
-      const bool beyond = limit > 0 && std::abs(r) > limit;
+    for (Residual& r : residuals) {
+      squares += r.importance * r.value * r.value;
+      figures[kResidual].add(std::abs(r.value));
+      const bool beyond = limit > 0 && std::abs(r.value) > limit;
       figures[kClipped].add(beyond ? 1 : 0);
-      if (beyond) r = std::clamp(r, -limit, limit);
+      if (beyond) r.value = std::clamp(r.value, -limit, limit);
     }
-    if (config_.center) centre(residual, place);
+    if (config_.center) centre(residuals);
     const auto samples = static_cast<double>(group.size());
     figures[kLoss].add(squares / samples, samples);
-    for (std::size_t i = 0; i < residual.size(); ++i)
-      std::fill(slopes[i].begin(), slopes[i].end(), static_cast<float>(2 * residual[i] * share / samples));
+    for (std::size_t i = 0; i < residuals.size(); ++i)
+      std::fill(slopes[i].begin(), slopes[i].end(),
+                static_cast<float>(2 * residuals[i].importance * residuals[i].value * share / samples));
   }
 
  protected:
@@ -105,12 +127,14 @@ class RegressionLoss : public PoolLoss {
   std::uint64_t seed_;
   const Pool& pool_;
   RegressionTargets targets_;
+  std::vector<double> importance_;  // of each sample
 };
 
 }  // namespace
 
-std::unique_ptr<PoolLoss> make_regression_loss(const Settings& settings, const Pool& pool, const LogFTable& table) {
-  return std::make_unique<RegressionLoss>(settings, pool, table);
+std::unique_ptr<PoolLoss> make_regression_loss(const Settings& settings, const Pool& pool, const LogFTable& table,
+                                               std::span<const MoreTable> more) {
+  return std::make_unique<RegressionLoss>(settings, pool, table, more);
 }
 
 }  // namespace vbon

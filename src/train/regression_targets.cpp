@@ -1,4 +1,5 @@
 // What the regression aims at: log w_N of each pool sample, whole or divided over its tokens by its prefixes' rewards.
+#include "vbon/base/error.hpp"
 #include "vbon/objective/vbon.hpp"
 #include "vbon/train/prefixes.hpp"
 #include "vbon/train/regression.hpp"
@@ -10,8 +11,9 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, const VbonConfig& target,
-                                     Credit credit) {
+RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, const VbonConfig& target, Credit credit,
+                                     std::span<const MoreTable> more) {
+  check(more.empty() || credit == Credit::response, "prefixes are scored by the main reward alone");
   const auto log_w = [&target](const LogF& log_f) { return log_weight(target, log_f); };
   const PrefixRows& prefixes = pool.block.prefixes;
   const PrefixValues values = credit == Credit::prefix ? fit_prefix_values(pool, table, log_w) : PrefixValues{};
@@ -29,8 +31,13 @@ RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, c
       value = next;
       logp = next_logp;
     }
-    segments_.push_back(
-        {length, log_w(table.of_own(row, rewards[idx(i)])) - value, pool.block.samples.logp_reference[idx(i)] - logp});
+    double whole = log_w(table.of_own(row, rewards[idx(i)]));
+    for (const MoreTable& one : more) {
+      const LogF log_f = one.table->of_own(row, pool.block.rewards.at(one.name)[idx(i)]);
+      whole += one.n > 1 ? log_weight(with_n(target, one.n), log_f) : 0;
+    }
+    log_w_.push_back(whole);
+    segments_.push_back({length, whole - value, pool.block.samples.logp_reference[idx(i)] - logp});
     first_.push_back(segments_.size());
   }
 }

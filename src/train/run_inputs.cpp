@@ -35,6 +35,22 @@ std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device 
   return std::make_unique<RewardModel>(make_reward(config, device, program));
 }
 
+std::vector<std::unique_ptr<RewardModel>> load_more_rewards(const Settings& settings, at::Device device,
+                                                            const RewardPrograms& programs) {
+  std::vector<std::unique_ptr<RewardModel>> loaded;
+  for (const auto& [name, more] : settings.rewards) {
+    const auto program = programs.more.find(name);
+    loaded.push_back(load_reward(more.reward, device, program == programs.more.end() ? nullptr : program->second));
+  }
+  return loaded;
+}
+
+std::vector<RewardModel*> pointers_to(const std::vector<std::unique_ptr<RewardModel>>& rewards) {
+  std::vector<RewardModel*> pointers;
+  for (const auto& reward : rewards) pointers.push_back(reward.get());
+  return pointers;
+}
+
 std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::optional<std::int64_t>& start_token,
                                       std::string_view text) {
   std::vector<std::int32_t> tokens;
@@ -78,9 +94,14 @@ Identities identify(RankContext& context, const Settings& settings) {
     const Tokenizer tokenizer = Tokenizer::load(settings.model.reference);
     text = folder_sha256(settings.model.reference) + "\n" + tokenizer.sha256() + "\n" + reward_sha256(settings.reward) +
            "\n" + (settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "");
+    for (const auto& [name, more] : settings.rewards)
+      text += fmt::format("\n{} {} {}", reward_sha256(more.reward), enum_name(more.reward.output), more.reward.round);
   });
   const std::vector<std::string> parts = split(comm::from_root(*context.everyone, text, 0, "hashes of models"), '\n');
-  return {parts.at(0), parts.at(1), parts.at(2), parts.at(3)};
+  Identities found{parts.at(0), parts.at(1), parts.at(2), parts.at(3), {}};
+  std::size_t at = 4;
+  for (const auto& [name, more] : settings.rewards) found.more[name] = parts.at(at++);
+  return found;
 }
 
 std::map<std::string, std::string> environment_of(const RankContext& context) {
@@ -121,7 +142,8 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
               .max_new_tokens = settings.sampling.max_new_tokens,
               .reward_round = settings.reward.round,
               .reward_output = std::string(enum_name(settings.reward.output)),
-              .start_token = start_token_text(settings)};
+              .start_token = start_token_text(settings),
+              .more_rewards = identities.more};
   if (used.pool.block.rewards.contains("evaluator")) use.evaluator_sha256 = identities.evaluator;
   const std::string overridden = check_pool_use(path, used.pool.header, use, force);
   if (!overridden.empty()) forced += (forced.empty() ? "" : "; ") + overridden;
@@ -132,6 +154,11 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
   }
   used.table = std::make_unique<LogFTable>(used.pool.sorted_rewards.at("main"), used.pool.block.num_prompts(),
                                            settings.vbon.estimator);
+  for (const auto& [name, more] : settings.rewards)
+    used.more.push_back({.name = name,
+                         .n = more.n,
+                         .table = std::make_unique<LogFTable>(used.pool.sorted_rewards.at(name),
+                                                              used.pool.block.num_prompts(), settings.vbon.estimator)});
   used.row = PoolIndex(used.pool.block.prompts).rows_of(prompts.rows, path);
   return used;
 }

@@ -8,6 +8,7 @@
 #include "vbon/base/error.hpp"
 #include "vbon/objective/bon.hpp"
 #include "vbon/objective/ppo.hpp"
+#include "vbon/objective/vbon.hpp"
 
 namespace vbon {
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype) {
@@ -65,6 +66,13 @@ Strength strength_of(const Settings& settings) {
   if (!has_target_n(method)) return {.beta = settings.preference.beta};
   const double n = target_n(settings.vbon);
   return {.n = n, .beta = n > 1 ? beta_from_n(n) : 0};
+}
+
+double total_scale(const Settings& settings, const VbonConfig& target) {
+  double more = 0;
+  for (const auto& [name, reward] : settings.rewards) more += reward.n - 1;
+  if (more == 0 || target.scale) return objective_scale(target);
+  return 1 / (target_n(target) - 1 + more);
 }
 
 std::int64_t pool_samples(const Settings& settings, Method method) {
@@ -147,9 +155,40 @@ std::vector<std::string> evaluation_problems(const Settings& s) {
   return p.take();
 }
 
+std::vector<std::string> more_reward_problems(const Settings& s) {
+  Problems p;
+  for (const auto& [name, one] : s.rewards) {
+    p.unless(name != "main" && name != "evaluator", "rewards.{}: that name is taken; choose another", name);
+    p.unless(std::isfinite(one.n) && one.n >= 1, "rewards.{}.N is {}; it must be a number from 1 on", name, one.n);
+    p.add(problems(one.reward, "rewards." + name));
+  }
+  return p.take();
+}
+
+namespace {
+
+std::vector<std::string> more_reward_method_problems(const Settings& s) {
+  Problems p;
+  if (s.rewards.empty()) return {};
+  p.unless(s.train.method == Method::vbon || s.train.method == Method::regression,
+           "several rewards (section rewards) are for methods vbon and regression, not for {}",
+           enum_name(s.train.method));
+  p.unless(s.vbon.objective != Objective::L1, "vbon.objective L1 is of one reward: choose exact or L");
+  p.unless(s.vbon.target == Target::bon, "several rewards (section rewards) need vbon.target: bon");
+  p.unless(s.vbon.n_steps == 0, "vbon.N_steps is a schedule of one reward: leave it out, or section rewards");
+  p.unless(s.ppo.baseline != Baseline::prefix && s.regression.credit != Credit::prefix,
+           "prefixes are scored by the main reward alone: choose another ppo.baseline and regression.credit: response, "
+           "or leave out section rewards");
+  return p.take();
+}
+
+}  // namespace
+
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
   p.add(evaluation_problems(s));
+  p.add(more_reward_problems(s));
+  p.add(more_reward_method_problems(s));
   p.add(problems(s.sampling, /*allow_truncation=*/false));
   p.add(problems(s.optimizer));
   p.add(comm::problems_of(s.cluster));

@@ -80,7 +80,7 @@ class TrainingRun {
         pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_,
                           reads_trunk ? SampleParts::with_trunk : SampleParts::all);
       if (is_offline_step(0) && context_.is(comm::Role::learner))
-        pool_loss_ = make_pool_loss(offline_method(), settings_, pool_->pool, *pool_->table);
+        pool_loss_ = make_pool_loss(offline_method(), settings_, pool_->pool, *pool_->table, pool_->more);
       if (foretells())
         prefix_values_ = fit_prefix_values(
             pool_->pool, *pool_->table, [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
@@ -90,6 +90,7 @@ class TrainingRun {
       }
       if (context_.is(comm::Role::scorer)) {
         reward_ = load_reward(settings_.reward, context_.device, programs_.reward);
+        more_rewards_ = load_more_rewards(settings_, context_.device, programs_);
         if (settings_.evaluator.configured() && evaluates())
           evaluator_ = load_reward(settings_.evaluator, context_.device, programs_.evaluator);
       }
@@ -210,7 +211,11 @@ class TrainingRun {
     LearnerTools tools{
         .settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
     if (prefix_values_) tools.prefix_values = &*prefix_values_;
-    if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
+    if (pool_) {
+      tools.ranks = ranks_of_table(*pool_->table, pool_->row);
+      for (const MoreTable& more : pool_->more)
+        tools.more.push_back({more.name, more.n, ranks_of_table(*more.table, pool_->row)});
+    }
     if (is_mixed(settings_.train.method))
       tools.imitated = [this](std::span<const std::int64_t> rows, std::int64_t step) {
         std::vector<std::int64_t> pool_rows;
@@ -275,10 +280,7 @@ class TrainingRun {
         RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, prompts_.key, step);
     CollectionTools tools = scoring_tools();
     tools.anchor = sampling_anchor();
-    if (pool_) {
-      tools.table = pool_->table.get();
-      tools.table_row = pool_->row;
-    }
+    if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
     RolloutBatch batch = collect(context_, what, tools);
     if (!learner_) return {};
     RolloutBatch of_anchor;
@@ -322,7 +324,8 @@ class TrainingRun {
             .weights = &sampler_weights_,
             .tokenizer = &*tokenizer_,
             .reward = reward_.get(),
-            .evaluator = evaluator_.get()};
+            .evaluator = evaluator_.get(),
+            .more = pointers_to(more_rewards_)};
   }
 
   std::map<std::string, std::vector<double>> gather_times(Phases::Clock::time_point start, double idle_before) {
@@ -468,6 +471,7 @@ class TrainingRun {
   std::unique_ptr<PolicyCopy> anchor_;   // beside rollout_
   std::unique_ptr<PolicyCopy> rollout_;  // of ranks that sample without learning
   std::unique_ptr<RewardModel> reward_, evaluator_;
+  std::vector<std::unique_ptr<RewardModel>> more_rewards_;
   Counters counters_;
   std::int64_t published_step_ = -1;  // the same on every rank
   std::int64_t last_tokens_ = 0;

@@ -67,6 +67,8 @@ std::vector<std::string> warnings(const VbonConfig& config, long long num_sample
 
 // N of a valid config, from N or from beta.
 double target_n(const VbonConfig& config);
+// The section with another N: the target of a reward beside the main one.
+VbonConfig with_n(const VbonConfig& config, double n);
 // The section as it is at an online step, counted from 0: with the N of the schedule.
 VbonConfig at_step(const VbonConfig& config, std::int64_t step);
 

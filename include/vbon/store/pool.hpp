@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,12 +26,13 @@ struct PoolHeader {
   std::int64_t max_new_tokens = 0;  // T
   std::int64_t num_samples = 0;     // M
   std::vector<std::int64_t> eos_ids;
-  std::string ties = "uniform";   // "uniform" | "total_order"
-  std::string reward_output;      // "log_prob" | "prob" | "logit" | "" (not a classifier)
-  std::int64_t prefix_every = 0;  // tokens between the cuts of PrefixRows
-  std::int64_t trunk_block = 0;   // of TrunkRows
-  double reward_round = 1e-5;     // rewards are multiples of it; 0: not rounded
-  double seconds = 0;             // of sampling and scoring, over all ranks
+  std::string ties = "uniform";                     // "uniform" | "total_order"
+  std::string reward_output;                        // "log_prob" | "prob" | "logit" | "" (not a classifier)
+  std::int64_t prefix_every = 0;                    // tokens between the cuts of PrefixRows
+  std::int64_t trunk_block = 0;                     // of TrunkRows
+  double reward_round = 1e-5;                       // rewards are multiples of it; 0: not rounded
+  std::map<std::string, std::string> more_rewards;  // beside main and evaluator: name -> what made it
+  double seconds = 0;                               // of sampling and scoring, over all ranks
 };
 
 struct Pool {
@@ -60,6 +62,7 @@ struct PoolUse {
   std::optional<double> reward_round;
   std::string reward_output;
   std::string start_token;
+  std::map<std::string, std::string> more_rewards;  // those that are about to be used
 };
 // check_matches() of a pool; returns what --force overrode.
 std::string check_pool_use(const fs::path& path, const PoolHeader& header, const PoolUse& use, bool force);

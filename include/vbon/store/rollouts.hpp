@@ -22,11 +22,12 @@ inline constexpr std::int64_t kRolloutsSchema = 1;
 
 enum class RolloutSource : std::uint8_t { policy = 0, anchor = 1 };
 enum class RolloutStage { sampled, scored, learned };  // each has the columns of the one before
-enum class Per { sequence, token };                    // one value each
+enum class Per { sequence, token, reward };            // one value each; reward: for every one beside the main
 std::string_view name_of(RolloutStage stage);
 
 struct RolloutBatch {
   std::int64_t max_new_tokens = 0;            // T
+  std::int64_t num_more_rewards = 0;          // R, rewards beside the main one, in the order of their names
   std::vector<std::int64_t> prompt_id;        // [B]
   std::vector<std::int32_t> sample;           // [B] number among the samples of its prompt
   std::vector<std::int32_t> weights_version;  // [B] of the policy that drew it
@@ -42,8 +43,11 @@ struct RolloutBatch {
   // [B]:
   std::vector<float> reward, log_f, evaluator;
   std::vector<std::uint8_t> at_floor, at_ceiling;  // [B] log F at its lowest or highest value
+  std::vector<float> more_reward;                  // [B, R]
 
-  std::int64_t width(Per per) const { return per == Per::token ? max_new_tokens : 1; }
+  std::int64_t width(Per per) const {
+    return per == Per::token ? max_new_tokens : per == Per::reward ? num_more_rewards : 1;
+  }
   std::int64_t num_sequences() const { return static_cast<std::int64_t>(prompt_id.size()); }  // B
 
   // v(name, values, stage that brings them, what each value belongs to)
@@ -70,6 +74,7 @@ struct RolloutBatch {
     v("evaluator", b.evaluator, RolloutStage::scored, Per::sequence);
     v("at_floor", b.at_floor, RolloutStage::scored, Per::sequence);
     v("at_ceiling", b.at_ceiling, RolloutStage::scored, Per::sequence);
+    v("more_reward", b.more_reward, RolloutStage::scored, Per::reward);
   }
 };
 

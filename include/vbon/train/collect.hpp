@@ -9,12 +9,12 @@
 
 #include "vbon/base/rng.hpp"
 #include "vbon/generate/engine.hpp"
-#include "vbon/objective/log_f.hpp"
 #include "vbon/reward/scorer.hpp"
 #include "vbon/store/rollout_files.hpp"
 #include "vbon/store/samples.hpp"
 #include "vbon/text/tokenizer.hpp"
 #include "vbon/train/rank_context.hpp"
+#include "vbon/train/reward_ranks.hpp"
 
 namespace vbon {
 
@@ -48,8 +48,8 @@ struct CollectionTools {
   const Tokenizer* tokenizer = nullptr;  // scorer
   RewardModel* reward = nullptr;         // scorer
   RewardModel* evaluator = nullptr;      // scorer
-  const LogFTable* table = nullptr;      // scorer: log F of the rewards, by row of `prompts`
-  std::vector<std::int64_t> table_row;   // of each row of `prompts`
+  std::vector<RewardModel*> more;        // scorer: rewards beside the main one
+  RewardRanks ranks;                     // scorer: of the main reward, by row of `prompts`
 };
 
 // Collective over the world. Returns the scored batch in chunk order on learner ranks, an empty one elsewhere.

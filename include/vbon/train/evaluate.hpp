@@ -22,6 +22,7 @@ struct EvalRow {
   double n = 0;                                            // of bon and bon_analytic; 0 elsewhere
   MeanError kl, win, reward, evaluator, length, finished;  // over prompts
   Interval win_interval, kl_interval, reward_interval, evaluator_interval;
+  std::map<std::string, MeanError> more_reward, more_win;  // by name, of section rewards
 };
 
 struct Evaluation {
@@ -44,9 +45,10 @@ struct EvaluationTools {
 // Complete on learner ranks; empty rows elsewhere.
 Evaluation evaluate(RankContext& context, const Settings& settings, const EvaluationTools& tools);
 
-// The table as people read it, one row a line: name, KL, win, reward, evaluator, length, finished.
+// The table as people read it, one row a line: name, KL, win, reward, evaluator, length, finished; then, of
+// every reward of section rewards, its mean and its win rate.
 std::vector<std::vector<std::string>> table_rows(const Evaluation& evaluation);
-std::vector<std::string> table_header();
+std::vector<std::string> table_header(const Evaluation& evaluation);
 std::string summary_json(const Evaluation& evaluation);
 
 // BoN's win rate at a KL, from its closed forms (real N >= 1).

@@ -23,16 +23,18 @@ std::vector<std::vector<std::int32_t>> all_responses(std::int64_t vocab_size, st
 // UserError where a model has too many responses for exact_figures.
 void require_listable(const Settings& settings, const LmSpec& spec);
 
-// Means over prompts of exact figures of a policy, by name:
+// Means over prompts of exact figures of a policy, by name (`more`: the rewards of section rewards):
 //   kl, win, reward          against the reference (ties half)
 //   reference_reward
 //   effective_n              the N whose Best-of-N is nearest (objective/enumerated.hpp)
-//   kl_to_target             KL(pi || target of section vbon), for methods that have one
+//   win.NAME                 by each reward of section rewards
+//   kl_to_target             KL(pi || target of sections vbon and rewards), for methods that have one
 //   kl_to_optimum            KL(pi || what the method's objective has for its optimum over all policies): that target,
 //                            or pi_ref e^{r/beta} for ppo and dpo, pi_ref e^{F/beta} for ipo; none for the others
 //   bon_N.kl, bon_N.win, bon_N.reward   Best-of-N itself, for every N of eval.bon_n
 std::map<std::string, double> exact_figures(const Settings& settings, const Prompts& prompts,
-                                            const Tokenizer& tokenizer, RewardModel& reward, const CausalLm& reference,
+                                            const Tokenizer& tokenizer, RewardModel& reward,
+                                            const std::vector<RewardModel*>& more, const CausalLm& reference,
                                             const Policy& policy);
 
 }  // namespace vbon

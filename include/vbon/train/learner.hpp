@@ -21,6 +21,7 @@
 #include "vbon/train/optimizer.hpp"
 #include "vbon/train/phases.hpp"
 #include "vbon/train/prefixes.hpp"
+#include "vbon/train/reward_ranks.hpp"
 #include "vbon/train/settings.hpp"
 
 namespace vbon {
@@ -42,15 +43,6 @@ struct LearnerState {
 std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings);
 // anchor <- (1-rate) anchor + rate policy.
 void move_anchor(LearnerState& state, double rate);
-// What a reward is worth under the reference, by row of the prompts: from a pool's table, or anything that knows F.
-struct RewardRanks {
-  std::function<LogF(std::int64_t row, float reward)> log_f;
-  std::function<double(std::int64_t row, float reward)> win;  // P(it beats a reference sample), ties half
-  explicit operator bool() const { return static_cast<bool>(log_f); }
-};
-// `table_row`: of each prompt in the table; both are kept by reference.
-RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row);
-
 // What a step needs beside the state.
 struct LearnerTools {
   const Settings& settings;
@@ -58,7 +50,8 @@ struct LearnerTools {
   Phases& phases;
   const PromptRows& prompts;                    // of prompts.train, tokenised
   const PrefixValues* prefix_values = nullptr;  // ppo.baseline prefix: of the scaled objective's reward
-  RewardRanks ranks;  // of prompts.train; method ppo has them for its metrics, where there is a pool
+  RewardRanks ranks;               // of prompts.train; method ppo has them for its metrics, where there is a pool
+  std::vector<RankedReward> more;  // rewards beside the main one, in the order of the batch's columns
   // What a mixed objective imitates in a step, for the prompts in these rows; the same on every learner. Not used where
   // there is an anchor, whose samples are imitated.
   std::function<std::vector<Imitated>(std::span<const std::int64_t> rows, std::int64_t step)> imitated;

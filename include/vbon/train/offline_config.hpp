@@ -26,6 +26,7 @@ struct RegressionSection {
   bool center = true;
   Credit credit = Credit::response;
   double clip_residual = 3.0;
+  double importance = 0;
   std::optional<double> learning_rate;
   std::optional<std::int64_t> warmup;
   template <class V, class Self>
@@ -44,6 +45,10 @@ struct RegressionSection {
     v(c.clip_residual, {.name = "clip_residual",
                         .help = "residuals count as at most this much in the gradient; 0: no limit",
                         .unit = "nats"});
+    v(c.importance,
+      {.name = "importance",
+       .help = "a sample counts w_N to this power: 0 as often as the reference draws it, 1 as often as Best-of-N does, "
+               "so that samples of low F count less"});
     v(c.learning_rate, {.name = "learning_rate", .help = "of the regression; default: optimizer.learning_rate"});
     v(c.warmup, {.name = "warmup", .help = "of the regression; default: optimizer.warmup", .unit = "updates"});
   }

@@ -13,6 +13,7 @@
 #include "vbon/objective/log_f.hpp"
 #include "vbon/store/pool.hpp"
 #include "vbon/train/offline_config.hpp"
+#include "vbon/train/reward_ranks.hpp"
 
 namespace vbon {
 
@@ -28,12 +29,16 @@ class RegressionTargets {
   // Of every sample of a pool whose table is `table`. One segment a response; for Credit::prefix one between any two
   // cuts of the pool's prefixes (prefixes.hpp), whose log ratios add up to log w less its mean over the pool.
   // UserError if the pool has none.
-  RegressionTargets(const Pool& pool, const LogFTable& table, const VbonConfig& target, Credit credit);
+  // `more`: log w_N of these rewards is added (Credit::response alone).
+  RegressionTargets(const Pool& pool, const LogFTable& table, const VbonConfig& target, Credit credit,
+                    std::span<const MoreTable> more = {});
 
   std::span<const TargetSegment> of(std::int64_t sample) const;  // row * M + m
+  double log_w(std::int64_t sample) const { return log_w_[static_cast<std::size_t>(sample)]; }
 
  private:
   std::vector<TargetSegment> segments_;
+  std::vector<double> log_w_;       // of each sample
   std::vector<std::size_t> first_;  // of each sample, and the end
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "vbon/store/provenance.hpp"
 #include "vbon/text/tokenizer.hpp"
 #include "vbon/train/rank_context.hpp"
+#include "vbon/train/reward_ranks.hpp"
 #include "vbon/train/settings.hpp"
 
 namespace vbon {
@@ -36,6 +38,7 @@ std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::opt
 // SHA-256 of everything that decides a run's numbers; collective (the root reads, all get the result).
 struct Identities {
   std::string reference, tokenizer, reward, evaluator;  // "" where not used
+  std::map<std::string, std::string> more;              // rewards beside them: name -> what made it
 };
 Identities identify(RankContext& context, const Settings& settings);
 
@@ -50,6 +53,7 @@ std::map<std::string, std::string> environment_of(const RankContext& context);
 struct UsedPool {
   Pool pool;
   std::unique_ptr<LogFTable> table;  // of reward "main"
+  std::vector<MoreTable> more;       // of section rewards
   std::vector<std::int64_t> row;     // of each prompt
 };
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
@@ -62,8 +66,13 @@ bool has_cuda_build();  // devices can be used if there are any
 // Programs of exec rewards, started before MPI; null where a reward is of another kind.
 struct RewardPrograms {
   std::shared_ptr<ExecProgram> reward, evaluator;
+  std::map<std::string, std::shared_ptr<ExecProgram>> more;  // of section rewards
 };
 std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device device,
                                          const std::shared_ptr<ExecProgram>& program);
+// Those of section rewards, in the order of their names.
+std::vector<std::unique_ptr<RewardModel>> load_more_rewards(const Settings& settings, at::Device device,
+                                                            const RewardPrograms& programs);
+std::vector<RewardModel*> pointers_to(const std::vector<std::unique_ptr<RewardModel>>& rewards);
 
 }  // namespace vbon

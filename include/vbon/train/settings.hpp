@@ -64,6 +64,17 @@ struct ModelSection {
   }
 };
 
+// A reward beside the main one, with an N of its own: the target gains the factor w_N of it.
+struct MoreReward {
+  double n = 2;
+  RewardConfig reward;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.n, {.name = "N", .help = "how much of it: the objective gains (N-1) log F of this reward; 1: only measured"});
+    RewardConfig::visit(v, c.reward);
+  }
+};
+
 struct PromptsSection {
   std::string train, eval;
   template <class V, class Self>
@@ -236,6 +247,7 @@ struct Settings {
   ModelSection model;
   SftSection sft;
   RewardConfig reward, evaluator;
+  std::map<std::string, MoreReward> rewards;
   PromptsSection prompts;
   SamplingConfig sampling;
   PoolSection pool;
@@ -264,6 +276,9 @@ struct Settings {
     v(c.sft, {.name = "sft", .help = "supervised fine-tuning: base -> reference"});
     v(c.reward, {.name = "reward", .help = "the reward that is trained on"});
     v(c.evaluator, {.name = "evaluator", .help = "a second reward that is never trained against"});
+    v(c.rewards, {.name = "rewards",
+                  .help = "rewards beside the main one, by a name of yours: methods vbon and regression then aim at "
+                          "pi_ref times w_N of each"});
     v(c.prompts, {.name = "prompts", .help = "prompts to train and to evaluate on"});
     v(c.sampling, {.name = "sampling", .help = "how responses are drawn, everywhere"});
     v(c.pool, {.name = "pool", .help = "scored reference samples: log F tables and data of offline methods"});
@@ -299,6 +314,9 @@ struct Strength {
 };
 Strength strength_of(const Settings& settings);
 
+// What multiplies the objective in nats: objective_scale, the N - 1 of all rewards taken together.
+double total_scale(const Settings& settings, const VbonConfig& target);
+
 // b of a mixed method: what the policy gradient weighs; 1 for the others.
 double gradient_share(const Settings& settings);
 
@@ -316,6 +334,8 @@ inline constexpr std::string_view kMainEvaluation = "final";
 // The settings under which evaluation `name` of section evaluations is the main one.
 Settings for_evaluation(const Settings& settings, const std::string& name);
 std::vector<std::string> evaluation_problems(const Settings& settings);
+// What is wrong with section rewards for scoring.
+std::vector<std::string> more_reward_problems(const Settings& settings);
 // What is wrong with the sections that training (or any sampling) reads, all at once; empty: nothing.
 std::vector<std::string> problems(const Settings& settings);
 

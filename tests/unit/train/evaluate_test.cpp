@@ -337,7 +337,7 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
   EXPECT_TRUE(summary.at("rows")[5].at("reward").is_null());
   EXPECT_EQ(got.file.summary.at("policy.reward_se"), of_policy.reward.se);
   EXPECT_EQ(got.file.summary.at("bon_3.win"), got.rows[3].win.mean);
-  for (const auto& line : table_rows(got)) EXPECT_EQ(line.size(), table_header().size());
+  for (const auto& line : table_rows(got)) EXPECT_EQ(line.size(), table_header(got).size());
   EXPECT_THAT(table_rows(got)[3], testing::Contains(testing::HasSubstr("N=3, from the pool")));
   EXPECT_EQ(table_rows(got)[5][3], "");  // not measured
 }

@@ -67,6 +67,37 @@ TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
   }
 }
 
+TEST(RegressionStep, importance_weighs_samples_by_a_power_of_w) {
+  for (const bool center : {false, true}) {
+    constexpr double kPower = 0.5;
+    Fixture f(0, center);
+    f.settings.regression.importance = kPower;
+    at::Tensor loss;
+    for (std::size_t row = 0; row < kPool / kM; ++row) {
+      std::vector<at::Tensor> residual;
+      std::vector<double> weight;
+      double all = 0;
+      for (std::size_t i = row * kM; i < row * kM + kM; ++i) {
+        residual.push_back(f.residual(i));
+        const double log_w = (f.logp(i) - residual.back()).item<double>() - f.logp_reference(i);
+        weight.push_back(std::exp(kPower * log_w));
+        all += weight.back();
+      }
+      at::Tensor mean = at::zeros_like(residual[0]);
+      for (std::size_t k = 0; k < kM; ++k) mean = mean + residual[k] * (weight[k] / all);
+      for (std::size_t k = 0; k < kM; ++k) {
+        const at::Tensor r = center ? residual[k] - mean : residual[k];
+        const at::Tensor term = r.square() * (weight[k] * static_cast<double>(kM) / all / kPool);
+        loss = loss.defined() ? loss + term : term;
+      }
+    }
+    const at::Tensor want = f.gradient_of(loss);
+    const Metrics m = f.step(0);
+    EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5) << "center " << center;
+    EXPECT_NEAR(m.at("loss"), loss.item<double>(), 3e-5 * loss.item<double>());
+  }
+}
+
 TEST(RegressionStep, rows_that_the_pool_kept_stand_for_the_trunk) {
   const auto gradient = [](std::int64_t block_off, float scale) {  // scale 0: nothing kept
     Fixture f(0, true, kPool, 1);

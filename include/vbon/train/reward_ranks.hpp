@@ -1,0 +1,36 @@
+// What a reward is worth under the reference, by row of the prompts: from a pool's table, or anything that knows F.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vbon/objective/log_f.hpp"
+
+namespace vbon {
+
+struct RewardRanks {
+  std::function<LogF(std::int64_t row, float reward)> log_f;
+  std::function<double(std::int64_t row, float reward)> win;  // P(it beats a reference sample), ties half
+  explicit operator bool() const { return static_cast<bool>(log_f); }
+};
+// `table_row`: of each prompt in the table; both are kept by reference.
+RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row);
+
+// The table of a reward beside the main one, over the same rows.
+struct MoreTable {
+  std::string name;
+  double n = 1;
+  std::unique_ptr<LogFTable> table;
+};
+
+// A reward beside the main one, and its share of the target: w_n.
+struct RankedReward {
+  std::string name;
+  double n = 1;
+  RewardRanks ranks;
+};
+
+}  // namespace vbon
