@@ -70,7 +70,7 @@ CommandLine parse_command_line(int argc, char** argv) {
     add_config(sub, line);
     if (name == "run")
       sub.add_option("--until", line.until, "stop after this stage")
-          ->check(CLI::IsMember({"reward", "sft", "pool", "train", "eval"}));
+          ->check(CLI::IsMember({"reward", "sft", "pool", "amortise", "train", "eval"}));
     if (name == "pool" || name == "eval")
       sub.add_option("--evaluation", line.evaluations,
                      "these alone of `evaluations` (final: that of prompts.eval); may be given several times")

@@ -34,6 +34,7 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
        with(run_reward_command)},
       {"sft", !settings.sft.text.empty(), with(run_sft_command)},
       {"pool", true, with(run_pool_command)},
+      {"amortise", !settings.amortised.path.empty(), with(run_amortise_command)},
       {"train", true,
        [&] {
          if (is_finished_run(settings.run.dir)) {

@@ -5,6 +5,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/objective/bon.hpp"
+#include "vbon/objective/logistic_mixture.hpp"
 
 namespace vbon {
 
@@ -95,13 +96,9 @@ LogF LogFTable::of(std::int64_t prompt, float reward, TableCounts counts) const 
   const auto values = row(prompt);
   const auto lt = static_cast<std::size_t>(counts.lt);
   Query query{.prompt = prompt, .reward = reward, .counts = counts, .size = num_samples_};
-  LogF result{.exact = exact_quantiles(counts, num_samples_)};
   if (lt > 0) query.below = values[lt - 1];
   if (lt < values.size()) query.above = values[lt];
-  result.log_f = estimate(query);
-  result.at_floor = counts.lt == 0;
-  result.at_ceiling = counts.lt == query.size;
-  return result;
+  return found(query);
 }
 
 LogF LogFTable::of_own(std::int64_t prompt, float reward) const {
@@ -115,12 +112,30 @@ LogF LogFTable::of_own(std::int64_t prompt, float reward, TableCounts counts) co
   const auto lt = static_cast<std::size_t>(counts.lt);
   check(values[lt] == reward, "a reward of the row");
   Query query{.prompt = prompt, .reward = reward, .counts = {counts.lt, counts.le - 1}, .size = num_samples_ - 1};
-  LogF result{.exact = exact_quantiles(query.counts, query.size)};
   if (lt > 0) query.below = values[lt - 1];
   if (lt + 1 < values.size()) query.above = values[lt + 1];  // values[lt] is taken out as the sample itself
-  result.log_f = estimate(query);
-  result.at_floor = counts.lt == 0;
-  result.at_ceiling = counts.lt == query.size;
+  return found(query);
+}
+
+void LogFTable::set_prior(LogFPrior prior) {
+  check(prior.weight > 0 && std::ssize(prior.of_row) == num_prompts_, "a prior for every prompt of the table");
+  prior_ = std::make_shared<const LogFPrior>(std::move(prior));
+}
+
+LogF LogFTable::found(const Query& q) const {
+  LogF result;
+  if (prior_ == nullptr) {
+    result.log_f = estimate(q);
+    result.exact = exact_quantiles(q.counts, q.size);
+  } else {
+    const LogF model = log_f_of(prior_->of_row[static_cast<std::size_t>(q.prompt)], q.reward, prior_->round);
+    const double total = static_cast<double>(q.size) + prior_->weight, lt = static_cast<double>(q.counts.lt);
+    result.exact = {(lt + prior_->weight * model.exact.f_strict) / total,
+                    (static_cast<double>(q.counts.le) + prior_->weight * model.exact.f) / total};
+    result.log_f = lt > 0 ? std::log(result.exact.f_strict) : std::log(prior_->weight / total) + model.log_f;
+  }
+  result.at_floor = q.counts.lt == 0;
+  result.at_ceiling = q.counts.lt == q.size;
   return result;
 }
 

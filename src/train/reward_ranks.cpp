@@ -10,4 +10,20 @@ RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_
           .win = [&table, row_of](std::int64_t row, float reward) { return win_rate(table.row(row_of(row)), reward); }};
 }
 
+RewardRanks ranks_of_mixtures(const LogFTable* table, const std::vector<std::int64_t>& table_row,
+                              std::vector<LogisticMixture> mixtures, double round) {
+  const auto shared = std::make_shared<const std::vector<LogisticMixture>>(std::move(mixtures));
+  const auto row_of = [table, &table_row](std::int64_t row) {
+    return table == nullptr ? -1 : table_row[static_cast<std::size_t>(row)];
+  };
+  const auto log_f = [table, row_of, shared, round](std::int64_t row, float reward) {
+    const std::int64_t at = row_of(row);
+    return at >= 0 ? table->of(at, reward) : log_f_of((*shared)[static_cast<std::size_t>(row)], reward, round);
+  };
+  return {.log_f = log_f, .win = [log_f](std::int64_t row, float reward) {
+            const Quantiles q = log_f(row, reward).exact;
+            return 0.5 * (q.f_strict + q.f);
+          }};
+}
+
 }  // namespace vbon

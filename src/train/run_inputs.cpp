@@ -132,12 +132,13 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
 }
 
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
-                   const Identities& identities, bool force, std::string& forced, SampleParts parts) {
+                   const Identities& identities, bool force, std::string& forced, SampleParts parts,
+                   PoolPrompts needed) {
   UsedPool used{.pool = read_pool(path, parts)};
   PoolUse use{.reference_sha256 = identities.reference,
               .tokenizer_sha256 = identities.tokenizer,
               .reward_sha256 = identities.reward,
-              .prompts_sha256 = prompts.sha256,
+              .prompts_sha256 = needed == PoolPrompts::all ? prompts.sha256 : "",
               .temperature = settings.sampling.temperature,
               .max_new_tokens = settings.sampling.max_new_tokens,
               .reward_round = settings.reward.round,
@@ -159,7 +160,13 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
                          .n = more.n,
                          .table = std::make_unique<LogFTable>(used.pool.sorted_rewards.at(name),
                                                               used.pool.block.num_prompts(), settings.vbon.estimator)});
-  used.row = PoolIndex(used.pool.block.prompts).rows_of(prompts.rows, path);
+  const PoolIndex index(used.pool.block.prompts);
+  if (needed == PoolPrompts::all) {
+    used.row = index.rows_of(prompts.rows, path);
+    return used;
+  }
+  for (std::size_t i = 0; i < prompts.rows.id.size(); ++i)
+    used.row.push_back(index.find(prompts.rows.id[i], prompts.rows.text_sha256[i]).value_or(-1));
   return used;
 }
 

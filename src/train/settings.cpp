@@ -52,7 +52,8 @@ bool has_anchor(const Settings& s) {
 std::int64_t anchor_samples(const Settings& s) { return has_anchor(s) ? s.anchor.samples : 0; }
 
 bool needs_pool(const Settings& s) {
-  return (s.train.method != Method::ppo && !has_anchor(s)) || s.train.warm_start > 0;
+  const bool by_head = s.train.method == Method::vbon && s.amortised.weight && s.ppo.baseline != Baseline::prefix;
+  return (s.train.method != Method::ppo && !has_anchor(s) && !by_head) || s.train.warm_start > 0;
 }
 
 bool reads_pool(const Settings& s) { return needs_pool(s) || !s.pool.path.empty(); }
@@ -186,6 +187,14 @@ std::vector<std::string> more_reward_method_problems(const Settings& s) {
 
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
+  p.add(problems(s.amortised));
+  if (s.amortised.weight) {
+    p.unless(s.train.method == Method::vbon || s.train.method == Method::regression,
+             "amortised.weight is for methods vbon and regression, not for {}", enum_name(s.train.method));
+    p.unless(s.vbon.estimator == Estimator::add_one,
+             "amortised.weight takes the estimator's place: leave vbon.estimator at add_one");
+    p.unless(s.rewards.empty(), "amortised.weight is of the main reward alone: leave out section rewards");
+  }
   p.add(evaluation_problems(s));
   p.add(more_reward_problems(s));
   p.add(more_reward_method_problems(s));

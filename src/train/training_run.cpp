@@ -19,6 +19,7 @@
 #include "vbon/store/metrics.hpp"
 #include "vbon/store/run_folder.hpp"
 #include "vbon/text/prompts.hpp"
+#include "vbon/train/amortise.hpp"
 #include "vbon/train/checkpointing.hpp"
 #include "vbon/train/pool_losses.hpp"
 #include "vbon/train/run_plan.hpp"
@@ -78,12 +79,8 @@ class TrainingRun {
       const bool reads_trunk = is_offline_step(0) && context_.is(comm::Role::learner) && !text_.force;
       if (reads_pool(settings_))
         pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_,
-                          reads_trunk ? SampleParts::with_trunk : SampleParts::all);
-      if (is_offline_step(0) && context_.is(comm::Role::learner))
-        pool_loss_ = make_pool_loss(offline_method(), settings_, pool_->pool, *pool_->table, pool_->more);
-      if (foretells())
-        prefix_values_ = fit_prefix_values(
-            pool_->pool, *pool_->table, [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
+                          reads_trunk ? SampleParts::with_trunk : SampleParts::all,
+                          settings_.amortised.weight ? PoolPrompts::some : PoolPrompts::all);
       if (evaluates()) {
         eval_prompts_ = load_prompts(settings_.prompts.eval, settings_, *tokenizer_, spec_);
         eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);
@@ -100,9 +97,36 @@ class TrainingRun {
       else if (context_.is(comm::Role::rollout)) rollout_ = make_policy_copy(reference_, settings_.train.layers);
       if (rollout_ && has_anchor(settings_)) anchor_ = make_policy_copy(reference_, settings_.train.layers);
     });
+    amortise();
+    comm::together(*context_.everyone, "what the pool says", [&] {
+      if (pool_ && !ranks_) ranks_ = ranks_of_table(*pool_->table, pool_->row);
+      if (is_offline_step(0) && context_.is(comm::Role::learner))
+        pool_loss_ = make_pool_loss(offline_method(), settings_, pool_->pool, *pool_->table, pool_->more);
+      if (foretells())
+        prefix_values_ = fit_prefix_values(
+            pool_->pool, *pool_->table, [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
+    });
     if (pool_ && has_target_n(settings_.train.method) && context_.is_root())
       for (const std::string& warning : warnings(settings_.vbon, pool_->pool.header.num_samples))
         log::warn("{}", warning);
+  }
+
+  // F by the head: as the prior of the pool's table, and of prompts that the pool lacks.
+  void amortise() {
+    if (!settings_.amortised.weight) return;
+    double round = 0;
+    const auto mixtures_of = [&](const PromptRows& prompts) {
+      return amortised_mixtures(context_, settings_, identities_, context_.is_root() ? &reference_ : nullptr, prompts,
+                                context_.placement.learner_root(), round);
+    };
+    if (pool_)
+      pool_->table->set_prior({.of_row = mixtures_of(pool_->pool.block.prompts),
+                               .weight = *settings_.amortised.weight,
+                               .round = settings_.reward.round});
+    std::vector<LogisticMixture> mixtures = mixtures_of(prompts_.rows);
+    static const std::vector<std::int64_t> kNoRows;
+    ranks_ = ranks_of_mixtures(pool_ ? pool_->table.get() : nullptr, pool_ ? pool_->row : kNoRows, std::move(mixtures),
+                               round);
   }
 
   // The root holds the folder; every rank knows its path, run id and attempt.
@@ -211,11 +235,10 @@ class TrainingRun {
     LearnerTools tools{
         .settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
     if (prefix_values_) tools.prefix_values = &*prefix_values_;
-    if (pool_) {
-      tools.ranks = ranks_of_table(*pool_->table, pool_->row);
+    tools.ranks = ranks_;
+    if (pool_)
       for (const MoreTable& more : pool_->more)
         tools.more.push_back({more.name, more.n, ranks_of_table(*more.table, pool_->row)});
-    }
     if (is_mixed(settings_.train.method))
       tools.imitated = [this](std::span<const std::int64_t> rows, std::int64_t step) {
         std::vector<std::int64_t> pool_rows;
@@ -280,7 +303,7 @@ class TrainingRun {
         RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, prompts_.key, step);
     CollectionTools tools = scoring_tools();
     tools.anchor = sampling_anchor();
-    if (pool_) tools.ranks = ranks_of_table(*pool_->table, pool_->row);
+    tools.ranks = ranks_;
     RolloutBatch batch = collect(context_, what, tools);
     if (!learner_) return {};
     RolloutBatch of_anchor;
@@ -463,6 +486,7 @@ class TrainingRun {
   Prompts prompts_;
   std::optional<Prompts> eval_prompts_;
   std::optional<UsedPool> pool_, eval_pool_;
+  RewardRanks ranks_;  // of the main reward, by row of prompts_; none without a pool or a head
   CausalLm reference_;
   SamplerWeights sampler_weights_;
   std::unique_ptr<PoolLoss> pool_loss_;        // of offline steps; learners

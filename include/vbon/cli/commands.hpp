@@ -30,6 +30,7 @@ struct Prepared {
 ExitCode run_sft_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);
 ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);
 ExitCode run_pool_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);
+ExitCode run_amortise_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);
 ExitCode run_train_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);
 ExitCode run_eval_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);
 ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared);

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -65,11 +66,24 @@ struct ExponentialFit {
 };
 ExponentialFit fit_exponential(std::span<const float> sorted);
 
+struct LogisticMixture;
+
+// What a model of a prompt's rewards says beside the counts: a Beta prior worth `weight` samples, for
+//   F_strict = (K_lt + weight F_strict_model) / (M + weight), and F likewise,
+// which take the place of exact's pair and of the estimator (add_one). Neither is 0.
+struct LogFPrior {
+  std::vector<LogisticMixture> of_row;  // of each prompt of the table
+  double weight = 0;                    // > 0
+  double round = 0;                     // rewards are multiples of it
+};
+
 // Tables of P prompts: a view over rows [P, M] (the caller keeps them alive) with what an estimator needs per prompt.
 class LogFTable {
  public:
   // Throws UserError unless every row is finite and ascending.
   LogFTable(std::span<const float> sorted_rewards, std::int64_t num_prompts, Estimator estimator);
+
+  void set_prior(LogFPrior prior);
 
   std::int64_t num_prompts() const { return num_prompts_; }
   std::int64_t num_samples() const { return num_samples_; }
@@ -89,6 +103,7 @@ class LogFTable {
     double high = 0;  // above the last
   };
   struct Query;
+  LogF found(const Query& query) const;
   double estimate(const Query& query) const;
   double interpolated(const Query& query) const;
 
@@ -99,6 +114,7 @@ class LogFTable {
   std::vector<double> harmonic_;      // [M+1], H_0 .. H_M
   std::vector<Tails> tails_;          // [P], interpolated only
   std::vector<ExponentialFit> fits_;  // [P], exponential only
+  std::shared_ptr<const LogFPrior> prior_;
 };
 
 }  // namespace vbon

@@ -56,8 +56,10 @@ struct UsedPool {
   std::vector<MoreTable> more;       // of section rewards
   std::vector<std::int64_t> row;     // of each prompt
 };
+enum class PoolPrompts { all, some };  // whether the pool must have every prompt; `row` is -1 for those that it lacks
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
-                   const Identities& identities, bool force, std::string& forced, SampleParts parts = SampleParts::all);
+                   const Identities& identities, bool force, std::string& forced, SampleParts parts = SampleParts::all,
+                   PoolPrompts needed = PoolPrompts::all);
 
 at::ScalarType scalar_type(Dtype dtype);
 std::string torch_version();

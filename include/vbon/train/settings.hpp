@@ -19,6 +19,7 @@
 #include "vbon/reward/reward_config.hpp"
 #include "vbon/store/checkpoint.hpp"
 #include "vbon/store/rollout_files.hpp"
+#include "vbon/train/cdf_head.hpp"
 #include "vbon/train/mixture_config.hpp"
 #include "vbon/train/offline_config.hpp"
 #include "vbon/train/optimizer.hpp"
@@ -251,6 +252,7 @@ struct Settings {
   PromptsSection prompts;
   SamplingConfig sampling;
   PoolSection pool;
+  AmortisedSection amortised;
   TrainSection train;
   VbonConfig vbon;
   PpoConfig ppo;
@@ -282,6 +284,8 @@ struct Settings {
     v(c.prompts, {.name = "prompts", .help = "prompts to train and to evaluate on"});
     v(c.sampling, {.name = "sampling", .help = "how responses are drawn, everywhere"});
     v(c.pool, {.name = "pool", .help = "scored reference samples: log F tables and data of offline methods"});
+    v(c.amortised, {.name = "amortised",
+                    .help = "F from the prompt's embedding: for prompts that the pool lacks, or as a prior beside it"});
     v(c.train, {.name = "train", .help = "the training loop"});
     v(c.vbon, {.name = "vbon", .help = "which Best-of-N is the target"});
     v(c.ppo, {.name = "ppo", .help = "the policy-gradient loop of vbon and ppo"});

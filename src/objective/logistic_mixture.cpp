@@ -1,0 +1,63 @@
+#include "vbon/objective/logistic_mixture.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "vbon/base/error.hpp"
+
+namespace vbon {
+namespace {
+
+double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
+
+// log sum_k weight_k e^{term(k)}
+template <class Term>
+double log_mean(const LogisticMixture& m, Term&& term) {
+  check(!m.weight.empty() && m.mean.size() == m.weight.size() && m.scale.size() == m.weight.size(),
+        "a mixture has components");
+  double highest = -std::numeric_limits<double>::infinity(), sum = 0;
+  for (std::size_t k = 0; k < m.weight.size(); ++k)
+    if (m.weight[k] > 0) highest = std::max(highest, std::log(m.weight[k]) + term(k));
+  for (std::size_t k = 0; k < m.weight.size(); ++k)
+    if (m.weight[k] > 0) sum += std::exp(std::log(m.weight[k]) + term(k) - highest);
+  return highest + std::log(sum);
+}
+
+double log_density_of(const LogisticMixture& m, std::size_t k, double x) {
+  const double u = (x - m.mean[k]) / m.scale[k];
+  return -u - 2 * softplus(-u) - std::log(m.scale[k]);
+}
+
+}  // namespace
+
+double LogisticMixture::log_cdf(double x) const {
+  return log_mean(*this, [&](std::size_t k) { return -softplus(-(x - mean[k]) / scale[k]); });
+}
+
+double LogisticMixture::cdf(double x) const { return std::min(1.0, std::exp(log_cdf(x))); }
+
+double LogisticMixture::log_density(double x) const {
+  return log_mean(*this, [&](std::size_t k) { return log_density_of(*this, k, x); });
+}
+
+LogF log_f_of(const LogisticMixture& mixture, double reward, double round) {
+  check(std::isfinite(reward) && round >= 0, "a finite reward");
+  const double below = mixture.log_cdf(reward - 0.5 * round), above = mixture.log_cdf(reward + 0.5 * round);
+  return {.log_f = std::min(0.0, below), .exact = {std::min(1.0, std::exp(below)), std::min(1.0, std::exp(above))}};
+}
+
+void add_log_density_gradient(const LogisticMixture& m, double x, double by, std::span<double> out) {
+  const std::size_t components = m.weight.size();
+  check(out.size() == 3 * components, "a gradient for every parameter");
+  const double whole = m.log_density(x);
+  for (std::size_t k = 0; k < components; ++k) {
+    const double share = m.weight[k] > 0 ? std::exp(std::log(m.weight[k]) + log_density_of(m, k, x) - whole) : 0;
+    const double u = (x - m.mean[k]) / m.scale[k], pull = std::tanh(0.5 * u);
+    out[k] += by * (share - m.weight[k]);
+    out[components + k] += by * share * pull / m.scale[k];
+    out[2 * components + k] += by * share * (u * pull - 1) / m.scale[k];
+  }
+}
+
+}  // namespace vbon
