@@ -76,7 +76,9 @@ at::Tensor classify(const TextClassifier& model, const at::Tensor& hidden, const
 
 at::Tensor forward_logits(const TextClassifier& model, const at::Tensor& tokens, const at::Tensor& lengths) {
   const at::Tensor mask = token_mask(lengths, tokens.size(1));
-  return classify(model, run_blocks(model, embed(model, tokens), mask, 0, facts_of(model).num_layers), mask);
+  return std::visit(
+      [&](const auto& m) { return classify(m, run_blocks(m, embed(m, tokens), mask, 0, m.num_layers()), mask); },
+      model);
 }
 
 TextClassifier with_head(const TextClassifier& model, std::int64_t labels, std::uint64_t seed) {

@@ -40,7 +40,8 @@ TextRows::TextRows(Tokenizer tokenizer, const ClassifierFacts& model, std::int64
   require(found != whole.end() && (model.causal || whole.size() > bare.size()),
           "the tokenizer puts no special tokens around a text; an encoder's own tokenizer is needed");
   before_ = found - whole.begin();
-  const auto around = static_cast<std::int64_t>(encode("a").size() - bare.size());
+  const bool ends_anew = append_eos && whole.back() != *end_token_;
+  const auto around = static_cast<std::int64_t>(whole.size() - bare.size()) + (ends_anew ? 1 : 0);
   require(max_length_ > around, "max_length is {}, but special tokens alone are {}", max_length_, around);
 }
 

@@ -209,6 +209,15 @@ TEST_F(LmRefusals, name_what_is_wrong) {
   EXPECT_THAT(said_of(with_config("lm_gpt2", [](json& c) { c.erase("eos_token_id"); }), true),
               HasSubstr("eos_token_id"));
   EXPECT_THAT(said_of(golden("classifier"), true), HasSubstr("append_eos"));
+  const auto rows_of = [](const std::string& name, std::int64_t max_length, bool append_eos) {
+    return refusal([&] {
+      TextRows(Tokenizer::load(golden(name)), facts_of(read_classifier_spec(golden(name))), max_length, append_eos);
+    });
+  };
+  EXPECT_EQ(rows_of("lm_llama", 3, true), "accepted");  // <s>, text, </s>
+  EXPECT_THAT(rows_of("lm_llama", 2, true), HasSubstr("special tokens alone are 2"));
+  EXPECT_THAT(rows_of("classifier", 2, false), HasSubstr("special tokens alone are 2"));
+  EXPECT_EQ(rows_of("lm_gpt2", 1, false), "accepted");
   EXPECT_THAT(problems({.kind = RewardKind::ngram, .path = "x", .append_eos = true}, "reward"),
               testing::Contains(HasSubstr("reward.append_eos")));
 }
