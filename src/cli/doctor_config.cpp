@@ -9,8 +9,8 @@
 #include "cli/doctor.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/base/words.hpp"
-#include "vbon/model/encoder_weights.hpp"
 #include "vbon/model/hf_weights.hpp"
+#include "vbon/model/text_classifier.hpp"
 #include "vbon/store/checkpoint.hpp"
 #include "vbon/store/lock.hpp"
 #include "vbon/store/run_folder.hpp"
@@ -186,7 +186,7 @@ class ConfigurationCheck {
     labels(section, section + ".train.heldout", train.heldout, found);
     if (!found) {
       if (!train.base.empty() && is_there(section, section + ".train.base", train.base, true, true))
-        encoder_base(section, train.base);
+        classifier_base(section, train.base);
       to_be_made(section, section + ".path", config.path, !train.labels.empty(), "vbon reward",
                  fmt::format("give {}.train.labels, or the folder of a model", section));
       return false;
@@ -200,13 +200,13 @@ class ConfigurationCheck {
     });
   }
 
-  void encoder_base(const std::string& section, const fs::path& folder) {
+  void classifier_base(const std::string& section, const fs::path& folder) {
     guarded(section, "fetch the folder again, or name another", [&] {
-      const EncoderSpec spec = read_encoder_spec(folder);
+      const ClassifierFacts facts = facts_of(read_classifier_spec(folder));
       const Tokenizer tokenizer = Tokenizer::load(folder);
       const SafeTensors weights = SafeTensors::open_folder(folder);
       f_.ok(section, "{}.train.base {}: {}, {} tensors, tokenizer of {} tokens", section, in_quotes(folder),
-            spec.model_type, weights.tensors().size(), tokenizer.vocab_size());
+            facts.model_type, weights.tensors().size(), tokenizer.vocab_size());
     });
   }
 
@@ -249,8 +249,13 @@ class ConfigurationCheck {
   }
   void labels(const std::string& area, const std::string& key, const std::string& path, bool done) {
     if (path.empty() || !is_there(area, key, path, false, !done)) return;
-    guarded(area, "mend these lines",
-            [&] { f_.ok(area, "{} {}: {} labelled texts", key, in_quotes(path), read_labels(path).records.size()); });
+    guarded(area, "mend these lines", [&] {
+      const RewardTexts texts = read_reward_texts(path);
+      const auto* const labels = std::get_if<LabelSet>(&texts);
+      f_.ok(area, "{} {}: {} {}", key, in_quotes(path),
+            labels != nullptr ? labels->records.size() : std::get<std::vector<PairRecord>>(texts).size(),
+            labels != nullptr ? "labelled texts" : "pairs");
+    });
   }
 
   void prompts(const std::string& key, const std::string& path, std::optional<Prompts>& found) {

@@ -9,6 +9,7 @@
 #include "vbon/base/error.hpp"
 #include "vbon/comm/doctor.hpp"
 #include "vbon/model/hf_weights.hpp"
+#include "vbon/model/text_classifier.hpp"
 #include "vbon/text/records.hpp"
 #include "vbon/text/tokenizer.hpp"
 #include "vbon/train/run_inputs.hpp"
@@ -90,7 +91,9 @@ PlannedReward read_reward(const RewardConfig& config, const char* section, std::
   if (config.kind == RewardKind::classifier) {
     for (const std::string& folder : {config.path, config.train.base}) {
       if (folder.empty() || !fs::exists(folder)) continue;
-      reward.encoder = read_encoder_spec(folder);
+      const ClassifierSpec spec = read_classifier_spec(folder);
+      if (const auto* const encoder = std::get_if<EncoderSpec>(&spec)) reward.encoder = *encoder;
+      else reward.lm = std::get<LmClassifierSpec>(spec).lm;
       if (folder != config.path)
         notes.push_back(fmt::format("{}: '{}' is not there yet: planned with '{}'", section, config.path, folder));
       break;

@@ -12,7 +12,7 @@ namespace {
 
 std::string metrics_text(const LabelMetrics& m) {
   if (m.texts == 0) return "";
-  std::string text = fmt::format("held out ({} texts):", m.texts);
+  std::string text = fmt::format("held out ({} {}):", m.texts, m.of_pairs ? "pairs" : "texts");
   const auto add = [&](const char* name, double value) {
     if (std::isfinite(value)) text += fmt::format(" {} {:.3f}", name, value);
   };

@@ -1,10 +1,10 @@
-#include "model/json.hpp"
+#include "model/labels.hpp"
 #include "vbon/model/encoder.hpp"
 
 namespace vbon {
 namespace {
 
-constexpr std::int64_t kMaxLabels = 4096, kMaxLayers = 4096;
+constexpr std::int64_t kMaxLayers = 4096;
 
 EncoderSpec parse_bert(const JsonObject& config) {
   const std::string positions = config.text("position_embedding_type", "absolute");
@@ -33,42 +33,18 @@ EncoderSpec parse_distilbert(const JsonObject& config) {
   return spec;
 }
 
-// By id2label, which lists all labels; without one `num_labels` of them, or two as transformers takes it.
-std::vector<std::string> label_names(const JsonObject& config) {
-  std::vector<std::string> names;
-  if (!config.has("id2label")) {
-    const std::int64_t count = config.size("num_labels", config.size("_num_labels", 2));
-    require(count <= kMaxLabels, "'{}': {} labels; at most {} are supported", config.where(), count, kMaxLabels);
-    for (std::int64_t i = 0; i < count; ++i) names.push_back(fmt::format("LABEL_{}", i));
-    return names;
-  }
-  const Json& list = config.value()["id2label"];
-  require(list.is_object() && !list.empty() && list.size() <= static_cast<std::size_t>(kMaxLabels),
-          "'{}': 'id2label' must be an object of 1 to {} labels", config.where(), kMaxLabels);
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    const auto found = list.find(std::to_string(i));
-    require(found != list.end() && found->is_string(), "'{}': 'id2label' has no name for label {}", config.where(), i);
-    names.push_back(found->get<std::string>());
-  }
-  return names;
-}
-
 void read_head(EncoderSpec& spec, const JsonObject& config) {
   if (config.has("vbon")) {
     const JsonObject ours(config.value()["vbon"], config.where() + "': 'vbon");
     const std::string pooling = ours.text("pooling", "");
     require(pooling == "mean", "'{}': pooling '{}' is not supported (supported: mean)", ours.where(), pooling);
     spec.pooling = Pooling::mean;
-  } else if (config.has("architectures")) {
-    const Json& names = config.value()["architectures"];
-    require(names.is_array(), "'{}': 'architectures' must be a list", config.where());
-    for (const Json& name : names)
-      if (name.is_string() && name.get<std::string>().ends_with("ForSequenceClassification"))
-        spec.pooling = Pooling::first;
+  } else if (names_classifier(config)) {
+    spec.pooling = Pooling::first;
   }
   if (spec.pooling == Pooling::none) return;
   spec.label_names = label_names(config);
-  spec.independent_labels = config.text("problem_type", "") == "multi_label_classification";
+  spec.independent_labels = has_independent_labels(config);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include <map>
 #include <set>
 
-#include "model/json.hpp"
+#include "model/labels.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/base/words.hpp"
@@ -146,14 +146,7 @@ Json exported_config(const Encoder& encoder) {
   const std::string family = s.model_type == "bert" ? "Bert" : "DistilBert";
   config["architectures"] = {family + (s.pooling == Pooling::first ? "ForSequenceClassification" : "Model")};
   if (s.pooling == Pooling::none) return config;
-  config.erase("num_labels");
-  config.erase("_num_labels");
-  config["id2label"] = Json::object();
-  config["label2id"] = Json::object();
-  for (std::size_t i = 0; i < s.label_names.size(); ++i) {
-    config["id2label"][std::to_string(i)] = s.label_names[i];
-    config["label2id"][s.label_names[i]] = i;
-  }
+  write_labels(config, s.label_names);
   if (s.pooling == Pooling::mean) config["vbon"] = {{"pooling", "mean"}, {"labels", s.num_labels()}};
   return config;
 }
@@ -213,8 +206,7 @@ Encoder with_head(const Encoder& encoder, std::int64_t labels, std::uint64_t see
   Encoder result = encoder;
   if (result.spec.pooling == Pooling::none) result.spec.pooling = Pooling::mean;
   result.spec.independent_labels = false;
-  result.spec.label_names.clear();
-  for (std::int64_t i = 0; i < labels; ++i) result.spec.label_names.push_back(fmt::format("LABEL_{}", i));
+  result.spec.label_names = default_labels(labels);
   const std::int64_t d = encoder.spec.hidden_size;
   at::Tensor drawn = at::empty({labels, d}, at::kFloat);
   const RandomStream stream(seed, Purpose::initialise);

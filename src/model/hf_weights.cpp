@@ -71,12 +71,13 @@ void tie(CausalLm& model) {
   if (model.spec.tied_embeddings) model.head = model.token_embedding;
 }
 
-// Checkpoints of the bare model leave out the head's prefix ("transformer.", "gpt_neox.", "model.").
+// Checkpoints of the bare model leave out the head's prefix ("transformer.", "gpt_neox.", "model."); those of scalar
+// models (lm_classifier.hpp) have another in its place.
 std::string name_in_file(const SafeTensors& file, const std::string& name) {
-  if (file.find(name) != nullptr) return name;
-  const std::size_t dot = name.find('.');
-  const std::string bare = name.substr(dot + 1);
-  return file.find(bare) != nullptr ? bare : name;
+  const std::string bare = name.substr(name.find('.') + 1);
+  for (const std::string& candidate : {name, bare, "lm_backbone." + bare})
+    if (file.find(candidate) != nullptr) return candidate;
+  return name;
 }
 
 void warn_of_unused(const SafeTensors& file, const std::set<std::string>& used, const LmSpec& spec) {
@@ -113,11 +114,15 @@ std::vector<std::string> weight_problems(const LmSpec& spec, const SafeTensors& 
 }
 
 CausalLm load_causal_lm(const fs::path& folder, at::Device device, at::ScalarType dtype) {
-  const LmSpec spec = read_lm_spec(folder);
-  const SafeTensors file = SafeTensors::open_folder(folder);
+  return load_causal_lm(read_lm_spec(folder), SafeTensors::open_folder(folder), {}, device, dtype);
+}
+
+CausalLm load_causal_lm(const LmSpec& spec, const SafeTensors& file, std::span<const std::string> others,
+                        at::Device device, at::ScalarType dtype) {
+  const std::string where = file.path().string();
   CausalLm model = empty_model(spec, device);
   const std::vector<WeightEntry> table = weight_table(spec);
-  std::set<std::string> used;
+  std::set<std::string> used(others.begin(), others.end());
   // Everything is looked up before anything large is allocated.
   std::vector<std::string> missing;
   for (const WeightEntry& entry : table) {
@@ -125,13 +130,13 @@ CausalLm load_causal_lm(const fs::path& folder, at::Device device, at::ScalarTyp
     if (file.find(name) == nullptr) missing.push_back(entry.name);
     used.insert(name);
   }
-  require(missing.empty(), "'{}' lacks {} of the {} tensors that its config.json ({}) needs, the first: {}",
-          folder.string(), missing.size(), table.size(), spec.model_type, missing.empty() ? "" : missing.front());
+  require(missing.empty(), "'{}' lacks {} of the {} tensors that its config.json ({}) needs, the first: {}", where,
+          missing.size(), table.size(), spec.model_type, missing.empty() ? "" : missing.front());
   allocate(model, table, at::TensorOptions(dtype).device(device));
   for (const WeightEntry& entry : table) {
     const at::Tensor source = load_tensor(file, name_in_file(file, entry.name), file_shape(entry), dtype);
     require(at::isfinite(source).all().item<bool>(),
-            "'{}': tensor {} holds numbers that are not finite: these weights are broken", folder.string(), entry.name);
+            "'{}': tensor {} holds numbers that are not finite: these weights are broken", where, entry.name);
     entry.target(model).narrow(0, entry.first_row, entry.shape[0]).copy_(turned_in(source, entry.turn, spec));
   }
   tie(model);

@@ -25,24 +25,30 @@ std::string ascii_lower(std::string_view text) {
 
 }  // namespace
 
-TextRows::TextRows(Tokenizer tokenizer, const EncoderSpec& spec, std::int64_t max_length)
-    : tokenizer_(std::move(tokenizer)), max_length_(std::min(max_length, spec.max_positions)) {
-  require(tokenizer_.vocab_size() <= spec.vocab_size,
-          "the tokenizer has {} tokens, the encoder's embedding {}: they do not belong together",
-          tokenizer_.vocab_size(), spec.vocab_size);
+TextRows::TextRows(Tokenizer tokenizer, const ClassifierFacts& model, std::int64_t max_length, bool append_eos)
+    : tokenizer_(std::move(tokenizer)), max_length_(std::min(max_length, model.max_positions)), append_eos_(append_eos),
+      end_token_(model.end_token) {
+  require(tokenizer_.vocab_size() <= model.vocab_size,
+          "the tokenizer has {} tokens, the model's embedding {}: they do not belong together", tokenizer_.vocab_size(),
+          model.vocab_size);
+  require(model.causal || !append_eos,
+          "append_eos is for causal language models; the tokenizer of an encoder ends texts itself");
+  require(end_token_.has_value() || !append_eos, "append_eos: the model's config.json names no eos_token_id");
   const TokenRow bare = tokenizer_.encode("a", {.add_special_tokens = false});
   const TokenRow whole = tokenizer_.encode("a");
   const auto found = std::search(whole.begin(), whole.end(), bare.begin(), bare.end());
-  require(found != whole.end() && whole.size() > bare.size(),
+  require(found != whole.end() && (model.causal || whole.size() > bare.size()),
           "the tokenizer puts no special tokens around a text; an encoder's own tokenizer is needed");
   before_ = found - whole.begin();
-  after_ = static_cast<std::int64_t>(whole.size() - bare.size()) - before_;
-  require(max_length_ > before_ + after_, "max_length is {}, but special tokens alone are {}", max_length_,
-          before_ + after_);
+  const bool ends_anew = append_eos && whole.back() != *end_token_;
+  const auto around = static_cast<std::int64_t>(whole.size() - bare.size()) + (ends_anew ? 1 : 0);
+  require(max_length_ > around, "max_length is {}, but special tokens alone are {}", max_length_, around);
 }
 
 TokenRow TextRows::encode(std::string_view text) const {
   TokenRow ids = tokenizer_.encode(text, {.parse_special = false});
+  if (end_token_ && (ids.empty() || (append_eos_ && ids.back() != *end_token_))) ids.push_back(*end_token_);
+  require(!ids.empty(), "an empty text has no last token to read a reward at, and the model no end token");
   const std::int64_t excess = static_cast<std::int64_t>(ids.size()) - max_length_;
   if (excess > 0) ids.erase(ids.begin() + before_, ids.begin() + before_ + excess);
   return ids;
@@ -83,22 +89,23 @@ std::vector<std::vector<std::size_t>> groups_by_length(std::span<const TokenRow>
   return groups;
 }
 
-at::Tensor classifier_logits(const Encoder& encoder, std::span<const TokenRow> rows, const TextRows& text,
+at::Tensor classifier_logits(const TextClassifier& model, std::span<const TokenRow> rows, const TextRows& text,
                              std::int64_t batch) {
   const at::NoGradGuard no_grad;
-  at::Tensor logits = at::empty({static_cast<std::int64_t>(rows.size()), encoder.spec.num_labels()}, at::kFloat);
+  at::Tensor logits =
+      at::empty({static_cast<std::int64_t>(rows.size()), std::ssize(facts_of(model).label_names)}, at::kFloat);
   for (const std::vector<std::size_t>& group : groups_by_length(rows, text, batch)) {
     const std::int64_t length = text.padded_length(static_cast<std::int64_t>(rows[group.front()].size()));
-    const PaddedRows padded = pad_rows(rows, group, batch, length, encoder.device());
-    const at::Tensor out = forward_logits(encoder, padded.tokens, padded.lengths).to(at::kCPU, at::kFloat);
+    const PaddedRows padded = pad_rows(rows, group, batch, length, device_of(model));
+    const at::Tensor out = forward_logits(model, padded.tokens, padded.lengths).to(at::kCPU, at::kFloat);
     for (std::size_t i = 0; i < group.size(); ++i)
       logits[static_cast<std::int64_t>(group[i])].copy_(out[static_cast<std::int64_t>(i)]);
   }
   return logits;
 }
 
-std::size_t label_index(const EncoderSpec& spec, std::string_view label) {
-  const std::vector<std::string>& names = spec.label_names;
+std::size_t label_index(const ClassifierFacts& model, std::string_view label) {
+  const std::vector<std::string>& names = model.label_names;
   check(!names.empty(), "label_index: a classifier has labels");
   if (label.empty()) return names.size() - 1;
   for (std::size_t i = 0; i < names.size(); ++i)

@@ -30,6 +30,8 @@ class Problems {
 bool positive(double value) { return value > 0 && std::isfinite(value); }
 
 void check_shapes(Problems& p, const RewardConfig& c) {
+  p.unless(!c.append_eos || c.kind == RewardKind::classifier, "append_eos",
+           "is set, but kind is {}: it is for classifier", enum_name(c.kind));
   p.unless(c.batch >= 1 && c.batch <= 65536, "batch", "is {}; it must be in 1 … 65536", c.batch);
   p.unless(c.max_length >= 3, "max_length", "is {}; it must be at least 3 (special tokens count)", c.max_length);
 }
@@ -91,10 +93,10 @@ std::vector<std::string> training_problems(const RewardConfig& c, std::string_vi
   const NgramConfig& n = t.ngram;
   p.unless(c.kind != RewardKind::exec, "kind", "is exec: a program of yours is not trained here");
   p.unless(!c.path.empty(), "path", "is missing: the folder that the model is written to");
-  p.unless(!t.labels.empty(), "train.labels", "is missing: JSON Lines of labelled texts to learn from");
+  p.unless(!t.labels.empty(), "train.labels", "is missing: JSON Lines of labelled texts or pairs to learn from");
   check_shapes(p, c);
   if (c.kind == RewardKind::classifier) {
-    p.unless(!t.base.empty(), "train.base", "is missing: the encoder's folder to start from");
+    p.unless(!t.base.empty(), "train.base", "is missing: the folder of the model to start from");
     p.unless(t.epochs >= 1, "train.epochs", "is {}; it must be at least 1", t.epochs);
     p.unless(t.batch >= 1, "train.batch", "is {}; it must be at least 1", t.batch);
     p.unless(t.micro_batch >= 1, "train.micro_batch", "is {}; it must be at least 1", t.micro_batch);
@@ -103,6 +105,7 @@ std::vector<std::string> training_problems(const RewardConfig& c, std::string_vi
     p.unless(t.weight_decay >= 0 && std::isfinite(t.weight_decay), "train.weight_decay", "is {}; it must be >= 0",
              t.weight_decay);
     p.unless(t.warmup >= 0, "train.warmup", "is {}; it must be >= 0", t.warmup);
+    p.unless(t.center >= 0 && std::isfinite(t.center), "train.center", "is {}; it must be >= 0", t.center);
     p.unless(t.clip_norm >= 0, "train.clip_norm", "is {}; it must be >= 0", t.clip_norm);
   }
   if (c.kind == RewardKind::ngram) {

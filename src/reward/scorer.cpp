@@ -9,7 +9,6 @@
 #include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/sha256.hpp"
-#include "vbon/model/encoder_weights.hpp"
 #include "vbon/reward/classifier.hpp"
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/safetensors.hpp"
@@ -36,27 +35,28 @@ std::string shown(std::string_view text) {
 
 RawScorer classifier_scorer(const RewardConfig& config, at::Device device) {
   struct State {
-    Encoder encoder;
+    TextClassifier model;
     TextRows text;
     std::size_t label;
+    bool independent;
   };
-  Encoder encoder = load_encoder(config.path, device);
-  require(encoder.spec.pooling != Pooling::none,
-          "'{}' is an encoder without a classification head; train one with `vbon reward` (reward.train.base)",
-          config.path);
-  TextRows text(Tokenizer::load(config.path), encoder.spec, config.max_length);
-  const std::size_t label = label_index(encoder.spec, config.label);
-  auto state = std::make_shared<const State>(State{std::move(encoder), std::move(text), label});
+  TextClassifier model = load_text_classifier(config.path, device);
+  const ClassifierFacts facts = facts_of(model);
+  require(!facts.label_names.empty(),
+          "'{}' is a {} without a classification head; train one with `vbon reward` (reward.train.base)", config.path,
+          facts.causal ? "language model" : "encoder");
+  TextRows text(Tokenizer::load(config.path), facts, config.max_length, config.append_eos);
+  const std::size_t label = label_index(facts, config.label);
+  auto state = std::make_shared<const State>(State{std::move(model), std::move(text), label, facts.independent_labels});
   return [state, batch = config.batch, output = config.output](std::span<const PromptResponse> pairs) {
     std::vector<TokenRow> rows;
     for (const PromptResponse& pair : pairs) rows.push_back(state->text.encode(whole_text(pair)));
-    const at::Tensor logits = classifier_logits(state->encoder, rows, state->text, batch);
+    const at::Tensor logits = classifier_logits(state->model, rows, state->text, batch);
     const auto labels = static_cast<std::size_t>(logits.size(1));
     const std::span<const float> values(logits.const_data_ptr<float>(), rows.size() * labels);
     std::vector<double> rewards;
     for (std::size_t i = 0; i < rows.size(); ++i)
-      rewards.push_back(reward_of_logits(values.subspan(i * labels, labels), state->label,
-                                         state->encoder.spec.independent_labels, output));
+      rewards.push_back(reward_of_logits(values.subspan(i * labels, labels), state->label, state->independent, output));
     return rewards;
   };
 }
@@ -179,6 +179,7 @@ std::string reward_sha256(const RewardConfig& config) {
   const std::vector<std::string> also = {config.kind == RewardKind::ngram ? "vocab.json" : "tokenizer.json"};
   hash.update(folder_sha256(config.path, also)).update("\nlabel ").update(config.label);
   if (config.kind == RewardKind::classifier) hash.update("\nmax_length ").update(std::to_string(config.max_length));
+  if (config.append_eos) hash.update("\nappend_eos");
   return hash.hex();
 }
 

@@ -185,6 +185,17 @@ void check_writable(std::span<const TensorView> tensors) {
   }
 }
 
+// UserError where a folder without model.safetensors has no shards of it either.
+void require_index(const fs::path& folder) {
+  if (fs::exists(folder / kIndex)) return;
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    require(!fs::exists(folder / name),
+            "'{}' has its weights in {}, a format that can carry programs and is not read; write {} beside it by\n"
+            "  python3 jobs/convert-weights.py '{}'",
+            folder.string(), name, kWeights, folder.string());
+  throw UserError("'{}' has neither {} nor {}; convert the weights to safetensors", folder.string(), kWeights, kIndex);
+}
+
 }  // namespace
 
 std::string_view name_of(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)].name; }
@@ -229,8 +240,7 @@ SafeTensors SafeTensors::open_folder(const fs::path& folder) {
   require(fs::is_directory(folder), "'{}' is no folder; a model folder with {} is needed here", folder.string(),
           kWeights);
   if (fs::exists(folder / kWeights)) return open_file(folder / kWeights);
-  require(fs::exists(folder / kIndex), "'{}' has neither {} nor {}; convert the weights to safetensors",
-          folder.string(), kWeights, kIndex);
+  require_index(folder);
   const std::map<std::string, std::string> index = read_index(folder / kIndex);
   SafeTensors opened;
   opened.path_ = folder;
@@ -292,6 +302,7 @@ std::string folder_sha256(const fs::path& folder, std::span<const std::string> a
   if (fs::exists(folder / kWeights)) {
     names.emplace(kWeights);
   } else {
+    require_index(folder);
     names.emplace(kIndex);
     names.merge(shard_names(read_index(folder / kIndex)));
   }

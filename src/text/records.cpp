@@ -91,6 +91,8 @@ double number_of(const json& object, const char* key) {
   return number;
 }
 
+bool is_pair(const json& object) { return object.contains("chosen") || object.contains("rejected"); }
+
 double weight_of(const json& object) {
   if (!object.contains("weight")) return 1;
   const double weight = number_of(object, "weight");
@@ -193,6 +195,7 @@ LabelSet read_labels(const fs::path& path) {
   std::optional<bool> scores;
   for_each_good_line(path, [&](std::int64_t, std::string_view line) {
     const json object = parse_object(line);
+    if (is_pair(object)) throw BadLine("a pair among labelled texts; a file has one kind");
     LabelRecord record{text_of(object, "text"), 0, weight_of(object)};
     const bool score = object.contains("score");
     if (score == object.contains("label"))
@@ -212,9 +215,25 @@ LabelSet read_labels(const fs::path& path) {
 
 std::vector<PairRecord> read_pairs(const fs::path& path) {
   return read_records<PairRecord>(path, "pairs", [](const json& object) -> PairRecord {
-    return {text_of(object, "prompt", true), text_of(object, "chosen", true), text_of(object, "rejected", true),
-            weight_of(object)};
+    if (!is_pair(object) && object.contains("text")) throw BadLine("a labelled text among pairs; a file has one kind");
+    return {object.contains("prompt") ? text_of(object, "prompt", true) : "", text_of(object, "chosen", true),
+            text_of(object, "rejected", true), weight_of(object)};
   });
+}
+
+bool begins_with_pair(const fs::path& path) {
+  std::optional<bool> pair;
+  for_each_line(path, [&](std::int64_t, std::string_view line) {
+    if (pair || trimmed(line).empty()) return;
+    const json first = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
+    pair = is_pair(first);
+  });
+  return pair.value_or(false);
+}
+
+RewardTexts read_reward_texts(const fs::path& path) {
+  if (begins_with_pair(path)) return read_pairs(path);
+  return read_labels(path);
 }
 
 }  // namespace vbon

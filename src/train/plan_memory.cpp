@@ -79,10 +79,16 @@ class MemoryOf {
   }
 
   void reward(const std::string& name, const RewardConfig& config, const PlannedReward& planned) {
-    if (planned.encoder) {
+    const std::int64_t longest = in_.longest_prompt + s_.sampling.max_new_tokens + 2;
+    if (planned.lm) {
+      const LmSpec& s = *planned.lm;
+      add(name, count_parameters(s) * kFloat, Held::always);
+      const std::int64_t tokens = padded_tokens(config, s.max_positions, longest);
+      add(name + "'s activations", config.batch * tokens * working_numbers(s) * kFloat, Held::score);
+    } else if (planned.encoder) {
       const EncoderSpec& e = *planned.encoder;
       add(name, encoder_parameters(e) * kFloat, Held::always);
-      const std::int64_t tokens = padded_tokens(config, e, in_.longest_prompt + s_.sampling.max_new_tokens + 2);
+      const std::int64_t tokens = padded_tokens(config, e.max_positions, longest);
       const std::int64_t row = 3 * e.hidden_size + std::max(5 * e.hidden_size, 2 * e.intermediate_size);
       add(name + "'s activations", config.batch * tokens * row * kFloat, Held::score);
     } else {

@@ -61,9 +61,9 @@ std::int64_t encoder_parameters(const EncoderSpec& spec) {
   return total;
 }
 
-std::int64_t padded_tokens(const RewardConfig& config, const EncoderSpec& spec, std::int64_t tokens) {
+std::int64_t padded_tokens(const RewardConfig& config, std::int64_t max_positions, std::int64_t tokens) {
   constexpr std::int64_t kStep = 16;  // of the scorer's row lengths
-  return std::min({config.max_length, spec.max_positions, ceil_div(tokens, kStep) * kStep});
+  return std::min({config.max_length, max_positions, ceil_div(tokens, kStep) * kStep});
 }
 
 bool evaluates(const Settings& settings) { return settings.eval.every > 0; }

@@ -27,7 +27,7 @@ std::int64_t working_numbers(const LmSpec& spec);
 
 std::int64_t encoder_parameters(const EncoderSpec& spec);
 // What a text of `tokens` tokens is padded to before it is scored.
-std::int64_t padded_tokens(const RewardConfig& config, const EncoderSpec& spec, std::int64_t tokens);
+std::int64_t padded_tokens(const RewardConfig& config, std::int64_t max_positions, std::int64_t tokens);
 
 bool evaluates(const Settings& settings);
 // Of TrunkRows in the pool of prompts.train, at most; 0 where they are not kept.

@@ -83,13 +83,20 @@ class TimeOf {
 
   double encoder_flops(const RewardConfig& config, const PlannedReward& planned, std::int64_t sequences,
                        double response) const {
+    const auto tokens = static_cast<std::int64_t>(std::ceil(prompt_ + response)) + 2;
+    const double texts = real(ceil_div(sequences, config.batch) * config.batch);
+    if (planned.lm) {
+      const LmSpec& s = *planned.lm;
+      const double rows = real(padded_tokens(config, s.max_positions, tokens));
+      const double embeddings = real((s.vocab_size + (s.learned_positions ? s.max_positions : 0)) * s.hidden_size);
+      const double matrices = 2 * (real(count_parameters(s)) - embeddings) * rows;
+      return texts * (matrices + real(s.num_layers) * 4 * real(s.query_size()) * rows * rows);
+    }
     if (!planned.encoder) return 0;  // n-grams cost nothing beside; programs are not known
     const EncoderSpec& e = *planned.encoder;
-    const auto tokens = padded_tokens(config, e, static_cast<std::int64_t>(std::ceil(prompt_ + response)) + 2);
-    const double d = real(e.hidden_size), rows = real(tokens);
+    const double d = real(e.hidden_size), rows = real(padded_tokens(config, e.max_positions, tokens));
     const double matrices = 2 * d * (4 * d + 2 * real(e.intermediate_size)) * rows;
-    return real(ceil_div(sequences, config.batch) * config.batch) * real(e.num_layers) *
-           (matrices + 4 * d * rows * rows);
+    return texts * real(e.num_layers) * (matrices + 4 * d * rows * rows);
   }
   Work score(std::int64_t chunks, std::int64_t sequences, bool with_evaluator, bool with_prefixes) const {
     double flops = encoder_flops(s_.reward, in_.reward, sequences, response_);

@@ -15,7 +15,6 @@
 #include "vbon/base/sha256.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
-#include "vbon/model/encoder_weights.hpp"
 #include "vbon/objective/stats.hpp"
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/folder_commit.hpp"
@@ -32,7 +31,8 @@ constexpr const char* kRecord = "training.json";
 // All that a model's folder may hold.
 const std::vector<std::string> kFiles = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "vocab.txt",   "vocab.json",        kRecord};
+    "vocab.txt",   "vocab.json",        "merges.txt",     "added_tokens.json",     "chat_template.jinja",
+    kRecord};
 
 double sigmoid(double z) { return z >= 0 ? 1.0 / (1.0 + std::exp(-z)) : std::exp(z) / (1.0 + std::exp(z)); }
 double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
@@ -76,12 +76,9 @@ double correlation(const LabelSet& labels, std::span<const double> values) {
 Json json_of(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 Json json_of(const LabelMetrics& m) {
-  return {{"texts", m.texts},
-          {"loss", json_of(m.loss)},
-          {"accuracy", json_of(m.accuracy)},
-          {"auc", json_of(m.auc)},
-          {"calibration", json_of(m.calibration)},
-          {"correlation", json_of(m.correlation)}};
+  return {{m.of_pairs ? "pairs" : "texts", m.texts}, {"loss", json_of(m.loss)},
+          {"accuracy", json_of(m.accuracy)},         {"auc", json_of(m.auc)},
+          {"calibration", json_of(m.calibration)},   {"correlation", json_of(m.correlation)}};
 }
 
 template <class WriteModel>
@@ -103,6 +100,8 @@ std::string training_key(const RewardConfig& c, std::uint64_t seed) {
         .update(fmt::format(" {} {} {} {} {} {}", enum_name(t.ngram.model), t.ngram.order, t.ngram.prefix,
                             t.ngram.min_count, t.ngram.smoothing, t.ngram.l2))
         .hex();
+  if (begins_with_pair(t.labels)) hash.update(fmt::format(" center {}", t.center));
+  if (c.append_eos) hash.update(" append_eos");
   const std::vector<std::string> also = {"tokenizer.json"};
   return hash
       .update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
@@ -129,8 +128,14 @@ Json record_of(const RewardTrainingResult& result, const RewardTrainingOptions& 
                  {"updates", result.updates},
                  {"seconds", result.seconds},
                  {"config", options.resolved_config}};
+  if (result.centered_by != 0) record["centered_by"] = result.centered_by;
   if (result.heldout.texts > 0) record["heldout"] = json_of(result.heldout);
   return record;
+}
+
+LabelMetrics metrics_of(const RewardTexts& texts, std::span<const double> predictions) {
+  if (const auto* const labels = std::get_if<LabelSet>(&texts)) return label_metrics(*labels, predictions);
+  return pair_metrics(std::get<std::vector<PairRecord>>(texts), predictions);
 }
 
 void train_classifier(const RewardConfig& config, comm::Collectives& group, const RewardTrainingOptions& options,
@@ -152,15 +157,23 @@ void train_classifier(const RewardConfig& config, comm::Collectives& group, cons
       return;
     }
   }
+  if (training->on_pairs()) result.centered_by = training->center();
   result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   result.updates = total;
-  if (training->has_heldout())
-    result.heldout = label_metrics(training->heldout_labels(), training->heldout_predictions());
+  if (training->has_heldout()) result.heldout = metrics_of(training->heldout().texts, training->heldout_predictions());
   comm::together(group.host(), "writing the reward model", [&] {
     if (group.rank() == 0)
       write_folder(config, record_of(result, options, key),
-                   [&](const fs::path& folder) { export_encoder(training->encoder(), folder, config.train.base); });
+                   [&](const fs::path& folder) { export_classifier(training->model(), folder, config.train.base); });
   });
+}
+
+LabelSet labels_for_ngram(const std::string& path) {
+  RewardTexts texts = read_reward_texts(path);
+  auto* const labels = std::get_if<LabelSet>(&texts);
+  require(labels != nullptr && !labels->scores, "'{}' has {}; an n-gram model learns labels in [0, 1]", path,
+          labels == nullptr ? "pairs" : "scores");
+  return std::move(*labels);
 }
 
 // One rank fits: it takes seconds.
@@ -168,15 +181,12 @@ void train_ngram(const RewardConfig& config, comm::Collectives& group, const Rew
                  const std::string& key, RewardTrainingResult& result) {
   comm::together(group.host(), "fitting the n-gram model", [&] {
     if (group.rank() != 0) return;
-    const LabelSet labels = read_labels(config.train.labels);
-    require(!labels.scores, "'{}' has scores; an n-gram model learns labels in [0, 1]", config.train.labels);
+    const LabelSet labels = labels_for_ngram(config.train.labels);
     const auto start = Clock::now();
     const NgramModel model = fit_ngram(labels.records, config.train.ngram);
     result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     if (!config.train.heldout.empty()) {
-      const LabelSet heldout = read_labels(config.train.heldout);
-      require(!heldout.scores, "'{}' has scores; an n-gram model is measured on labels in [0, 1]",
-              config.train.heldout);
+      const LabelSet heldout = labels_for_ngram(config.train.heldout);
       std::vector<double> predictions;
       for (const LabelRecord& record : heldout.records) predictions.push_back(log_odds(model, record.text));
       result.heldout = label_metrics(heldout, predictions);
@@ -187,7 +197,7 @@ void train_ngram(const RewardConfig& config, comm::Collectives& group, const Rew
   std::array<double, 7> shared = {
       static_cast<double>(m.texts), m.loss, m.accuracy, m.auc, m.calibration, m.correlation, result.seconds};
   group.host().broadcast(std::span<double>(shared), 0, "metrics");
-  m = {static_cast<std::int64_t>(shared[0]), shared[1], shared[2], shared[3], shared[4], shared[5]};
+  m = {static_cast<std::int64_t>(shared[0]), false, shared[1], shared[2], shared[3], shared[4], shared[5]};
   result.seconds = shared[6];
 }
 
@@ -196,6 +206,7 @@ void train_ngram(const RewardConfig& config, comm::Collectives& group, const Rew
 LabelMetrics label_metrics(const LabelSet& labels, std::span<const double> predictions) {
   check(labels.records.size() == predictions.size(), "a prediction for every text");
   LabelMetrics m{.texts = std::ssize(predictions),
+                 .of_pairs = false,
                  .loss = kNaN,
                  .accuracy = kNaN,
                  .auc = kNaN,
@@ -223,6 +234,27 @@ LabelMetrics label_metrics(const LabelSet& labels, std::span<const double> predi
     m.accuracy = accuracy(decided, positive, 0.0);
     m.auc = auc(decided, positive);
   }
+  return m;
+}
+
+LabelMetrics pair_metrics(std::span<const PairRecord> pairs, std::span<const double> rewards) {
+  check(rewards.size() == 2 * pairs.size(), "a reward for every text of a pair");
+  LabelSet orders;  // either order of each pair, with what speaks for it
+  std::vector<double> differences;
+  std::vector<std::uint8_t> chosen;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const double difference = rewards[2 * i] - rewards[2 * i + 1];
+    for (const bool right : {true, false}) {
+      orders.records.push_back({"", right ? 1.0 : 0.0, pairs[i].weight});
+      differences.push_back(right ? difference : -difference);
+      chosen.push_back(right ? 1 : 0);
+    }
+  }
+  LabelMetrics m = label_metrics(orders, differences);
+  m.texts = std::ssize(pairs);
+  m.of_pairs = true;
+  m.correlation = kNaN;
+  if (!pairs.empty()) m.auc = auc(rewards, chosen);
   return m;
 }
 

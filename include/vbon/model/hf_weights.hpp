@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,9 @@ std::vector<std::string> weight_problems(const LmSpec& spec, const SafeTensors& 
 // Loads every tensor, converted to `dtype` on `device`. UserError names tensors that are missing or have another shape;
 // tensors of the file that the model does not use are logged.
 CausalLm load_causal_lm(const std::filesystem::path& folder, at::Device device, at::ScalarType dtype = at::kFloat);
+// The same of files that are open; `others`: tensors that belong to something else and are none of its business.
+CausalLm load_causal_lm(const LmSpec& spec, const SafeTensors& file, std::span<const std::string> others,
+                        at::Device device, at::ScalarType dtype);
 
 // A model of the given shape with weights N(0, deviation) by keyed draws, norms 1 and biases 0.
 CausalLm random_causal_lm(const LmSpec& spec, std::uint64_t seed, double deviation = 0.02);

@@ -20,7 +20,7 @@ std::span<const std::pair<RewardOutput, std::string_view>> enum_names(RewardOutp
 enum class NgramKind { naive_bayes, logistic };
 std::span<const std::pair<NgramKind, std::string_view>> enum_names(NgramKind);
 
-// What `vbon reward` trains of an encoder: its head alone, the head and the last K blocks, or everything.
+// What `vbon reward` trains of a classifier: its head alone, the head and the last K blocks, or everything.
 struct RewardLayers {
   std::int64_t last = 3;  // 0: the head alone; kAll: everything, embeddings too
   static constexpr std::int64_t kAll = -1;
@@ -64,23 +64,31 @@ struct RewardTrainConfig {
   double weight_decay = 0.01;
   std::int64_t warmup = 10;
   double clip_norm = 1.0;
+  double center = 0.01;
   NgramConfig ngram;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.labels,
-      {.name = "labels", .help = "labelled texts to learn from: JSON Lines {text, label in [0, 1] or score, weight?}"});
-    v(c.heldout, {.name = "heldout", .help = "labelled texts for accuracy, AUC and calibration; none: not measured"});
-    v(c.base, {.name = "base", .help = "classifier: Hugging Face folder of the encoder to start from"});
+      {.name = "labels",
+       .help = "what to learn from, JSON Lines: {text, label in [0, 1] or score, weight?}; or pairs {prompt?, chosen, "
+               "rejected, weight?} (Bradley-Terry)"});
+    v(c.heldout, {.name = "heldout", .help = "more of the same for accuracy, AUC and calibration; none: not measured"});
+    v(c.base,
+      {.name = "base", .help = "classifier: Hugging Face folder of the encoder or language model to start from"});
     v(c.layers, {.name = "layers", .help = "classifier: what is trained; frozen layers run once"});
-    v(c.epochs, {.name = "epochs", .help = "classifier: passes over the texts"});
-    v(c.batch, {.name = "batch", .help = "classifier: texts an update", .unit = "texts"});
+    v(c.epochs, {.name = "epochs", .help = "classifier: passes over the texts or pairs"});
+    v(c.batch, {.name = "batch", .help = "classifier: texts or pairs an update", .unit = "texts"});
     v(c.micro_batch, {.name = "micro_batch",
-                      .help = "classifier: texts that a rank runs at once; changes memory, not results",
+                      .help = "classifier: texts or pairs that a rank runs at once; changes memory, not results",
                       .unit = "texts"});
     v(c.learning_rate, {.name = "learning_rate", .help = "classifier: AdamW's highest rate; falls linearly to 0"});
     v(c.weight_decay, {.name = "weight_decay", .help = "classifier: decoupled weight decay, >= 0"});
     v(c.warmup, {.name = "warmup", .help = "classifier: updates over which the rate rises from 0", .unit = "updates"});
     v(c.clip_norm, {.name = "clip_norm", .help = "classifier: the gradient is scaled down to this norm; 0: never"});
+    v(c.center,
+      {.name = "center",
+       .help = "pairs: this much times the mean of (r(chosen) + r(rejected))^2 is added to the loss, so that rewards "
+               "stay around 0; 0: not"});
     v(c.ngram, {.name = "ngram", .help = "kind ngram: features and fit"});
   }
 };
@@ -93,6 +101,7 @@ struct RewardConfig {
   double round = 1e-5;
   std::int64_t batch = 16;
   std::int64_t max_length = 256;
+  bool append_eos = false;
   std::vector<std::string> command;
   std::string id;
   double timeout_s = 120.0;
@@ -104,7 +113,8 @@ struct RewardConfig {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.kind,
-      {.name = "kind", .help = "classifier (Hugging Face encoder with a head), ngram, or exec (a program of yours)"});
+      {.name = "kind",
+       .help = "classifier (Hugging Face encoder or language model with a head), ngram, or exec (a program of yours)"});
     v(c.path, {.name = "path", .help = "folder of the model: written by `vbon reward`, read by the others"});
     v(c.output, {.name = "output",
                  .help = "log_prob or prob of the label, or logit: against the other label where there are two"});
@@ -116,6 +126,10 @@ struct RewardConfig {
                 .help = "rows scored at once; a classifier always runs as many, timeout_s of exec is for as many",
                 .unit = "texts"});
     v(c.max_length, {.name = "max_length", .help = "classifier: of longer texts the end is read", .unit = "tokens"});
+    v(c.append_eos,
+      {.name = "append_eos",
+       .help = "classifier that is a language model: texts end with its end token, and the head reads there; as it was "
+               "trained"});
     v(c.command,
       {.name = "command",
        .help = "exec: program and arguments (no shell); reads {prompt, response}, answers {reward}, a line each"});

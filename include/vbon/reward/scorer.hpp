@@ -58,7 +58,7 @@ ExecOptions exec_options(const RewardConfig& config);
 RewardModel make_reward(const RewardConfig& config, at::Device device, std::shared_ptr<ExecProgram> program = nullptr);
 
 // What decides a reward's values before rounding and output: SHA-256 over kind, the content of the folder (for exec:
-// command and id), label and max_length.
+// command and id), label, max_length and append_eos.
 std::string reward_sha256(const RewardConfig& config);
 
 // One number from a classifier's logits for label `label`. With one label, or labels that are independent of each

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace vbon {
@@ -50,7 +51,12 @@ struct PairRecord {
   std::string prompt, chosen, rejected;
   double weight = 1;
 };
-// {"prompt": text, "chosen": text, "rejected": text, "weight"?: number >= 0}; the prompt may be empty.
+// {"prompt"?: text, "chosen": text, "rejected": text, "weight"?: number >= 0}; the prompt may be empty.
 std::vector<PairRecord> read_pairs(const std::filesystem::path& path);
+
+// What a reward model learns from: labelled texts, or pairs where the first record is one. A file has one kind.
+using RewardTexts = std::variant<LabelSet, std::vector<PairRecord>>;
+RewardTexts read_reward_texts(const std::filesystem::path& path);
+bool begins_with_pair(const std::filesystem::path& path);
 
 }  // namespace vbon

@@ -1,5 +1,6 @@
-// `vbon reward`: a reward model or evaluator from labelled texts. kind classifier fine-tunes an encoder with a head
-// (all of it, its last blocks, or the head alone), kind ngram fits a linear model on words. Labels may be soft.
+// `vbon reward`: a reward model or evaluator from labelled texts or pairs. kind classifier fine-tunes an encoder or a
+// causal language model with a head (all of it, its last blocks, or the head alone), kind ngram fits a linear model on
+// words. Labels may be soft. Rewards learned from pairs are centred: their mean over the training texts is 0.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,9 +18,10 @@
 
 namespace vbon {
 
-// Of predictions on labelled texts, each weighted by its text. NaN: cannot be told (no text, one class only, scores).
+// Of predictions on labelled texts or on pairs, each weighted. NaN: cannot be told (no text, one class only, scores).
 struct LabelMetrics {
-  std::int64_t texts = 0;
+  std::int64_t texts = 0;  // or pairs
+  bool of_pairs = false;
   double loss = 0;      // cross-entropy in nats; of scores: mean squared error
   double accuracy = 0;  // of (P > 1/2) against (label > 1/2); texts of label 1/2 are left out, here and in the AUC
   double auc = 0;
@@ -28,6 +30,10 @@ struct LabelMetrics {
 };
 // `predictions`: log odds of the positive class, or predicted scores.
 LabelMetrics label_metrics(const LabelSet& labels, std::span<const double> predictions);
+// `rewards` of each pair's chosen and rejected text in turn. With d = r(chosen) - r(rejected): loss -log sigmoid(d),
+// accuracy d > 0 (ties count half), calibration of sigmoid(d) and sigmoid(-d) as the probabilities of either order; the
+// AUC is of all chosen texts against all rejected ones, and tells whether rewards of different prompts compare.
+LabelMetrics pair_metrics(std::span<const PairRecord> pairs, std::span<const double> rewards);
 
 struct RewardTrainingProgress {
   std::int64_t update = 0, total = 0;
@@ -40,7 +46,8 @@ struct RewardTrainingResult {
   bool skipped = false;          // the model was there, made by the same configuration
   LabelMetrics heldout;          // texts 0: not measured
   std::int64_t updates = 0;
-  double seconds = 0;  // training without loading and measuring
+  double centered_by = 0;  // pairs: the mean reward of the training texts, which was taken off
+  double seconds = 0;      // training without loading and measuring
 };
 
 struct RewardTrainingOptions {

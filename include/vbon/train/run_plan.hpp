@@ -18,7 +18,8 @@ namespace vbon {
 
 // A reward as far as its cost goes.
 struct PlannedReward {
-  std::optional<EncoderSpec> encoder;  // of a classifier whose folder is known
+  std::optional<EncoderSpec> encoder;  // of a classifier whose folder is known: this
+  std::optional<LmSpec> lm;            // or this
   std::int64_t file_bytes = 0;         // an n-gram model's files
 };
 

@@ -126,8 +126,8 @@ TEST_F(DoctorConfiguration, Rewards) {
   const std::string classifier = std::string(VBON_TEST_DATA) + "/golden/reward/classifier";
   line_.overrides = {"reward.kind=classifier", "reward.command=[]", "reward.path=" + classifier};
   EXPECT_THAT(findings(), Contains(finding(Verdict::ok, "a classifier that loads")));
-  line_.overrides.back() = "reward.path=" + reference_.string();  // a language model is no classifier
-  EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "not supported as an encoder")));
+  line_.overrides.back() = "reward.path=" + reference_.string();  // of itself no reward
+  EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "language model without a classification head")));
   line_.overrides.back() = "reward.path=" + (scratch_ / "later").string();
   EXPECT_THAT(findings(), Contains(finding(Verdict::bad, "later' is not there yet")));
   line_.overrides.push_back("reward.train.labels=" +

@@ -101,6 +101,26 @@ TEST_F(SafeTensorsFiles, sharded_folders_read_what_the_index_names) {
   }
 }
 
+TEST_F(SafeTensorsFiles, weights_of_torch_alone_name_the_converter) {
+  const auto said = [&](auto&& call) {
+    try {
+      call();
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  write_raw(folder_ / "config.json", "{}");
+  for (const char* name : {"pytorch_model.bin.index.json", "pytorch_model.bin"}) {
+    write_raw(folder_ / name, "{}");
+    for (const std::string& text :
+         {said([&] { SafeTensors::open_folder(folder_); }), said([&] { folder_sha256(folder_); })}) {
+      EXPECT_NE(text.find(name), std::string::npos) << text;
+      EXPECT_NE(text.find("jobs/convert-weights.py '" + folder_.string() + "'"), std::string::npos) << text;
+    }
+  }
+}
+
 TEST_F(SafeTensorsFiles, malformed_headers_are_refused) {
   const fs::path path = folder_ / "x.safetensors";
   const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";

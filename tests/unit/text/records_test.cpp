@@ -147,6 +147,20 @@ TEST_F(Records, pairs) {
   EXPECT_THAT(refusal(read_pairs, "{\"prompt\": \"p\", \"chosen\": \"c\"}"), HasSubstr("'rejected' is missing"));
   EXPECT_THAT(refusal(read_pairs, "{\"prompt\": \"p\", \"chosen\": \"c\", \"rejected\": []}"),
               HasSubstr("'rejected' is array"));
+  EXPECT_EQ(read_pairs(file("{\"chosen\": \"c\", \"rejected\": \"r\"}\n"))[0].prompt, "");
+  EXPECT_THAT(refusal(read_pairs, "{\"prompt\": 1, \"chosen\": \"c\", \"rejected\": \"r\"}"),
+              HasSubstr("'prompt' is number"));
+}
+
+TEST_F(Records, reward_texts_are_of_one_kind_by_the_first_record) {
+  const std::string pair = "{\"chosen\": \"c\", \"rejected\": \"r\"}\n", label = "{\"text\": \"a\", \"label\": 1}\n";
+  EXPECT_EQ(std::get<std::vector<PairRecord>>(read_reward_texts(file("\n" + pair + pair))).size(), 2u);
+  EXPECT_EQ(std::get<LabelSet>(read_reward_texts(file("\n" + label))).records.size(), 1u);
+  EXPECT_THAT(refusal(read_reward_texts, pair + "\n" + label), HasSubstr(":3: a labelled text among pairs"));
+  EXPECT_THAT(refusal(read_reward_texts, label + pair), HasSubstr(":2: a pair among labelled texts"));
+  EXPECT_THAT(refusal(read_reward_texts, "{\"chosen\": \"c\"}"), HasSubstr(":1: the key 'rejected' is missing"));
+  EXPECT_THAT(refusal(read_reward_texts, "[" + pair), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal(read_reward_texts, "\n"), HasSubstr("holds no labels"));
 }
 
 TEST_F(Records, deeply_nested_lines_are_no_trouble) {

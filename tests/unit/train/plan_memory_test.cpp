@@ -67,6 +67,17 @@ TEST(PlanMemory, AddsTheLargestPhaseToWhatIsAlwaysHeld) {
   EXPECT_EQ(plan.memory.fullest_node, node);
 }
 
+TEST(PlanMemory, CountsLanguageModelsThatScore) {
+  Settings s = small_settings();
+  s.reward = {.path = "model", .batch = 4};
+  PlanInputs inputs = small_inputs();
+  inputs.reward.lm = tiny_llama(2);
+  const auto scorer = bytes_by_name(plan_run(s, inputs, std::nullopt).memory.roles[1]);
+  EXPECT_EQ(scorer.at("reward model"), 4 * (2 * 592 + 8 + 800));
+  // 4 rows of 7 + 5 + 2 tokens, padded to 16; 3 x 8 and, of the MLP, 4 x 16 numbers a token
+  EXPECT_EQ(scorer.at("reward model's activations"), 4 * 16 * (24 + 64) * 4);
+}
+
 TEST(PlanMemory, CountsCriticsAndWholeModels) {
   Settings s = small_settings();
   s.ppo.baseline = Baseline::critic_model;

@@ -179,10 +179,10 @@ TEST(RunPlan, PadsTextsAsTheScorerDoes) {
                       .pooling = Pooling::mean,
                       .label_names = {"0", "1"}};
   RewardConfig config{.max_length = 256};
-  EXPECT_EQ(padded_tokens(config, encoder, 17), 32);
-  EXPECT_EQ(padded_tokens(config, encoder, 39), 40);  // the encoder's positions
+  EXPECT_EQ(padded_tokens(config, encoder.max_positions, 17), 32);
+  EXPECT_EQ(padded_tokens(config, encoder.max_positions, 39), 40);  // the encoder's positions
   config.max_length = 20;
-  EXPECT_EQ(padded_tokens(config, encoder, 39), 20);
+  EXPECT_EQ(padded_tokens(config, encoder.max_positions, 39), 20);
   // Embeddings 92 x 8 and a norm, blocks of 4 x 72 + 9 x 32 + 33 x 8 and two norms, BERT's pooler, two labels.
   EXPECT_EQ(encoder_parameters(encoder), 92 * 8 + 16 + 2 * (288 + 288 + 264 + 32) + 72 + 18);
 }
