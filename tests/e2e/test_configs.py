@@ -1,4 +1,5 @@
-"""Every published configuration: it loads, validates, comes back the same from its own print-out, and can be planned."""
+"""Every published configuration: it loads, validates, comes back the same from its own print-out, and can be planned.
+Every published grid: all of its runs are valid, and no two are one."""
 import json
 import pathlib
 import re
@@ -7,7 +8,9 @@ import pytest
 
 from conftest import ROOT, Vbon
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+GRIDS = [path for path in FILES if re.search(r"^runs:$", path.read_text(), re.M)]
+CONFIGS = [path for path in FILES if path not in GRIDS]
 COMMANDS = ["sft", "reward", "pool", "train", "eval", "run"]
 
 
@@ -73,7 +76,15 @@ def test_without_its_files_a_plan_says_which_one_is_missing(empty, path):
     assert reference in done.stderr and "config.json" in done.stderr
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=ids)
+@pytest.mark.parametrize("path", GRIDS, ids=ids)
+def test_a_grid_is_valid(empty, path):
+    done = empty.run("sweep", path, "--dry-run")
+    assert "0 done" in done.stdout and done.stdout.count("to do") >= 1
+    assert done.stdout.count("stages 0:") == 1 and "stages 1:" not in done.stdout, "its runs share one set of pools"
+    assert not list(empty.folder.iterdir()), "a dry run writes nothing"
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
 def test_its_comments_and_keys_fit_the_house(path):
     text = path.read_text()
     assert text.startswith("# "), "the first line says what the configuration is for"
