@@ -108,7 +108,7 @@ const std::vector<Command>& commands() {
        "all stages of a recipe, skipping what is done",
        run_recipe_command,
        nullptr,
-       {"run.seed", "run.dir", "model.reference", "prompts.train", "pool.path"}},
+       {"run.seed", "run.dir", "model.reference", "prompts.train"}},
       {"sweep", "the runs of a grid, here or by Slurm, skipping what is done", nullptr, run_sweep_command, {}},
       {"plan", "placement, batch algebra, memory, files and time of a configuration", nullptr, run_plan_command, {}},
       {"doctor",

@@ -21,6 +21,8 @@ struct Stage {
 
 ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given, Prepared& prepared) {
   const Settings& settings = prepared.loaded.settings();
+  require(!needs_pool(settings) || !settings.pool.path.empty(), "'pool.path' has to be set: method {} learns from a pool",
+          enum_name(settings.train.method));
   if (announce(given, prepared.loaded)) return ExitCode::ok;
   // The configuration is on screen: stages do not print it again.
   CommandLine line = given;
@@ -33,7 +35,8 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
       {"reward", !settings.reward.train.labels.empty() || !settings.evaluator.train.labels.empty(),
        with(run_reward_command)},
       {"sft", !settings.sft.text.empty(), with(run_sft_command)},
-      {"pool", true, with(run_pool_command)},
+      {"pool", !settings.pool.path.empty() || !settings.pool.eval_path.empty() || !settings.evaluations.empty(),
+       with(run_pool_command)},
       {"amortise", !settings.amortised.path.empty(), with(run_amortise_command)},
       {"train", true,
        [&] {

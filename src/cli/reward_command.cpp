@@ -23,7 +23,7 @@ std::string metrics_text(const LabelMetrics& m) {
   return text;
 }
 
-ExitCode make_reward_model(RankContext& context, const CommandLine& line, const Prepared& prepared, const char* section,
+ExitCode make_reward_model(RankContext& context, const CommandLine& line, const Prepared& prepared, const std::string& section,
                            const RewardConfig& config) {
   const Settings& settings = prepared.loaded.settings();
   std::unique_ptr<Progress> progress;
@@ -50,12 +50,15 @@ ExitCode make_reward_model(RankContext& context, const CommandLine& line, const 
 ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared) {
   const Settings& settings = prepared.loaded.settings();
   struct Wanted {
-    const char* section;
+    std::string section;
     const RewardConfig& config;
   };
   std::vector<Wanted> wanted;
   for (const Wanted& w : {Wanted{"reward", settings.reward}, Wanted{"evaluator", settings.evaluator}})
     if (line.section == w.section || (line.section == "both" && !w.config.train.labels.empty())) wanted.push_back(w);
+  if (line.section == "both")
+    for (const auto& [name, more] : settings.rewards)
+      if (!more.reward.train.labels.empty()) wanted.push_back({"rewards." + name, more.reward});
   require(!wanted.empty(), "nothing to train: neither reward.train.labels nor evaluator.train.labels is set");
   std::vector<std::string> found;
   for (const Wanted& w : wanted)

@@ -14,26 +14,51 @@ namespace {
 // Keys that say where or how fast, not what.
 const std::vector<std::string> kNotContent = {"run.dir", "log", "cluster", "checkpoint"};
 
-// What a stage's output is made from: keys and sections. Its own path is none of it.
-struct StageInputs {
-  const char* path;
-  std::vector<std::string> made_from;
-};
-const std::array<StageInputs, 5>& stage_inputs() {
-  static const std::array<StageInputs, 5> kStages = {{
-      {"model.reference", {"model.base", "model.start_token", "sft"}},
-      {"reward.path", {"reward"}},
-      {"evaluator.path", {"evaluator"}},
-      {"pool.path",
-       {"model", "sft", "reward", "evaluator", "sampling", "prompts.train", "pool.samples", "pool.prefix_every",
-        "pool.keep_trunk"}},
-      {"pool.eval_path", {"model", "sft", "reward", "evaluator", "sampling", "prompts.eval", "pool.samples"}},
-  }};
-  return kStages;
-}
-
 namespace fs = std::filesystem;
 using Values = std::map<std::string, std::string>;
+
+// What a stage's output is made from: keys and sections. Its own path is none of it.
+struct StageInputs {
+  std::string path;
+  std::vector<std::string> made_from;
+  std::string only_with = {};  // a key: where it is not set, what lies at the path is the user's own
+};
+
+std::vector<StageInputs> stage_inputs(const Values& values) {
+  const auto and_more = [](std::vector<std::string> more) {
+    std::vector<std::string> all = {"model", "sft", "reward", "evaluator", "rewards", "sampling", "pool.samples"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const auto trained = [](const std::string& section) {
+    StageInputs stage{section + ".path", {}, section + ".train.labels"};
+    for (const char* key : {".train", ".kind", ".max_length", ".append_eos"}) stage.made_from.push_back(section + key);
+    return stage;
+  };
+  std::vector<StageInputs> stages = {
+      {"model.reference", {"model.base", "model.start_token", "sft"}, "sft.text"},
+      trained("reward"),
+      trained("evaluator"),
+      {"pool.path", and_more({"prompts.train", "pool.prefix_every", "pool.keep_trunk"})},
+      {"pool.eval_path", and_more({"prompts.eval"})},
+      {"amortised.path",
+       and_more({"prompts", "pool", "amortised.components", "amortised.updates", "amortised.batch",
+                 "amortised.learning_rate", "amortised.weight_decay", "amortised.heldout"})},
+  };
+  for (const auto& [path, value] : values) {
+    const std::vector<std::string> parts = split(path, '.');
+    if (parts.size() == 3 && parts[0] == "evaluations" && parts[2] == "pool")
+      stages.push_back({path, and_more({"prompts.eval", "evaluations." + parts[1]})});
+    if (parts.size() == 3 && parts[0] == "rewards" && parts[2] == "path")
+      stages.push_back(trained("rewards." + parts[1]));
+  }
+  return stages;
+}
+
+bool is_set(const Values& values, const std::string& path) {
+  const auto found = values.find(path);
+  return found != values.end() && !found->second.empty() && found->second != "\"\"" && found->second != "null";
+}
 
 Values values_of(const ResolvedConfig& config) {
   Values values;
@@ -47,11 +72,11 @@ std::string content(const Values& values, const StageInputs& stage) {
   for (const auto& [path, value] : values) {
     const bool is_input = std::any_of(stage.made_from.begin(), stage.made_from.end(),
                                       [&](const std::string& from) { return lies_in(path, from); });
-    if (!is_input || path == "model.reference" || path == "reward.path" || path == "evaluator.path") continue;
+    if (!is_input || path == "model.reference" || path.ends_with(".path") || path.ends_with(".eval_path")) continue;
     text += path + ": " + value + "\n";
   }
   // Kept trunk rows are of the blocks below the trained ones.
-  if (std::string(stage.path) == "pool.path" && values.at("pool.keep_trunk") == "true")
+  if (stage.path == "pool.path" && values.at("pool.keep_trunk") == "true")
     text += values.at("train.layers");
   return text;
 }
@@ -71,14 +96,16 @@ Loaded load(const Grid& grid, const std::vector<std::string>& overrides) {
 }  // namespace
 
 SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
-  const auto with = [&given](std::vector<std::string> more) {
-    std::vector<std::string> all = given;
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
+  // The command line's keys win over the grid's.
+  const auto with = [&given](std::vector<std::string> keys) {
+    keys.insert(keys.end(), given.begin(), given.end());
+    return keys;
   };
   const std::string here = (grid.dir / "runs").string();
-  std::vector<std::string> common = with({"run.dir=" + here});
+  std::vector<std::string> common;
   for (const auto& [key, value] : grid.common) common.push_back(key + "=" + value);
+  common = with(std::move(common));
+  common.push_back("run.dir=" + here);
   const Loaded base = load(grid, common);
   const Values of_base = values_of(base.config.resolved);
   SweepPlan plan{.grid = grid};
@@ -90,13 +117,16 @@ SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
       std::vector<std::string> overrides = with(own);
       overrides.push_back("run.dir=" + here);
       const Values values = values_of(load(grid, overrides).config.resolved);
-      SharedStages stages{.overrides = with({})};
+      SharedStages stages;
       for (const auto& [key, value] : run.overrides)
         if (key != "run.seed") stages.overrides.push_back(key + "=" + value);
-      for (const StageInputs& stage : stage_inputs()) {
+      stages.overrides = with(std::move(stages.overrides));
+      for (const StageInputs& stage : stage_inputs(values)) {
         std::string path = values.at(stage.path);
-        const bool is_named = path != "\"\"" && !path.empty();
-        if (is_named && path == of_base.at(stage.path) && content(values, stage) != content(of_base, stage)) {
+        const bool is_made = is_set(values, stage.path) && (stage.only_with.empty() || is_set(values, stage.only_with));
+        const auto before = of_base.find(stage.path);
+        const bool is_shared = before != of_base.end() && before->second == path;
+        if (is_made && is_shared && content(values, stage) != content(of_base, stage)) {
           path = with_hash(path, sha256_hex(content(values, stage)));
           overrides.push_back(fmt::format("{}={}", stage.path, path));
           stages.overrides.push_back(overrides.back());

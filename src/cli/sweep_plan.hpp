@@ -24,7 +24,7 @@ struct PlannedRun {
 // that changes what one of them is made from has its own, under the configured path with a hash behind it.
 struct SharedStages {
   std::vector<std::string> overrides;
-  std::vector<std::string> paths;  // model.reference, reward.path, evaluator.path, pool.path, pool.eval_path
+  std::vector<std::string> paths;  // of what they make: reference, reward models, pools, head
 };
 
 struct SweepPlan {

@@ -89,7 +89,9 @@ at::Tensor whitened(const at::Tensor& values, const at::Tensor& mask, const Mome
 at::Tensor score_with_eos_rule(const at::Tensor& score, const at::Tensor& finished, const PpoConfig& config) {
   check(score.dim() == 1 && score.sizes() == finished.sizes(), "score and finished [B]");
   if (config.missing_eos == MissingEos::as_is) return score;
-  return at::where(finished.to(at::kBool), score, score - config.missing_eos_penalty);
+  const at::Tensor ended = finished.to(at::kBool);
+  if (config.missing_eos == MissingEos::score) return at::where(ended, score, config.missing_eos_score).to(score.dtype());
+  return at::where(ended, score, score - config.missing_eos_penalty);
 }
 
 at::Tensor sampled_cost(const at::Tensor& logp, const at::Tensor& logp_ref, const at::Tensor& mask,

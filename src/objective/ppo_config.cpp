@@ -33,6 +33,7 @@ void check_ranges(const PpoConfig& c, std::vector<std::string>& found) {
   need(finite(c.kl_target, 0) && c.kl_target > 0, "kl_target", c.kl_target, "> 0");
   need(finite(c.kl_horizon, 0) && c.kl_horizon > 0, "kl_horizon", c.kl_horizon, "> 0");
   need(finite(c.missing_eos_penalty, 0), "missing_eos_penalty", c.missing_eos_penalty, ">= 0");
+  need(std::isfinite(c.missing_eos_score), "missing_eos_score", c.missing_eos_score, "finite");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace vbon {
 
 enum class Baseline { critic_head, critic_model, prefix, rloo, none };
 enum class KlForm { penalty, exact };
-enum class MissingEos { as_is, penalty };
+enum class MissingEos { as_is, penalty, score };
 
 std::span<const std::pair<Baseline, std::string_view>> enum_names(Baseline);
 std::span<const std::pair<KlForm, std::string_view>> enum_names(KlForm);
@@ -38,6 +38,7 @@ struct PpoConfig {
   bool whiten_rewards = false;
   MissingEos missing_eos = MissingEos::as_is;
   double missing_eos_penalty = 1.0;
+  double missing_eos_score = -1.0;
 
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
@@ -68,10 +69,14 @@ struct PpoConfig {
                          .help = "give token rewards (KL penalty included) variance 1; method ppo with a critic and "
                                  "kl_form penalty"});
     v(c.missing_eos,
-      {.name = "missing_eos", .help = "responses cut at the length limit: as_is (scored like any other) or penalty"});
+      {.name = "missing_eos",
+       .help = "responses cut at the length limit: as_is (scored like any other), penalty (scored lower) or score (all "
+               "the same)"});
     v(c.missing_eos_penalty, {.name = "missing_eos_penalty",
                               .help = "subtracted from the score (after vbon.scale) of "
                                       "a cut response when missing_eos is penalty"});
+    v(c.missing_eos_score, {.name = "missing_eos_score",
+                            .help = "the score (after vbon.scale) of every cut response when missing_eos is score"});
   }
 };
 
