@@ -20,6 +20,7 @@
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/folder_commit.hpp"
 #include "vbon/store/safetensors.hpp"
+#include "vbon/text/tokenizer.hpp"
 
 namespace vbon {
 namespace {
@@ -32,7 +33,8 @@ constexpr const char* kRecord = "training.json";
 // All that a model's folder may hold.
 const std::vector<std::string> kFiles = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "vocab.txt",   "vocab.json",        kRecord};
+    "vocab.txt",   "vocab.json",        "merges.txt",     "added_tokens.json",     "chat_template.jinja",
+    kRecord};
 
 double sigmoid(double z) { return z >= 0 ? 1.0 / (1.0 + std::exp(-z)) : std::exp(z) / (1.0 + std::exp(z)); }
 double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
@@ -103,7 +105,7 @@ std::string training_key(const RewardConfig& c, std::uint64_t seed) {
         .update(fmt::format(" {} {} {} {} {} {}", enum_name(t.ngram.model), t.ngram.order, t.ngram.prefix,
                             t.ngram.min_count, t.ngram.smoothing, t.ngram.l2))
         .hex();
-  const std::vector<std::string> also = {"tokenizer.json"};
+  const std::vector<std::string> also = tokenizer_sources(t.base);
   return hash
       .update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
                           t.batch, t.learning_rate, t.weight_decay, t.warmup, t.clip_norm, c.max_length, seed))
