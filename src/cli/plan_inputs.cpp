@@ -45,7 +45,7 @@ void read_tokenizer_files(const fs::path& folder, PlanInputs& inputs) {
 void measure_prompts(const PromptSet& set, const fs::path& folder, const Settings& settings, PlanInputs& inputs,
                      std::vector<std::string>& notes) {
   std::optional<Tokenizer> tokenizer;
-  if (fs::exists(folder / "tokenizer.json")) tokenizer = Tokenizer::load(folder);
+  if (!tokenizer_sources(folder).empty()) tokenizer = Tokenizer::load(folder);
   else notes.push_back(fmt::format("'{}' has no tokenizer.json: a token is taken to be four bytes", folder.string()));
   const auto tokens_of = [&](const std::string& text) {
     if (tokenizer) return static_cast<std::int64_t>(encode_text(*tokenizer, settings.model.start_token, text).size());

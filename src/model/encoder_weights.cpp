@@ -13,6 +13,7 @@
 #include "vbon/base/log.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/base/words.hpp"
+#include "vbon/model/hf_weights.hpp"
 #include "vbon/model/tensor_io.hpp"
 
 namespace vbon {
@@ -230,9 +231,8 @@ std::vector<std::pair<std::string, at::Tensor>> named_tensors(const Encoder& enc
 
 void export_encoder(const Encoder& encoder, const fs::path& folder, const fs::path& source) {
   make_folders(folder);
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"})
-    if (fs::exists(source / name))
-      write_file_atomically(folder / name, read_file(source / name, std::uint64_t{256} << 20));
+  for (const std::string& name : tokenizer_files(source))
+    write_file_atomically(folder / name, read_file(source / name, std::uint64_t{256} << 20));
   write_file_atomically(folder / "config.json", exported_config(encoder).dump(2) + "\n");
   write_tensors(folder / "model.safetensors", named_tensors(encoder));
 }

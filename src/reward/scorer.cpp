@@ -12,6 +12,7 @@
 #include "vbon/reward/classifier.hpp"
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/safetensors.hpp"
+#include "vbon/text/tokenizer.hpp"
 
 namespace vbon {
 namespace {
@@ -176,7 +177,8 @@ std::string reward_sha256(const RewardConfig& config) {
     for (const std::string& word : config.command) hash.update(sha256_hex(word)).update("\n");
     return hash.hex();
   }
-  const std::vector<std::string> also = {config.kind == RewardKind::ngram ? "vocab.json" : "tokenizer.json"};
+  const std::vector<std::string> also =
+      config.kind == RewardKind::ngram ? std::vector<std::string>{"vocab.json"} : tokenizer_sources(config.path);
   hash.update(folder_sha256(config.path, also)).update("\nlabel ").update(config.label);
   if (config.kind == RewardKind::classifier) hash.update("\nmax_length ").update(std::to_string(config.max_length));
   if (config.append_eos) hash.update("\nappend_eos");

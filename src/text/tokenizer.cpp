@@ -12,6 +12,7 @@
 #include "text/normalizer.hpp"
 #include "text/post_processor.hpp"
 #include "text/pre_tokenizer.hpp"
+#include "text/vocab_files.hpp"
 #include "text/word_piece.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
@@ -21,6 +22,7 @@
 namespace vbon {
 namespace {
 
+constexpr const char* kTokenizerFile = "tokenizer.json";
 constexpr std::uint64_t kMaxFileBytes = std::uint64_t{256} << 20;
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
 
@@ -48,6 +50,9 @@ struct Tokenizer::Parts {
   text::PostProcessor post_processor;
   text::Decoder decoder;
 
+  // Of a description as tokenizer.json holds one; `name` stands for it in messages.
+  static std::shared_ptr<const Parts> make(const nlohmann::json& description, const std::string& name,
+                                           std::string sha256);
   const text::Vocabulary& vocabulary() const {
     return std::visit([](const auto& one) -> const text::Vocabulary& { return one.vocabulary(); }, model);
   }
@@ -67,18 +72,29 @@ struct Tokenizer::Parts {
   }
 };
 
+std::vector<std::string> tokenizer_sources(const std::filesystem::path& folder) {
+  if (std::filesystem::exists(folder / kTokenizerFile)) return {kTokenizerFile};
+  return text::vocab_files(folder);
+}
+
 Tokenizer::Tokenizer(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "tokenizer.json";
-  require(std::filesystem::exists(path),
-          "'{}' has no tokenizer.json: a Hugging Face folder with a fast tokenizer is needed", folder.string());
-  return parse(read_file(path, kMaxFileBytes), path.string());
+  const std::filesystem::path path = folder / kTokenizerFile;
+  if (std::filesystem::exists(path)) return parse(read_file(path, kMaxFileBytes), path.string());
+  const nlohmann::json description = text::describe_vocab_files(folder);
+  Sha256 hash;
+  for (const std::string& name : tokenizer_sources(folder)) hash.update(name + " " + sha256_file(folder / name) + "\n");
+  return Tokenizer(Parts::make(description, folder.string(), hash.hex()));
 }
 
 Tokenizer Tokenizer::parse(std::string_view bytes, const std::string& name) {
-  const nlohmann::json document = text::parse_json(bytes, name);
-  const text::JsonView json(document, name);
+  return Tokenizer(Parts::make(text::parse_json(bytes, name), name, sha256_hex(bytes)));
+}
+
+std::shared_ptr<const Tokenizer::Parts> Tokenizer::Parts::make(const nlohmann::json& description,
+                                                               const std::string& name, std::string sha256) {
+  const text::JsonView json(description, name);
   const std::string version = json.string_or("version", "1.0");
   require(version == "1.0", "{}: the version is '{}'; this program reads version 1.0", name, version);
 
@@ -88,14 +104,14 @@ Tokenizer Tokenizer::parse(std::string_view bytes, const std::string& name) {
   text::PreTokenizer made_pre = pre_tokenizer ? text::PreTokenizer(*pre_tokenizer) : text::PreTokenizer();
   Model model = read_model(json.at("model"), made_pre.yields_bytes());
   auto parts = std::make_shared<Parts>(
-      Parts{sha256_hex(bytes), std::move(made_normalizer), std::move(made_pre), std::move(model), {}, {}, {}});
+      Parts{std::move(sha256), std::move(made_normalizer), std::move(made_pre), std::move(model), {}, {}, {}});
   if (const auto added = json.find("added_tokens"))
     parts->added = text::AddedTokens(*added, parts->vocabulary(), parts->normalizer);
   require(parts->end_id() > 0, "{}: the vocabulary is empty", name);
   if (const auto post = json.find("post_processor"))
     parts->post_processor = text::PostProcessor(*post, parts->end_id());
   if (const auto decoder = json.find("decoder")) parts->decoder = text::Decoder(*decoder);
-  return Tokenizer(std::move(parts));
+  return parts;
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {

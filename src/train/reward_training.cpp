@@ -19,6 +19,7 @@
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/folder_commit.hpp"
 #include "vbon/store/safetensors.hpp"
+#include "vbon/text/tokenizer.hpp"
 
 namespace vbon {
 namespace {
@@ -102,7 +103,7 @@ std::string training_key(const RewardConfig& c, std::uint64_t seed) {
         .hex();
   if (begins_with_pair(t.labels)) hash.update(fmt::format(" center {}", t.center));
   if (c.append_eos) hash.update(" append_eos");
-  const std::vector<std::string> also = {"tokenizer.json"};
+  const std::vector<std::string> also = tokenizer_sources(t.base);
   return hash
       .update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
                           t.batch, t.learning_rate, t.weight_decay, t.warmup, t.clip_norm, c.max_length, seed))

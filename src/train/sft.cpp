@@ -74,9 +74,10 @@ class Sft {
   // Everything that decides the result, and nothing else.
   std::string key() const {
     const OptimizerConfig& o = sft_.optimizer;
+    const fs::path base = settings_.model.base;
     return sha256_hex(fmt::format("{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
-                                  folder_sha256(settings_.model.base), sha256_file(sft_.text), sft_.layers.text(),
-                                  sft_.epochs, sft_.batch, sft_.max_length, sft_.max_texts,
+                                  folder_sha256(base, tokenizer_sources(base)), sha256_file(sft_.text),
+                                  sft_.layers.text(), sft_.epochs, sft_.batch, sft_.max_length, sft_.max_texts,
                                   settings_.model.start_token.value_or(-1), o.learning_rate, o.beta1, o.beta2, o.eps,
                                   o.weight_decay, o.clip_norm, enum_name(o.schedule), o.warmup, *settings_.run.seed));
   }

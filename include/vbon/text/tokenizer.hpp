@@ -1,8 +1,10 @@
 // Text <-> token ids by a Hugging Face folder's tokenizer.json, id for id as the reference library does it: byte-level
-// BPE (GPT-2, GPT-NeoX, Llama-3, SmolLM2 patterns), BPE with byte fallback, WordPiece (BERT).
+// BPE (GPT-2, GPT-NeoX, Llama-3, SmolLM2 patterns), BPE with byte fallback, WordPiece (BERT). A folder without it may
+// have the vocabulary files of GPT-2 or BERT: text/vocab_files.hpp.
 //
 // A component that the file asks for and that is not implemented is a UserError which names it. `truncation` and
-// `padding` blocks of the file are ignored: callers set lengths. Chat templates and tokenizer_config.json are not read.
+// `padding` blocks of the file are ignored: callers set lengths. Chat templates are not read; beside a tokenizer.json
+// tokenizer_config.json is not, either.
 // Unicode properties are those of the linked PCRE2 and utf8proc: letters that newer Unicode versions added may split
 // differently from the reference until those libraries know them.
 #pragma once
@@ -37,10 +39,14 @@ struct AddedToken {
   bool normalized = true;    // matched after the normalizer, not before
 };
 
+// The names of the files of `folder` that decide its tokenizer, in name order: tokenizer.json, or else vocabulary files
+// and their settings. Empty if none are there; UserError if they are those of a tokenizer that is not supported.
+std::vector<std::string> tokenizer_sources(const std::filesystem::path& folder);
+
 // Immutable and cheap to copy (copies share the tables); every member may be called from any thread.
 class Tokenizer {
  public:
-  // Reads folder/tokenizer.json.
+  // Reads tokenizer_sources(folder); UserError if there are none.
   static Tokenizer load(const std::filesystem::path& folder);
   // The same from the file's bytes; `name` stands for the file in messages.
   static Tokenizer parse(std::string_view json, const std::string& name);
@@ -56,7 +62,8 @@ class Tokenizer {
   std::optional<std::string> token(std::int32_t id) const;
   const std::vector<AddedToken>& added_tokens() const;  // ascending ids
   bool is_special(std::int32_t id) const;
-  const std::string& sha256() const;  // of tokenizer.json's bytes, hex
+  // Hex: of tokenizer.json's bytes; of vocabulary files over "NAME SHA-256-of-the-file\n" in name order.
+  const std::string& sha256() const;
 
  private:
   struct Parts;

@@ -77,6 +77,30 @@ TEST(Classifier, tokens_are_the_end_of_a_long_text) {
               row.at("ids"));
 }
 
+TEST(Classifier, tokenizer_may_be_a_vocab_txt) {
+  const nlohmann::json want = expected();
+  const test::Scratch folder;
+  fs::create_directories(folder / "c");
+  for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(golden() / name, folder / "c" / name);
+  // The vocabulary of the golden's tokenizer.json.
+  fs::copy_file(tokenizer_folder().parent_path() / "distilbert_files/vocab.txt", folder / "c" / "vocab.txt");
+  std::vector<Pair> pairs;
+  for (const auto& row : want.at("rows")) pairs.push_back({row.at("prompt"), row.at("response")});
+  RewardConfig config{.path = golden(), .round = 0, .max_length = want.at("max_length")};
+  const std::vector<float> scores = make_reward(config, at::kCPU).score(views(pairs));
+  config.path = folder / "c";
+  EXPECT_EQ(make_reward(config, at::kCPU).score(views(pairs)), scores);
+
+  std::vector<std::string> hashes = {reward_sha256(config)};
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
+    write_file_atomically(folder / "c" / name, "{}");
+    EXPECT_THAT(hashes, testing::Not(testing::Contains(reward_sha256(config)))) << name;
+    hashes.push_back(reward_sha256(config));
+  }
+  write_file_atomically(folder / "c" / "vocab.txt", read_file(folder / "c" / "vocab.txt") + "more\n");
+  EXPECT_THAT(hashes, testing::Not(testing::Contains(reward_sha256(config))));
+}
+
 TEST(Classifier, pads_a_row_by_its_own_length_alone) {
   const TextRows text(Tokenizer::load(golden()), read_encoder_spec(golden()), 36);
   EXPECT_EQ(text.padded_length(1), 8);

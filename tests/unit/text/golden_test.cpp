@@ -1,5 +1,7 @@
-// Ids and decoded texts equal those of the reference library: tests/golden/text, made by make_tokenizers.py there.
+// Ids and decoded texts equal those of the reference library: tests/golden/text, made by make_tokenizers.py and
+// make_vocab_files.py there.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -87,34 +89,55 @@ TEST_P(Family, encodes_and_decodes_5000_strings_as_the_reference_does) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, Family,
                          testing::Values("gpt2", "neox", "llama3", "smollm2", "roberta", "byte_fallback",
-                                         "bert_uncased", "bert_cased"),
+                                         "bert_uncased", "bert_cased", "gpt2_files", "distilbert_files"),
                          [](const auto& family) { return std::string(family.param); });
+
+// Compares a variant's two bytes a string, then the hash over all.
+void expect_variant(const Tokenizer& tokenizer, const nlohmann::json& variant, const nlohmann::json& indices) {
+  const std::string name = variant["name"], short_digests = variant["short"];
+  std::string all;
+  int wrong = 0;
+  for (std::size_t k = 0; k < indices.size(); ++k) {
+    const std::string& text = strings()[indices[k].get<std::size_t>()];
+    const std::string eight = digest(tokenizer, text);
+    all += eight;
+    const auto byte = [&](std::size_t at) { return std::stoi(short_digests.substr(4 * k + at, 2), nullptr, 16); };
+    const bool same_ids = static_cast<unsigned char>(eight[0]) == byte(0);
+    const bool same_text = static_cast<unsigned char>(eight[4]) == byte(2);
+    if ((!same_ids || !same_text) && ++wrong <= 2)
+      ADD_FAILURE() << name << ": " << (same_ids ? "decoded text" : "ids") << " of " << shown(text) << "; ids here "
+                    << nlohmann::json(tokenizer.encode(text)).dump();
+  }
+  EXPECT_EQ(sha256_hex(all), variant["all"]) << name << ": " << wrong << " strings differ";
+}
 
 TEST(Golden, components_on_their_own_agree_with_the_reference) {
   const auto golden = nlohmann::json::parse(read_file(kGolden / "variants.json"));
   for (const auto& variant : golden["variants"]) {
-    const std::string name = variant["name"];
     auto file = nlohmann::json::parse(read_file(kGolden / variant["base"].get<std::string>() / "tokenizer.json"));
     for (const auto& [key, value] : variant["change"].items()) {
       const std::vector<std::string> path = split(key, '.');
       (path.size() == 2 ? file[path[0]][path[1]] : file[key]) = value;
     }
-    const Tokenizer tokenizer = Tokenizer::parse(file.dump(), name);
-    const std::string short_digests = variant["short"];
-    std::string all;
-    int wrong = 0;
-    for (std::size_t k = 0; k < golden["strings"].size(); ++k) {
-      const std::string& text = strings()[golden["strings"][k].get<std::size_t>()];
-      const std::string eight = digest(tokenizer, text);
-      all += eight;
-      const auto byte = [&](std::size_t at) { return std::stoi(short_digests.substr(4 * k + at, 2), nullptr, 16); };
-      const bool same_ids = static_cast<unsigned char>(eight[0]) == byte(0);
-      const bool same_text = static_cast<unsigned char>(eight[4]) == byte(2);
-      if ((!same_ids || !same_text) && ++wrong <= 2)
-        ADD_FAILURE() << name << ": " << (same_ids ? "decoded text" : "ids") << " of " << shown(text) << "; ids here "
-                      << nlohmann::json(tokenizer.encode(text)).dump();
+    expect_variant(Tokenizer::parse(file.dump(), variant["name"]), variant, golden["strings"]);
+  }
+}
+
+// make_vocab_files.py: settings of transformers' classes, other special and added tokens, other line ends.
+TEST(Golden, folders_without_tokenizer_json_agree_with_transformers) {
+  const auto golden = nlohmann::json::parse(read_file(kGolden / "vocab_files.json"));
+  const fs::path folder = fs::path(testing::TempDir()) / ("vocab_files." + std::to_string(::getpid()));
+  for (const auto& variant : golden["variants"]) {
+    make_folders(folder);
+    const fs::path base = kGolden / variant["base"].get<std::string>();
+    for (const char* name : {"vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json"})
+      if (fs::exists(base / name)) fs::copy_file(base / name, folder / name);
+    for (const auto& [name, content] : variant["files"].items()) {
+      if (content.is_null()) fs::remove(folder / name);
+      else write_file_atomically(folder / name, content.get<std::string>());
     }
-    EXPECT_EQ(sha256_hex(all), variant["all"]) << name << ": " << wrong << " strings differ";
+    expect_variant(Tokenizer::load(folder), variant, golden["strings"]);
+    fs::remove_all(folder);
   }
 }
 

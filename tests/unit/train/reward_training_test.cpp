@@ -168,6 +168,27 @@ TEST_F(RewardTraining, skips_what_is_done_and_refuses_what_is_not_its_own) {
   EXPECT_THAT(refusal(foreign), HasSubstr("not written by"));
 }
 
+TEST_F(RewardTraining, takes_a_base_with_a_vocab_txt_and_writes_such_a_model) {
+  const fs::path bare = folder_ / "bare";
+  for (const char* name : {"config.json", "model.safetensors"})
+    written(std::string("bare/") + name, read_file(base() / name));
+  // The vocabulary of the base's tokenizer.json.
+  written("bare/vocab.txt", read_file(fs::path(VBON_TEST_DATA) / "golden/text/distilbert_files/vocab.txt"));
+  written("bare/special_tokens_map.json", R"({"mask_token": "[MASK]"})");
+  RewardConfig c = config("head");
+  c.path = folder_ / "with";
+  train(c);
+  c.path = folder_ / "without";
+  c.train.base = bare;
+  EXPECT_FALSE(train(c).skipped);
+  EXPECT_EQ(log_odds_of(folder_ / "without"), log_odds_of(folder_ / "with"));
+  EXPECT_FALSE(fs::exists(folder_ / "without/tokenizer.json"));
+  EXPECT_TRUE(fs::exists(folder_ / "without/special_tokens_map.json"));
+  EXPECT_TRUE(train(c).skipped);
+  written("bare/tokenizer_config.json", R"({"do_lower_case": false})");
+  EXPECT_THAT(refusal(c), HasSubstr("another base"));
+}
+
 TEST_F(RewardTraining, begins_again_after_an_attempt_that_was_cut_short) {
   if (is_root()) {
     make_folders(folder_ / ".model.tmp");
