@@ -1,7 +1,6 @@
 #include "cli/sweep_plan.hpp"
 
 #include <algorithm>
-#include <array>
 #include <map>
 
 #include "vbon/base/error.hpp"

@@ -15,8 +15,8 @@ constexpr std::array<std::pair<Baseline, std::string_view>, 5> kBaselines = {{{B
                                                                               {Baseline::none, "none"}}};
 constexpr std::array<std::pair<KlForm, std::string_view>, 2> kKlForms = {
     {{KlForm::penalty, "penalty"}, {KlForm::exact, "exact"}}};
-constexpr std::array<std::pair<MissingEos, std::string_view>, 2> kMissingEos = {
-    {{MissingEos::as_is, "as_is"}, {MissingEos::penalty, "penalty"}}};
+constexpr std::array<std::pair<MissingEos, std::string_view>, 3> kMissingEos = {
+    {{MissingEos::as_is, "as_is"}, {MissingEos::penalty, "penalty"}, {MissingEos::score, "score"}}};
 
 void check_ranges(const PpoConfig& c, std::vector<std::string>& found) {
   const auto need = [&](bool good, std::string_view key, auto value, std::string_view demand) {

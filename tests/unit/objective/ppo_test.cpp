@@ -223,12 +223,14 @@ TEST(TokenRewards, put_the_score_at_the_first_only_and_last_position) {
                   .equal(at::tensor({10, 0, 0, 0, -2, 20, 0, 0, -2, -3, -4, 30}, at::kDouble).reshape({3, 4})));
 }
 
-TEST(ScoreWithEosRule, leaves_or_lowers_cut_responses) {
+TEST(ScoreWithEosRule, leaves_lowers_or_sets_cut_responses) {
   const at::Tensor score = at::tensor({1.0, 2.0}, at::kDouble),
                    finished = at::tensor(std::vector<std::int64_t>{1, 0}, at::kByte);
   EXPECT_TRUE(score_with_eos_rule(score, finished, {}).equal(score));
   EXPECT_TRUE(score_with_eos_rule(score, finished, {.missing_eos = MissingEos::penalty, .missing_eos_penalty = 3})
                   .equal(at::tensor({1.0, -1.0}, at::kDouble)));
+  EXPECT_TRUE(score_with_eos_rule(score, finished, {.missing_eos = MissingEos::score, .missing_eos_score = -20})
+                  .equal(at::tensor({1.0, -20.0}, at::kDouble)));
 }
 
 TEST(Gae, equals_its_definition_on_ragged_rows) {
