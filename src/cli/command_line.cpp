@@ -90,7 +90,10 @@ CommandLine parse_command_line(int argc, char** argv) {
     }
     if (name == "sample") {
       sub.add_option("--prompt", line.prompts, "prompt; may be given several times");
-      sub.add_option("--best-of", line.best_of, "draw this many, print the best by the configured reward");
+      sub.add_option("--prompts", line.prompt_file, "file of prompts: JSON Lines {prompt, id?} or plain lines");
+      sub.add_option("--pool", line.pool, "take the samples from this pool.h5 instead of drawing: no model is needed");
+      sub.add_option("--best-of", line.best_of,
+                     "of so many samples print the best: by the configured reward, or the pool's");
       sub.add_option("-n,--samples", line.samples, "samples a prompt");
       sub.add_option("--max-new-tokens", line.max_new_tokens, "cut after this many tokens");
       sub.add_option("--temperature", line.temperature, "of the softmax");

@@ -304,10 +304,7 @@ class ConfigurationCheck {
     const SafeTensors weights = SafeTensors::open_folder(s_.model.reference);
     for (const TensorView& view : weights.tensors()) bytes += view.bytes.size();
     if (bytes > kMostHashed) return;
-    guarded("pool", "see the model and reward above", [&] {
-      identities_ = Identities{folder_sha256(s_.model.reference), tokenizer_->sha256(), reward_sha256(s_.reward),
-                               s_.evaluator.configured() ? reward_sha256(s_.evaluator) : ""};
-    });
+    guarded("pool", "see the model and reward above", [&] { identities_ = identities_of(s_); });
   }
 
   void pool(const std::string& key, const std::string& path, const std::optional<Prompts>& prompts) {

@@ -21,8 +21,8 @@ struct Stage {
 
 ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given, Prepared& prepared) {
   const Settings& settings = prepared.loaded.settings();
-  require(!needs_pool(settings) || !settings.pool.path.empty(), "'pool.path' has to be set: method {} learns from a pool",
-          enum_name(settings.train.method));
+  require(!needs_pool(settings) || !settings.pool.path.empty(),
+          "'pool.path' has to be set: method {} learns from a pool", enum_name(settings.train.method));
   if (announce(given, prepared.loaded)) return ExitCode::ok;
   // The configuration is on screen: stages do not print it again.
   CommandLine line = given;

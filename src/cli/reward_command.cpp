@@ -23,8 +23,8 @@ std::string metrics_text(const LabelMetrics& m) {
   return text;
 }
 
-ExitCode make_reward_model(RankContext& context, const CommandLine& line, const Prepared& prepared, const std::string& section,
-                           const RewardConfig& config) {
+ExitCode make_reward_model(RankContext& context, const CommandLine& line, const Prepared& prepared,
+                           const std::string& section, const RewardConfig& config) {
   const Settings& settings = prepared.loaded.settings();
   std::unique_ptr<Progress> progress;
   const RewardTrainingResult result = train_reward(

@@ -40,9 +40,8 @@ std::vector<StageInputs> stage_inputs(const Values& values) {
       trained("evaluator"),
       {"pool.path", and_more({"prompts.train", "pool.prefix_every", "pool.keep_trunk"})},
       {"pool.eval_path", and_more({"prompts.eval"})},
-      {"amortised.path",
-       and_more({"prompts", "pool", "amortised.components", "amortised.updates", "amortised.batch",
-                 "amortised.learning_rate", "amortised.weight_decay", "amortised.heldout"})},
+      {"amortised.path", and_more({"prompts", "pool", "amortised.components", "amortised.updates", "amortised.batch",
+                                   "amortised.learning_rate", "amortised.weight_decay", "amortised.heldout"})},
   };
   for (const auto& [path, value] : values) {
     const std::vector<std::string> parts = split(path, '.');
@@ -75,8 +74,7 @@ std::string content(const Values& values, const StageInputs& stage) {
     text += path + ": " + value + "\n";
   }
   // Kept trunk rows are of the blocks below the trained ones.
-  if (stage.path == "pool.path" && values.at("pool.keep_trunk") == "true")
-    text += values.at("train.layers");
+  if (stage.path == "pool.path" && values.at("pool.keep_trunk") == "true") text += values.at("train.layers");
   return text;
 }
 

@@ -87,8 +87,20 @@ std::span<const float> LogFTable::row(std::int64_t prompt) const {
   return rewards_.subspan(static_cast<std::size_t>(prompt * num_samples_), static_cast<std::size_t>(num_samples_));
 }
 
-LogF LogFTable::of(std::int64_t prompt, float reward) const {
-  return of(prompt, reward, count_in_table(row(prompt), reward));
+TableCounts LogFTable::count(std::int64_t prompt, float reward, std::span<const std::int32_t> response) const {
+  if (samples_.rewards.empty()) return count_in_table(row(prompt), reward);
+  check(!response.empty(), "a total order needs the response's tokens");
+  const auto of_prompt = [&](auto all, std::int64_t width) {
+    return all.subspan(static_cast<std::size_t>(prompt * num_samples_ * width),
+                       static_cast<std::size_t>(num_samples_ * width));
+  };
+  const std::int64_t width = std::ssize(samples_.tokens) / std::ssize(samples_.rewards);
+  return count_in_total_order(of_prompt(samples_.rewards, 1), of_prompt(samples_.tokens, width),
+                              of_prompt(samples_.lengths, 1), reward, response);
+}
+
+LogF LogFTable::of(std::int64_t prompt, float reward, std::span<const std::int32_t> response) const {
+  return of(prompt, reward, count(prompt, reward, response));
 }
 
 LogF LogFTable::of(std::int64_t prompt, float reward, TableCounts counts) const {
@@ -101,8 +113,8 @@ LogF LogFTable::of(std::int64_t prompt, float reward, TableCounts counts) const 
   return found(query);
 }
 
-LogF LogFTable::of_own(std::int64_t prompt, float reward) const {
-  return of_own(prompt, reward, count_in_table(row(prompt), reward));
+LogF LogFTable::of_own(std::int64_t prompt, float reward, std::span<const std::int32_t> response) const {
+  return of_own(prompt, reward, count(prompt, reward, response));
 }
 
 LogF LogFTable::of_own(std::int64_t prompt, float reward, TableCounts counts) const {

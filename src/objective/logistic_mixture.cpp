@@ -14,13 +14,18 @@ double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::
 // log sum_k weight_k e^{term(k)}
 template <class Term>
 double log_mean(const LogisticMixture& m, Term&& term) {
-  check(!m.weight.empty() && m.mean.size() == m.weight.size() && m.scale.size() == m.weight.size(),
+  check(!m.log_weight.empty() && m.mean.size() == m.log_weight.size() && m.scale.size() == m.log_weight.size(),
         "a mixture has components");
   double highest = -std::numeric_limits<double>::infinity(), sum = 0;
-  for (std::size_t k = 0; k < m.weight.size(); ++k)
-    if (m.weight[k] > 0) highest = std::max(highest, std::log(m.weight[k]) + term(k));
-  for (std::size_t k = 0; k < m.weight.size(); ++k)
-    if (m.weight[k] > 0) sum += std::exp(std::log(m.weight[k]) + term(k) - highest);
+  for (std::size_t k = 0; k < m.log_weight.size(); ++k) {
+    const double log_term = m.log_weight[k] + term(k);
+    if (log_term > highest) {
+      sum = sum * std::exp(highest - log_term) + 1;
+      highest = log_term;
+    } else {
+      sum += std::exp(log_term - highest);
+    }
+  }
   return highest + std::log(sum);
 }
 
@@ -47,17 +52,18 @@ LogF log_f_of(const LogisticMixture& mixture, double reward, double round) {
   return {.log_f = std::min(0.0, below), .exact = {std::min(1.0, std::exp(below)), std::min(1.0, std::exp(above))}};
 }
 
-void add_log_density_gradient(const LogisticMixture& m, double x, double by, std::span<double> out) {
-  const std::size_t components = m.weight.size();
+double add_log_density_gradient(const LogisticMixture& m, double x, double by, std::span<double> out) {
+  const std::size_t components = m.log_weight.size();
   check(out.size() == 3 * components, "a gradient for every parameter");
   const double whole = m.log_density(x);
   for (std::size_t k = 0; k < components; ++k) {
-    const double share = m.weight[k] > 0 ? std::exp(std::log(m.weight[k]) + log_density_of(m, k, x) - whole) : 0;
+    const double share = std::exp(m.log_weight[k] + log_density_of(m, k, x) - whole);
     const double u = (x - m.mean[k]) / m.scale[k], pull = std::tanh(0.5 * u);
-    out[k] += by * (share - m.weight[k]);
+    out[k] += by * (share - std::exp(m.log_weight[k]));
     out[components + k] += by * share * pull / m.scale[k];
     out[2 * components + k] += by * share * (u * pull - 1) / m.scale[k];
   }
+  return whole;
 }
 
 }  // namespace vbon

@@ -90,7 +90,8 @@ at::Tensor score_with_eos_rule(const at::Tensor& score, const at::Tensor& finish
   check(score.dim() == 1 && score.sizes() == finished.sizes(), "score and finished [B]");
   if (config.missing_eos == MissingEos::as_is) return score;
   const at::Tensor ended = finished.to(at::kBool);
-  if (config.missing_eos == MissingEos::score) return at::where(ended, score, config.missing_eos_score).to(score.dtype());
+  if (config.missing_eos == MissingEos::score)
+    return at::where(ended, score, config.missing_eos_score).to(score.dtype());
   return at::where(ended, score, score - config.missing_eos_penalty);
 }
 

@@ -12,6 +12,7 @@
 #include "vbon/base/files.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/sha256.hpp"
+#include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/store/folder_commit.hpp"
@@ -145,6 +146,7 @@ std::vector<double> prompt_embeddings(const CausalLm& reference, const PromptRow
 }
 
 AmortiseResult run_amortise(comm::Communicator& world, const Settings& settings, const RunText& text) {
+  const stop::AtOnce signals_end_it;
   comm::ClusterConfig cluster = settings.cluster;
   cluster.roles = {.kind = comm::Roles::Kind::all};
   RankContext context = make_rank_context(world, cluster, 0);
@@ -156,7 +158,8 @@ AmortiseResult run_amortise(comm::Communicator& world, const Settings& settings,
     const LmSpec spec = read_lm_spec(settings.model.reference);
     std::string forced;
     const Prompts prompts = load_prompts(settings.prompts.train, settings, tokenizer, spec);
-    const UsedPool pool = load_pool(settings.pool.path, settings, prompts, identities, text.force, forced);
+    const UsedPool pool =
+        load_pool(settings.pool.path, settings, prompts, identities, text.force, forced, {.use = settings.pool.use});
     std::optional<Prompts> others;
     std::optional<UsedPool> other_pool;
     if (!settings.pool.eval_path.empty() && fs::exists(settings.pool.eval_path)) {
@@ -207,7 +210,7 @@ AmortiseResult run_amortise(comm::Communicator& world, const Settings& settings,
 std::vector<LogisticMixture> amortised_mixtures(RankContext& context, const Settings& settings,
                                                 const Identities& identities, const CausalLm* reference,
                                                 const PromptRows& prompts, int root, double& round) {
-  std::vector<double> flat;  // of each prompt: weights, means, scales
+  std::vector<double> flat;  // of each prompt: log weights, means, scales
   std::int64_t components = 0;
   comm::together(*context.everyone, "the amortised F", [&] {
     const CdfHead head = load_cdf_head(settings.amortised.path);
@@ -225,7 +228,7 @@ std::vector<LogisticMixture> amortised_mixtures(RankContext& context, const Sett
     double* into = flat.data();
     for (std::int64_t p = 0; p < prompts.num_prompts(); ++p) {
       const LogisticMixture m = head.mixture(std::span(embeddings).subspan(idx(p * head.width()), idx(head.width())));
-      for (const auto* part : {&m.weight, &m.mean, &m.scale}) into = std::copy(part->begin(), part->end(), into);
+      for (const auto* part : {&m.log_weight, &m.mean, &m.scale}) into = std::copy(part->begin(), part->end(), into);
     }
   });
   context.everyone->host().broadcast(std::span<double>(flat), root, "amortised F");

@@ -24,17 +24,21 @@ constexpr std::int64_t kMarginalUpdates = 300;
 constexpr double kMarginalRate = 0.05;
 constexpr std::int64_t kMeasureEvery = 10;  // updates
 
-// [3K] of one prompt: bias + weight times the standardised embedding.
-std::vector<double> parameters(const CdfHead& head, std::span<const double> embedding) {
-  std::vector<double> out = head.bias;
+// What the weights multiply: the embedding standardised, and of about length 1.
+std::vector<double> features(const CdfHead& head, std::span<const double> embedding) {
+  std::vector<double> out;
   const double length = std::sqrt(static_cast<double>(head.width()));
-  for (std::size_t row = 0; row < out.size(); ++row) {
-    const double* weight = head.weight.data() + row * embedding.size();
-    double sum = 0;
-    for (std::size_t d = 0; d < embedding.size(); ++d)
-      sum += weight[d] * (embedding[d] - head.shift[d]) / head.spread[d];
-    out[row] += sum / length;
-  }
+  for (std::size_t d = 0; d < embedding.size(); ++d)
+    out.push_back((embedding[d] - head.shift[d]) / head.spread[d] / length);
+  return out;
+}
+
+// [3K] of one prompt: bias + weight times its features.
+std::vector<double> parameters(const CdfHead& head, std::span<const double> features) {
+  std::vector<double> out = head.bias;
+  for (std::size_t row = 0; row < out.size(); ++row)
+    out[row] = std::inner_product(features.begin(), features.end(),
+                                  head.weight.begin() + static_cast<std::ptrdiff_t>(row * features.size()), out[row]);
   return out;
 }
 
@@ -46,7 +50,7 @@ LogisticMixture mixture_of(const CdfHead& head, std::span<const double> paramete
   double sum = 0;
   for (std::size_t j = 0; j < k; ++j) sum += std::exp(parameters[j] - highest);
   for (std::size_t j = 0; j < k; ++j) {
-    m.weight.push_back(std::exp(parameters[j] - highest) / sum);
+    m.log_weight.push_back(parameters[j] - highest - std::log(sum));
     m.mean.push_back(parameters[k + j]);
     m.scale.push_back(head.least_scale + std::exp(std::clamp(parameters[2 * k + j], -30.0, 30.0)));
   }
@@ -75,32 +79,42 @@ class Adam {
   int steps_ = 0;
 };
 
-// Mean -log density over the rewards of `prompts` in units, and its gradient by [weight, bias].
-double nll_and_gradient(const CdfHead& head, const CdfData& data, std::span<const std::int64_t> prompts,
-                        std::vector<double>* gradient) {
+// Data as training sees it.
+struct Standardised {
+  const CdfData& data;
+  std::vector<std::vector<double>> features;  // [P][D]
+
+  Standardised(const CdfHead& head, const CdfData& of) : data(of) {
+    for (std::int64_t p = 0; p < of.num_prompts; ++p) features.push_back(vbon::features(head, of.embedding(p)));
+  }
+};
+
+enum class Trained { bias, all };
+
+// Mean -log density over the rewards of `prompts` in units; its gradient by [weight, bias], or by the bias alone.
+double nll_and_gradient(const CdfHead& head, const Standardised& of, std::span<const std::int64_t> prompts,
+                        std::vector<double>* gradient, Trained trained = Trained::all) {
   const std::size_t rows = head.bias.size(), width = idx(head.width());
-  const double share = 1.0 / (static_cast<double>(prompts.size()) * static_cast<double>(data.num_samples()));
-  const double length = std::sqrt(static_cast<double>(width));
+  const std::size_t weights = trained == Trained::all ? rows * width : 0;
+  const double share = 1.0 / (static_cast<double>(prompts.size()) * static_cast<double>(of.data.num_samples()));
   double nll = 0;
-  if (gradient != nullptr) gradient->assign(rows * width + rows, 0.0);
+  if (gradient != nullptr) gradient->assign(weights + rows, 0.0);
   for (const std::int64_t p : prompts) {
-    const std::span<const double> embedding = data.embedding(p);
-    const std::vector<double> raw = parameters(head, embedding);
-    const LogisticMixture mixture = mixture_of(head, raw);
+    const std::vector<double>& features = of.features[idx(p)];
+    const LogisticMixture mixture = mixture_of(head, parameters(head, features));
     std::vector<double> by(rows);
-    for (const float reward : data.rewards_of(p)) {
+    for (const float reward : of.data.rewards_of(p)) {
       const double z = (reward - head.centre) / head.unit;
-      nll -= share * mixture.log_density(z);
-      if (gradient != nullptr) add_log_density_gradient(mixture, z, -share, by);
+      nll -= share * (gradient != nullptr ? add_log_density_gradient(mixture, z, -share, by) : mixture.log_density(z));
     }
     if (gradient == nullptr) continue;
     for (std::size_t k = 0; k < idx(head.components); ++k)
       by[2 * idx(head.components) + k] *= mixture.scale[k] - head.least_scale;  // by the log scale
     for (std::size_t row = 0; row < rows; ++row) {
-      (*gradient)[rows * width + row] += by[row];
+      (*gradient)[weights + row] += by[row];
+      if (trained == Trained::bias) continue;
       double* into = gradient->data() + row * width;
-      for (std::size_t d = 0; d < width; ++d)
-        into[d] += by[row] * (embedding[d] - head.shift[d]) / head.spread[d] / length;
+      for (std::size_t d = 0; d < width; ++d) into[d] += by[row] * features[d];
     }
   }
   return nll;
@@ -137,17 +151,15 @@ CdfHead blank_head(const CdfData& data, const AmortisedSection& config, double r
   return head;
 }
 
-// Adam on the head's `trained` last values of [weight, bias]; `measure` is called with the updates done and says
-// whether to go on.
+// Adam; `measure` is called with the number of updates done.
 template <class Measure>
-void train_head(CdfHead& head, const CdfData& data, std::span<const std::int64_t> prompts, std::int64_t batch,
-                std::int64_t updates, bool bias_only, double rate, double decay, std::uint64_t seed,
+void train_head(CdfHead& head, const Standardised& data, std::span<const std::int64_t> prompts, std::int64_t batch,
+                std::int64_t updates, Trained trained, double rate, double decay, std::uint64_t seed,
                 Measure&& measure) {
-  const std::size_t weights = head.weight.size();
-  std::vector<double> values(head.weight), gradient;
+  const std::size_t weights = trained == Trained::all ? head.weight.size() : 0;
+  std::vector<double> values(head.weight.begin(), head.weight.begin() + static_cast<std::ptrdiff_t>(weights)), gradient;
   values.insert(values.end(), head.bias.begin(), head.bias.end());
-  const std::size_t first = bias_only ? weights : 0;
-  Adam adam(values.size() - first, rate, decay);
+  Adam adam(values.size(), rate, decay);
   const auto count = std::ssize(prompts), an_update = std::min<std::int64_t>(batch, count);
   const std::int64_t an_epoch = count / an_update;
   std::vector<std::int64_t> order;
@@ -157,8 +169,8 @@ void train_head(CdfHead& head, const CdfData& data, std::span<const std::int64_t
     std::vector<std::int64_t> members;
     for (std::int64_t i = 0; i < an_update; ++i)
       members.push_back(prompts[idx(order[idx(update % an_epoch * an_update + i)])]);
-    nll_and_gradient(head, data, members, &gradient);
-    adam.step(std::span(values).subspan(first), std::span(gradient).subspan(first), weights - first);
+    nll_and_gradient(head, data, members, &gradient, trained);
+    adam.step(values, gradient, weights);
     std::copy(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(weights), head.weight.begin());
     std::copy(values.begin() + static_cast<std::ptrdiff_t>(weights), values.end(), head.bias.begin());
     measure(update + 1);
@@ -192,7 +204,7 @@ std::vector<std::string> problems(const AmortisedSection& c) {
 
 LogisticMixture CdfHead::mixture(std::span<const double> embedding) const {
   check(std::ssize(embedding) == width(), "an embedding of the head's width");
-  LogisticMixture m = mixture_of(*this, parameters(*this, embedding));
+  LogisticMixture m = mixture_of(*this, parameters(*this, features(*this, embedding)));
   for (double& mean : m.mean) mean = centre + unit * mean;
   for (double& scale : m.scale) scale *= unit;
   return m;
@@ -208,7 +220,7 @@ std::span<const float> CdfData::rewards_of(std::int64_t prompt) const {
 double mean_nll(const CdfHead& head, const CdfData& data) {
   std::vector<std::int64_t> all(idx(data.num_prompts));
   std::iota(all.begin(), all.end(), 0);
-  return nll_and_gradient(head, data, all, nullptr);
+  return nll_and_gradient(head, Standardised(head, data), all, nullptr);
 }
 
 CdfFit fit_cdf_head(const CdfData& data, const AmortisedSection& config, double round, std::uint64_t seed) {
@@ -222,25 +234,31 @@ CdfFit fit_cdf_head(const CdfData& data, const AmortisedSection& config, double 
   const auto nothing = [](std::int64_t) {};
 
   const CdfHead blank = blank_head(data, config, round);
+  const Standardised of(blank, data);
+  const auto marginal = [&](CdfHead& head, std::span<const std::int64_t> prompts) {
+    train_head(head, of, prompts, config.batch, kMarginalUpdates, Trained::bias, kMarginalRate, 0, seed, nothing);
+  };
+  const auto by_prompt = [&](CdfHead& head, std::span<const std::int64_t> prompts, std::int64_t updates,
+                             auto&& measure) {
+    train_head(head, of, prompts, config.batch, updates, Trained::all, config.learning_rate, config.weight_decay, seed,
+               measure);
+  };
   CdfHead trial = blank;
-  train_head(trial, data, rest, config.batch, kMarginalUpdates, true, kMarginalRate, 0, seed, nothing);
-  CdfFit fit{.nll_marginal = nll_and_gradient(trial, data, judges, nullptr)};
+  marginal(trial, rest);
+  CdfFit fit{.nll_marginal = nll_and_gradient(trial, of, judges, nullptr)};
   fit.nll_prompt = fit.nll_marginal;
-  train_head(trial, data, rest, config.batch, config.updates, false, config.learning_rate, config.weight_decay, seed,
-             [&](std::int64_t done) {
-               if (done % kMeasureEvery != 0 && done != config.updates) return;
-               const double nll = nll_and_gradient(trial, data, judges, nullptr);
-               if (nll >= fit.nll_prompt) return;
-               fit.nll_prompt = nll;
-               fit.updates = done;
-             });
+  by_prompt(trial, rest, config.updates, [&](std::int64_t done) {
+    if (done % kMeasureEvery != 0 && done != config.updates) return;
+    const double nll = nll_and_gradient(trial, of, judges, nullptr);
+    if (nll >= fit.nll_prompt) return;
+    fit.nll_prompt = nll;
+    fit.updates = done;
+  });
 
   // Again with every prompt, for as long.
   fit.head = blank;
-  train_head(fit.head, data, order, config.batch, kMarginalUpdates, true, kMarginalRate, 0, seed, nothing);
-  if (fit.updates > 0)
-    train_head(fit.head, data, order, config.batch, fit.updates, false, config.learning_rate, config.weight_decay, seed,
-               nothing);
+  marginal(fit.head, order);
+  if (fit.updates > 0) by_prompt(fit.head, order, fit.updates, nothing);
   return fit;
 }
 

@@ -166,7 +166,8 @@ class Collector {
     if (!tools_.ranks) return;
     for (std::size_t i = 0; i < responses.size(); ++i) {
       const std::int64_t row = row_of(what_, rows, i);
-      const LogF log_f = tools_.ranks.log_f(row, batch.reward[i]);
+      const LogF log_f = tools_.ranks.log_f(
+          row, batch.reward[i], std::span(batch.tokens).subspan(i * idx(batch.max_new_tokens), idx(batch.length[i])));
       batch.log_f.push_back(static_cast<float>(log_f.log_f));
       batch.at_floor.push_back(log_f.at_floor ? 1 : 0);
       batch.at_ceiling.push_back(log_f.at_ceiling ? 1 : 0);

@@ -54,6 +54,7 @@ class Lister {
         policy_(policy) {
     const std::vector<std::int32_t> eos(reference.spec.eos_ids.begin(), reference.spec.eos_ids.end());
     responses_ = all_responses(reference.spec.vocab_size, eos, settings.sampling.max_new_tokens, kMostResponses);
+    std::sort(responses_.begin(), responses_.end());  // the order that breaks ties
     for (const auto& response : responses_) texts_.push_back(tokenizer_.decode(response));
   }
 
@@ -70,11 +71,11 @@ class Lister {
     std::vector<PromptResponse> requests;
     for (const std::string& response : texts_) requests.push_back({text, response});
     for (const float r : reward_.score(requests)) listed.rewards.push_back(r);
-    listed.quantiles = enumerated_quantiles(listed.pi_reference, listed.rewards, Ties::uniform);
+    listed.quantiles = enumerated_quantiles(listed.pi_reference, listed.rewards, settings_.vbon.ties);
     for (RewardModel* more : more_) {
       const std::vector<float> scores = more->score(requests);
       const std::vector<double> rewards(scores.begin(), scores.end());
-      listed.more.push_back(enumerated_quantiles(listed.pi_reference, rewards, Ties::uniform));
+      listed.more.push_back(enumerated_quantiles(listed.pi_reference, rewards, settings_.vbon.ties));
     }
     return listed;
   }

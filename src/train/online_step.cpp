@@ -71,11 +71,12 @@ class OnlineStep {
  private:
   std::vector<Sequence> sequences() const {
     std::vector<Sequence> result;
-    const std::size_t width = idx(batch_.max_new_tokens);
     for (std::int64_t i = 0; i < batch_.num_sequences(); ++i)
-      result.push_back({tools_.prompts.tokens_of(row_of(i)),
-                        std::span(batch_.tokens).subspan(idx(i) * width, idx(batch_.length[idx(i)]))});
+      result.push_back({tools_.prompts.tokens_of(row_of(i)), response(i, batch_.length[idx(i)])});
     return result;
+  }
+  std::span<const std::int32_t> response(std::int64_t sequence, std::int64_t length) const {
+    return std::span(batch_.tokens).subspan(idx(sequence * batch_.max_new_tokens), idx(length));
   }
   std::int64_t row_of(std::int64_t sequence) const { return rows_[idx(sequence / settings_.train.samples_per_prompt)]; }
 
@@ -119,7 +120,7 @@ class OnlineStep {
       if (anchored_) sample.anchor = &*anchored_;
       LogF log_f;
       if (scores_.has_ranks) {
-        log_f = tools_.ranks.log_f(row_of(i), reward);
+        log_f = tools_.ranks.log_f(row_of(i), reward, response(i, batch_.length[idx(i)]));
         sample.log_f = &log_f;
         scores_.win += tools_.ranks.win(row_of(i), reward) / static_cast<double>(count);
         scores_.log_f += log_f.log_f / static_cast<double>(count);
@@ -141,7 +142,7 @@ class OnlineStep {
     const auto count = static_cast<double>(batch_.num_sequences());
     const RankedReward& more = tools_.more[k];
     const float reward = batch_.more_reward[idx(sequence) * tools_.more.size() + k];
-    const LogF log_f = more.ranks.log_f(row_of(sequence), reward);
+    const LogF log_f = more.ranks.log_f(row_of(sequence), reward, response(sequence, batch_.length[idx(sequence)]));
     scores_.more_reward[k] += reward / count;
     scores_.more_log_f[k] += log_f.log_f / count;
     scores_.more_win[k] += more.ranks.win(row_of(sequence), reward) / count;
@@ -183,7 +184,7 @@ class OnlineStep {
         const std::int64_t cell = i * batch_.max_new_tokens + t;
         value[cell] = static_cast<float>(last);
         if ((t + 1) % foretold.every != 0 || t + 1 >= batch_.length[idx(i)]) continue;
-        const LogF log_f = tools_.ranks.log_f(row_of(i), batch_.prefix_reward[idx(cell)]);
+        const LogF log_f = tools_.ranks.log_f(row_of(i), batch_.prefix_reward[idx(cell)], response(i, t + 1));
         last = foretold.lines[idx((t + 1) / foretold.every - 1)].value(scaled_objective(vbon_, log_f).reward);
       }
     }

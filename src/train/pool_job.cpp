@@ -96,9 +96,7 @@ class PoolWork {
     comm::together(*context_.everyone, "the pool", [&] {
       if (context_.world.rank() != 0 || !fs::exists(path_)) return;
       std::string forced;
-      Settings whole = settings_;
-      whole.pool.use = 0;  // what is used of a pool does not decide what it holds
-      const UsedPool used = load_pool(path_.string(), whole, prompts_, identities_, text_.force, forced);
+      const UsedPool used = load_pool(path_.string(), settings_, prompts_, identities_, text_.force, forced);
       require(used.pool.header.num_samples >= settings_.pool.samples,
               "'{}' holds {} samples a prompt, pool.samples asks for {}; give another pool.path, or remove the file",
               path_.string(), used.pool.header.num_samples, settings_.pool.samples);

@@ -23,17 +23,19 @@ RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, c
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(rewards.size()); ++i) {
     const std::int64_t row = i / pool.header.num_samples;
     const std::int32_t length = pool.block.samples.length[idx(i)];
+    const auto response = pool.block.samples.tokens_of(row, i % pool.header.num_samples);
     double value = values.start, logp = 0;
     for (std::int64_t cut = 0; cut < std::min(cuts, prefixes.num_cuts(length)); ++cut) {
-      const double next = values.lines[idx(cut)].value(log_w(table.of(row, prefixes.reward[idx(i * cuts + cut)])));
+      const double next = values.lines[idx(cut)].value(
+          log_w(table.of(row, prefixes.reward[idx(i * cuts + cut)], response.first(idx((cut + 1) * values.every)))));
       const double next_logp = prefixes.logp_reference[idx(i * cuts + cut)];
       segments_.push_back({static_cast<std::int32_t>((cut + 1) * values.every), next - value, next_logp - logp});
       value = next;
       logp = next_logp;
     }
-    double whole = log_w(table.of_own(row, rewards[idx(i)]));
+    double whole = log_w(table.of_own(row, rewards[idx(i)], response));
     for (const MoreTable& one : more) {
-      const LogF log_f = one.table->of_own(row, pool.block.rewards.at(one.name)[idx(i)]);
+      const LogF log_f = one.table->of_own(row, pool.block.rewards.at(one.name)[idx(i)], response);
       whole += one.n > 1 ? log_weight(with_n(target, one.n), log_f) : 0;
     }
     log_w_.push_back(whole);

@@ -6,7 +6,9 @@ namespace vbon {
 
 RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row) {
   const auto row_of = [&table_row](std::int64_t row) { return table_row[static_cast<std::size_t>(row)]; };
-  return {.log_f = [&table, row_of](std::int64_t row, float reward) { return table.of(row_of(row), reward); },
+  return {.log_f = [&table, row_of](
+                       std::int64_t row, float reward,
+                       std::span<const std::int32_t> response) { return table.of(row_of(row), reward, response); },
           .win = [&table, row_of](std::int64_t row, float reward) { return win_rate(table.row(row_of(row)), reward); }};
 }
 
@@ -16,14 +18,20 @@ RewardRanks ranks_of_mixtures(const LogFTable* table, const std::vector<std::int
   const auto row_of = [table, &table_row](std::int64_t row) {
     return table == nullptr ? -1 : table_row[static_cast<std::size_t>(row)];
   };
-  const auto log_f = [table, row_of, shared, round](std::int64_t row, float reward) {
+  const auto log_f = [table, row_of, shared, round](std::int64_t row, float reward,
+                                                    std::span<const std::int32_t> response) {
     const std::int64_t at = row_of(row);
-    return at >= 0 ? table->of(at, reward) : log_f_of((*shared)[static_cast<std::size_t>(row)], reward, round);
+    return at >= 0 ? table->of(at, reward, response)
+                   : log_f_of((*shared)[static_cast<std::size_t>(row)], reward, round);
   };
-  return {.log_f = log_f, .win = [log_f](std::int64_t row, float reward) {
-            const Quantiles q = log_f(row, reward).exact;
-            return 0.5 * (q.f_strict + q.f);
-          }};
+  // Half of what ties, whichever rule the counts follow.
+  const auto win = [table, row_of, shared, round](std::int64_t row, float reward) {
+    const std::int64_t at = row_of(row);
+    if (at >= 0) return win_rate(table->row(at), reward);
+    const Quantiles q = log_f_of((*shared)[static_cast<std::size_t>(row)], reward, round).exact;
+    return 0.5 * (q.f_strict + q.f);
+  };
+  return {.log_f = log_f, .win = win};
 }
 
 }  // namespace vbon

@@ -87,21 +87,31 @@ Prompts load_prompts(const std::string& path, const Settings& settings, const To
   return prompts;
 }
 
+Identities identities_of(const Settings& settings) {
+  Identities found{.reference = folder_sha256(settings.model.reference),
+                   .tokenizer = Tokenizer::load(settings.model.reference).sha256(),
+                   .reward = reward_sha256(settings.reward),
+                   .evaluator = settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "",
+                   .more = {}};
+  for (const auto& [name, more] : settings.rewards)
+    found.more[name] =
+        fmt::format("{} {} {}", reward_sha256(more.reward), enum_name(more.reward.output), more.reward.round);
+  return found;
+}
+
 Identities identify(RankContext& context, const Settings& settings) {
   std::string text;
   comm::together(*context.everyone, "hashes of models", [&] {
     if (context.world.rank() != 0) return;
-    const Tokenizer tokenizer = Tokenizer::load(settings.model.reference);
-    text = folder_sha256(settings.model.reference) + "\n" + tokenizer.sha256() + "\n" + reward_sha256(settings.reward) +
-           "\n" + (settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "");
-    for (const auto& [name, more] : settings.rewards)
-      text += fmt::format("\n{} {} {}", reward_sha256(more.reward), enum_name(more.reward.output), more.reward.round);
+    const Identities found = identities_of(settings);
+    text = fmt::format("{}\n{}\n{}\n{}", found.reference, found.tokenizer, found.reward, found.evaluator);
+    for (const auto& [name, identity] : found.more) text += "\n" + identity;
   });
   const std::vector<std::string> parts = split(comm::from_root(*context.everyone, text, 0, "hashes of models"), '\n');
-  Identities found{parts.at(0), parts.at(1), parts.at(2), parts.at(3), {}};
+  Identities shared{parts.at(0), parts.at(1), parts.at(2), parts.at(3), {}};
   std::size_t at = 4;
-  for (const auto& [name, more] : settings.rewards) found.more[name] = parts.at(at++);
-  return found;
+  for (const auto& [name, more] : settings.rewards) shared.more[name] = parts.at(at++);
+  return shared;
 }
 
 std::map<std::string, std::string> environment_of(const RankContext& context) {
@@ -132,13 +142,12 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
 }
 
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
-                   const Identities& identities, bool force, std::string& forced, SampleParts parts,
-                   PoolPrompts needed) {
-  UsedPool used{.pool = read_pool(path, parts)};
+                   const Identities& identities, bool force, std::string& forced, const PoolReading& how) {
+  UsedPool used{.pool = read_pool(path, how.parts)};
   PoolUse use{.reference_sha256 = identities.reference,
               .tokenizer_sha256 = identities.tokenizer,
               .reward_sha256 = identities.reward,
-              .prompts_sha256 = needed == PoolPrompts::all ? prompts.sha256 : "",
+              .prompts_sha256 = how.some_prompts ? "" : prompts.sha256,
               .temperature = settings.sampling.temperature,
               .max_new_tokens = settings.sampling.max_new_tokens,
               .reward_round = settings.reward.round,
@@ -148,10 +157,10 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
   if (used.pool.block.rewards.contains("evaluator")) use.evaluator_sha256 = identities.evaluator;
   const std::string overridden = check_pool_use(path, used.pool.header, use, force);
   if (!overridden.empty()) forced += (forced.empty() ? "" : "; ") + overridden;
-  if (settings.pool.use > 0) {
-    require(settings.pool.use <= used.pool.header.num_samples, "pool.use is {}, but '{}' holds {} samples a prompt",
-            settings.pool.use, path, used.pool.header.num_samples);
-    used.pool = first_samples(used.pool, settings.pool.use);
+  if (how.use > 0) {
+    require(how.use <= used.pool.header.num_samples, "pool.use is {}, but '{}' holds {} samples a prompt", how.use,
+            path, used.pool.header.num_samples);
+    used.pool = first_samples(used.pool, how.use);
   }
   used.table = std::make_unique<LogFTable>(used.pool.sorted_rewards.at("main"), used.pool.block.num_prompts(),
                                            settings.vbon.estimator);
@@ -160,8 +169,14 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
                          .n = more.n,
                          .table = std::make_unique<LogFTable>(used.pool.sorted_rewards.at(name),
                                                               used.pool.block.num_prompts(), settings.vbon.estimator)});
+  if (settings.vbon.ties == Ties::total_order) {
+    const SampleBlock& block = used.pool.block;
+    used.table->set_total_order({block.rewards.at("main"), block.samples.tokens, block.samples.length});
+    for (const MoreTable& more : used.more)
+      more.table->set_total_order({block.rewards.at(more.name), block.samples.tokens, block.samples.length});
+  }
   const PoolIndex index(used.pool.block.prompts);
-  if (needed == PoolPrompts::all) {
+  if (!how.some_prompts) {
     used.row = index.rows_of(prompts.rows, path);
     return used;
   }

@@ -187,12 +187,16 @@ std::vector<std::string> more_reward_method_problems(const Settings& s) {
 
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
+  p.unless(s.vbon.ties == Ties::uniform || s.train.method == Method::vbon || s.train.method == Method::regression,
+           "vbon.ties total_order is for methods vbon and regression, not for {}", enum_name(s.train.method));
   p.add(problems(s.amortised));
   if (s.amortised.weight) {
     p.unless(s.train.method == Method::vbon || s.train.method == Method::regression,
              "amortised.weight is for methods vbon and regression, not for {}", enum_name(s.train.method));
     p.unless(s.vbon.estimator == Estimator::add_one,
              "amortised.weight takes the estimator's place: leave vbon.estimator at add_one");
+    p.unless(s.vbon.ties == Ties::uniform,
+             "amortised.weight has no order for equal rewards: leave vbon.ties at uniform");
     p.unless(s.rewards.empty(), "amortised.weight is of the main reward alone: leave out section rewards");
   }
   p.add(evaluation_problems(s));

@@ -79,8 +79,9 @@ class TrainingRun {
       const bool reads_trunk = is_offline_step(0) && context_.is(comm::Role::learner) && !text_.force;
       if (reads_pool(settings_))
         pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_,
-                          reads_trunk ? SampleParts::with_trunk : SampleParts::all,
-                          settings_.amortised.weight ? PoolPrompts::some : PoolPrompts::all);
+                          {.parts = reads_trunk ? SampleParts::with_trunk : SampleParts::all,
+                           .use = settings_.pool.use,
+                           .some_prompts = settings_.amortised.weight.has_value()});
       if (evaluates()) {
         eval_prompts_ = load_prompts(settings_.prompts.eval, settings_, *tokenizer_, spec_);
         eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);

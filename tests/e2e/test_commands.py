@@ -1,8 +1,11 @@
 """Commands from outside: help, errors of input, sampling and scoring."""
 import json
+import math
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pytest
 
 from conftest import ROOT
@@ -48,6 +51,60 @@ def test_sample_draws_what_its_seed_says_and_best_of_takes_the_best(toy):
         "".join(json.dumps({"prompt": r["prompt"], "response": r["response"]}) + "\n" for r in draw("-n", 16)))
     scored = toy.run("score", "-c", "toy.yaml", "--texts", "texts.jsonl").stdout
     assert best == max(json.loads(line)["reward"] for line in scored.splitlines())
+
+
+def test_a_file_of_prompts_is_answered_as_its_prompts_are(toy):
+    def records(*more):
+        out = toy.run("sample", "-c", "toy.yaml", "-m", "reference", "--json", "--seed", 7, "-n", 3, *more)
+        return [json.loads(line) for line in out.stdout.splitlines()], out.stderr
+
+    texts = [json.loads(line)["prompt"] for line in (toy.folder / "train.jsonl").read_text().splitlines()]
+    from_file, _ = records("--prompts", "train.jsonl")
+    assert [record["prompt"] for record in from_file] == [text for text in texts for _ in range(3)]
+    assert from_file == records(*(word for text in texts for word in ("--prompt", text)))[0]
+    best, said = records("--prompts", "train.jsonl", "--best-of", 5)
+    assert len(best) == len(from_file) and "24 answers, each the best of 5" in said and "tokens/s" in said
+    assert np.mean([r["reward"] for r in best]) > np.mean([r["reward"] for r in records("--prompts", "train.jsonl", "--best-of", 2)[0]])
+
+
+@pytest.mark.parametrize("ties", ["uniform", "total_order"])
+def test_best_of_n_is_drawn_from_a_pool(toy, ties):
+    with h5py.File(toy.folder / "pool.h5") as file:
+        rewards, prompts = file["reward/main/value"][()], file["prompt/text"].asstr()[()].tolist()
+        tokens, lengths, logp = file["sample/tokens"][()], file["sample/length"][()], file["sample/logp_reference"][()]
+
+    def draw(n, samples, *more):
+        out = toy.run("sample", "--pool", "pool.h5", "-s", "model.reference=reference", "-s", f"vbon.ties={ties}", "--json", "--best-of", n,
+                      "-n", samples, *more).stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    whole = draw(32, 1)
+    assert [record["prompt"] for record in whole] == prompts
+    for row, record in enumerate(whole):
+        assert record["reward"] == pytest.approx(rewards[row].max())
+        tied = [i for i in range(32) if rewards[row, i] == rewards[row].max()]
+        if ties == "total_order":
+            best = max(tied, key=lambda i: tokens[row, i, :lengths[row, i]].tolist())
+            assert record["logp"] == pytest.approx(logp[row, best])
+    # A subset each: on average what the exact weights of the order statistics say.
+    few = draw(4, 200)
+    assert few == draw(4, 200) and few != draw(4, 200, "--seed", 5)
+    weights = np.array([math.comb(i, 3) for i in range(32)]) / math.comb(32, 4)
+    for row in range(len(prompts)):
+        mine = [record["reward"] for record in few[200 * row:200 * (row + 1)]]
+        want = (np.sort(rewards[row]) * weights).sum()
+        assert abs(np.mean(mine) - want) < 5 * np.std(rewards[row]) / math.sqrt(200)
+    one = draw(2, 1, "--prompt", prompts[3])
+    assert len(one) == 1 and one[0]["prompt"] == prompts[3]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--best-of", "33"], ["--best-of 33", "32 samples"]),
+    (["-m", "reference"], ["exclude each other"]),
+    (["--prompt", "never asked"], ["pool.h5", "lacks"]),
+])
+def test_what_a_pool_cannot_answer_is_said(toy, arguments, words):
+    toy.refused("sample", "--pool", "pool.h5", "-s", "model.reference=reference", *arguments, words=words)
 
 
 def test_a_run_is_reported(fresh, tmp_path):

@@ -281,3 +281,43 @@ def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
 def test_combinations_that_would_change_N_or_do_not_exist_are_refused(toy, overrides, words):
     arguments = [word for text in [*overrides, "run.dir=never"] for word in ("-s", text)]
     toy.refused("train", "-c", "toy.yaml", *arguments, words=words)
+
+
+@pytest.fixture(scope="module")
+def tied(toy):
+    """Pools of a reward of few values."""
+    toy.ties = ["reward.round=0.3", "pool.path=pool-ties.h5", "pool.eval_path=pool-ties-eval.h5"]
+    toy.run("pool", "-c", "toy.yaml", "--quiet", *(word for text in toy.ties for word in ("-s", text)))
+    return toy
+
+
+def ordered(rewards, tokens, lengths):
+    """What the order of appendix C compares: reward, then token ids, a beginning before what it begins."""
+    return [(float(r), tuple(t[:n].tolist())) for r, t, n in zip(rewards, tokens, lengths)]
+
+
+@pytest.mark.parametrize("objective", ["exact", "L"])
+def test_a_total_order_breaks_ties_by_tokens(tied, objective):
+    runs = [train(tied, f"ties-{ties}-{objective}", *tied.ties, f"vbon.ties={ties}", f"vbon.objective={objective}", "train.warm_start=1")
+            for ties in ("uniform", "total_order")]
+    assert sha256(final(runs[0]) / "policy/model.safetensors") != sha256(final(runs[1]) / "policy/model.safetensors")
+    with h5py.File(tied.folder / "pool-ties.h5") as file:
+        columns = (file[name][()] for name in ("prompt/id", "reward/main/value", "sample/tokens", "sample/length"))
+        tables = {int(id): ordered(*row) for id, *row in zip(*columns)}
+    assert min(len({r for r, _ in row}) for row in tables.values()) < 16, "rewards tie"
+    batch, row = rollouts(runs[1], 1), metrics(runs[1])[1]
+    log_f, log_w, differ = [], [], 0
+    for id, mine in zip(batch["prompt_id"].tolist(), ordered(batch["reward"], batch["tokens"], batch["length"])):
+        below, up_to = sum(other < mine for other in tables[id]), sum(other <= mine for other in tables[id])
+        differ += below != sum(other[0] < mine[0] for other in tables[id])
+        log_f.append(math.log((below + 1) / 33))
+        strict, whole = below / 33, (up_to + 1) / 33
+        log_w.append(math.log((whole ** 4 - strict ** 4) / (whole - strict)))
+    assert differ > 3
+    np.testing.assert_allclose(batch["log_f"], log_f, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(row["kl_to_bon"], row["kl"] - np.mean(log_w), rtol=1e-4, atol=1e-5)
+
+
+def test_a_total_order_is_for_methods_that_have_one(toy):
+    toy.refused("train", "-c", "toy.yaml", "-s", "run.dir=refused", "-s", "vbon.ties=total_order", "-s", "train.method=bon_sft",
+                words=["total_order", "vbon and regression", "bon_sft"])

@@ -4,7 +4,7 @@ import pathlib
 import shutil
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from conftest import ROOT, make_model
 
@@ -58,10 +58,24 @@ def make_distilbert(folder: pathlib.Path, labels, seed=1):
     shutil.copyfile(TOKENIZERS / "bert_uncased" / "tokenizer.json", folder / "tokenizer.json")
 
 
+def scalar_config(base, bias=0.0):
+    """config.json of a reward model of the public TL;DR code."""
+    return {"architectures": ["ScalarModel"], "base_model": "theirs", "base_config": base, "bias": bias,
+            "hidden_size": base["hidden_size"]}
+
+
 def make_summary_reward(folder: pathlib.Path, seed=1):
-    """In the place of a Pythia with a scalar head, whose layout (lm_backbone.*, scalar_head.*) is not read yet: an
-    encoder with one output. When it is read, write one here; nothing else in the tests knows."""
-    make_distilbert(folder, ["LABEL_0"], seed)
+    """A Pythia with a scalar head, in the layout of the paper's TL;DR models: lm_backbone.*, scalar_head.*."""
+    make_gpt_neox(folder, seed)
+    body = load_file(str(folder / "model.safetensors"))
+    config = json.loads((folder / "config.json").read_text())
+    tensors = {"lm_backbone." + name.removeprefix("gpt_neox."): values for name, values in body.items()
+               if name != "embed_out.weight"}
+    random = np.random.default_rng(seed)
+    tensors["scalar_head.weight"] = random.normal(0, 1, (1, config["hidden_size"])).astype(np.float32)
+    tensors["scalar_head.bias"] = np.zeros(1, np.float32)
+    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(scalar_config(config, bias=0.25), indent=1) + "\n")
 
 
 # config.json of the models themselves, which is all that a plan needs of them.
@@ -78,8 +92,10 @@ SHAPES = {
                     "max_position_embeddings": 2048, "layer_norm_eps": 1e-5, "hidden_act": "gelu", "rotary_pct": 0.25,
                     "use_parallel_residual": True, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 0},
 }
+SHAPES["pythia-6.9b"] = SHAPES["pythia-2.8b"] | {"hidden_size": 4096, "intermediate_size": 16384}
 
 
-def make_shape(folder: pathlib.Path, name: str):
+def make_shape(folder: pathlib.Path, name: str, scalar=False):
+    """`scalar`: of the reward model on that body."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(SHAPES[name]) + "\n")
+    (folder / "config.json").write_text(json.dumps(scalar_config(SHAPES[name]) if scalar else SHAPES[name]) + "\n")

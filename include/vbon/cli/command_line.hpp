@@ -30,7 +30,7 @@ struct CommandLine {
   // reward
   std::string section = "both";  // reward | evaluator | both
   // sample, score
-  std::filesystem::path model, texts, output;
+  std::filesystem::path model, texts, output, prompt_file, pool;
   std::vector<std::string> prompts;
   std::int64_t best_of = 1, samples = 1, max_new_tokens = 0;
   std::optional<double> temperature;

@@ -66,6 +66,13 @@ struct ExponentialFit {
 };
 ExponentialFit fit_exponential(std::span<const float> sorted);
 
+// The pool's samples behind a table, in the file's order: what a total order looks at where rewards tie.
+struct OrderedSamples {
+  std::span<const float> rewards;         // [P, M]
+  std::span<const std::int32_t> tokens;   // [P, M, T]
+  std::span<const std::int32_t> lengths;  // [P, M]
+};
+
 struct LogisticMixture;
 
 // What a model of a prompt's rewards says beside the counts: a Beta prior worth `weight` samples, for
@@ -84,17 +91,20 @@ class LogFTable {
   LogFTable(std::span<const float> sorted_rewards, std::int64_t num_prompts, Estimator estimator);
 
   void set_prior(LogFPrior prior);
+  // Ties are broken by the order of appendix C from now on; the samples stay the caller's.
+  void set_total_order(const OrderedSamples& samples) { samples_ = samples; }
 
   std::int64_t num_prompts() const { return num_prompts_; }
   std::int64_t num_samples() const { return num_samples_; }
   std::span<const float> row(std::int64_t prompt) const;
 
   // Of a new sample's reward; `counts` where a total order breaks ties.
-  LogF of(std::int64_t prompt, float reward) const;
+  // `response`: the sample's tokens, looked at under a total order alone.
+  LogF of(std::int64_t prompt, float reward, std::span<const std::int32_t> response = {}) const;
   LogF of(std::int64_t prompt, float reward, TableCounts counts) const;
   // Of a reward that is one of the row's own M: against the other M - 1 (M >= 2). The counts include the sample itself
   // in le. The tail and exponential fits keep it: they are smooth in one sample of M.
-  LogF of_own(std::int64_t prompt, float reward) const;
+  LogF of_own(std::int64_t prompt, float reward, std::span<const std::int32_t> response = {}) const;
   LogF of_own(std::int64_t prompt, float reward, TableCounts counts) const;
 
  private:
@@ -103,6 +113,7 @@ class LogFTable {
     double high = 0;  // above the last
   };
   struct Query;
+  TableCounts count(std::int64_t prompt, float reward, std::span<const std::int32_t> response) const;
   LogF found(const Query& query) const;
   double estimate(const Query& query) const;
   double interpolated(const Query& query) const;
@@ -115,6 +126,7 @@ class LogFTable {
   std::vector<Tails> tails_;          // [P], interpolated only
   std::vector<ExponentialFit> fits_;  // [P], exponential only
   std::shared_ptr<const LogFPrior> prior_;
+  OrderedSamples samples_;  // of a total order; empty: uniform
 };
 
 }  // namespace vbon

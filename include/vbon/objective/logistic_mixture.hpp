@@ -9,9 +9,9 @@
 namespace vbon {
 
 struct LogisticMixture {
-  std::vector<double> weight;  // [K] sums to 1
-  std::vector<double> mean;    // [K] in rewards
-  std::vector<double> scale;   // [K] > 0; the standard deviation is pi/sqrt(3) of it
+  std::vector<double> log_weight;  // [K] of weights that sum to 1
+  std::vector<double> mean;        // [K] in rewards
+  std::vector<double> scale;       // [K] > 0; the standard deviation is pi/sqrt(3) of it
 
   double log_cdf(double x) const;  // finite far below the mixture, where the CDF itself is 0 in float64
   double cdf(double x) const;
@@ -22,8 +22,8 @@ struct LogisticMixture {
 // F half a step above. Never at floor or ceiling.
 LogF log_f_of(const LogisticMixture& mixture, double reward, double round);
 
-// Gradients of log_density(x) by what a mixture is parametrised with, added with factor `by` to `out` [3K]: the
+// log_density(x); its gradient by what a mixture is parametrised with is added with factor `by` to `out` [3K]: by the
 // weights' logits (weight = softmax), the means, the scales.
-void add_log_density_gradient(const LogisticMixture& mixture, double x, double by, std::span<double> out);
+double add_log_density_gradient(const LogisticMixture& mixture, double x, double by, std::span<double> out);
 
 }  // namespace vbon

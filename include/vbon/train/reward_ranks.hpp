@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,8 @@
 namespace vbon {
 
 struct RewardRanks {
-  std::function<LogF(std::int64_t row, float reward)> log_f;
+  // `response`: its tokens, which a total order breaks ties by.
+  std::function<LogF(std::int64_t row, float reward, std::span<const std::int32_t> response)> log_f;
   std::function<double(std::int64_t row, float reward)> win;  // P(it beats a reference sample), ties half
   explicit operator bool() const { return static_cast<bool>(log_f); }
 };

@@ -35,12 +35,13 @@ Prompts load_prompts(const std::string& path, const Settings& settings, const To
 std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::optional<std::int64_t>& start_token,
                                       std::string_view text);
 
-// SHA-256 of everything that decides a run's numbers; collective (the root reads, all get the result).
+// SHA-256 of everything that decides a run's numbers.
 struct Identities {
   std::string reference, tokenizer, reward, evaluator;  // "" where not used
   std::map<std::string, std::string> more;              // rewards beside them: name -> what made it
 };
-Identities identify(RankContext& context, const Settings& settings);
+Identities identities_of(const Settings& settings);
+Identities identify(RankContext& context, const Settings& settings);  // collective: the root reads, all get the result
 
 // Root attributes that all of a command's files share.
 Provenance provenance_of(const RankContext& context, const Settings& settings, const std::string& resolved_yaml,
@@ -48,18 +49,21 @@ Provenance provenance_of(const RankContext& context, const Settings& settings, c
 // CPU type, threads, library versions: what bit-exact resume depends on.
 std::map<std::string, std::string> environment_of(const RankContext& context);
 
-// A pool that is used with these prompts: checked against everything it was made with, cut to pool.use, and the row of
-// each prompt in it. `forced` collects what --force overrode; `parts`: what is read of its samples.
+// A pool that is used with these prompts: checked against everything it was made with, and the row of each prompt in
+// it. `forced` collects what --force overrode.
 struct UsedPool {
   Pool pool;
   std::unique_ptr<LogFTable> table;  // of reward "main"
   std::vector<MoreTable> more;       // of section rewards
   std::vector<std::int64_t> row;     // of each prompt
 };
-enum class PoolPrompts { all, some };  // whether the pool must have every prompt; `row` is -1 for those that it lacks
+struct PoolReading {
+  SampleParts parts = SampleParts::all;
+  std::int64_t use = 0;       // the first so many samples of a prompt; 0: all
+  bool some_prompts = false;  // the pool may lack prompts, whose row is then -1
+};
 UsedPool load_pool(const std::string& path, const Settings& settings, const Prompts& prompts,
-                   const Identities& identities, bool force, std::string& forced, SampleParts parts = SampleParts::all,
-                   PoolPrompts needed = PoolPrompts::all);
+                   const Identities& identities, bool force, std::string& forced, const PoolReading& how = {});
 
 at::ScalarType scalar_type(Dtype dtype);
 std::string torch_version();

@@ -104,7 +104,8 @@ struct PoolSection {
     v(c.samples, {.name = "samples",
                   .help = "M, reference samples a prompt; at least 2, at least 2N is advised",
                   .unit = "samples"});
-    v(c.use, {.name = "use", .help = "use the first m samples of a pool; 0: all", .unit = "samples"});
+    v(c.use,
+      {.name = "use", .help = "training uses the first m samples a prompt of its pool; 0: all", .unit = "samples"});
     v(c.prefix_every,
       {.name = "prefix_every",
        .help =

@@ -11,7 +11,8 @@
 namespace vbon {
 namespace {
 
-const LogisticMixture kMixture{{0.2, 0.5, 0.3}, {-1.0, 0.5, 2.0}, {0.3, 0.7, 0.1}};
+const std::vector<double> kWeight = {0.2, 0.5, 0.3};
+const LogisticMixture kMixture{{std::log(0.2), std::log(0.5), std::log(0.3)}, {-1.0, 0.5, 2.0}, {0.3, 0.7, 0.1}};
 
 double sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
 
@@ -20,8 +21,8 @@ TEST(LogisticMixture, cdf_and_density_are_those_of_the_definition) {
     double cdf = 0, density = 0;
     for (std::size_t k = 0; k < 3; ++k) {
       const double s = sigmoid((x - kMixture.mean[k]) / kMixture.scale[k]);
-      cdf += kMixture.weight[k] * s;
-      density += kMixture.weight[k] * s * (1 - s) / kMixture.scale[k];
+      cdf += kWeight[k] * s;
+      density += kWeight[k] * s * (1 - s) / kMixture.scale[k];
     }
     EXPECT_NEAR(kMixture.cdf(x), cdf, 1e-13);
     EXPECT_NEAR(kMixture.log_density(x), std::log(density), 1e-9);
@@ -35,8 +36,8 @@ TEST(LogisticMixture, the_gradient_is_that_of_differences) {
     LogisticMixture m = kMixture;
     if (i < 3) {
       double sum = 0;
-      for (std::size_t k = 0; k < 3; ++k) sum += m.weight[k] *= k == i ? std::exp(by) : 1.0;
-      for (double& w : m.weight) w /= sum;
+      for (std::size_t k = 0; k < 3; ++k) sum += std::exp(m.log_weight[k] += k == i ? by : 0.0);
+      for (double& w : m.log_weight) w -= std::log(sum);
     } else {
       (i < 6 ? m.mean : m.scale)[i % 3] += by;
     }
@@ -65,8 +66,8 @@ TEST(LogisticMixture, the_quantile_pair_is_half_a_step_to_either_side) {
 TEST(LogFPrior, counts_and_model_are_weighed_by_samples) {
   const std::vector<float> rewards = {-1, 0, 0, 2, /* row 1 */ 1, 1, 1, 1};
   LogFTable table(rewards, 2, Estimator::add_one);
-  constexpr double kWeight = 3, kRound = 0.5;
-  table.set_prior({.of_row = {kMixture, kMixture}, .weight = kWeight, .round = kRound});
+  constexpr double kWorth = 3, kRound = 0.5;
+  table.set_prior({.of_row = {kMixture, kMixture}, .weight = kWorth, .round = kRound});
   const auto model = [](float r) { return std::pair(kMixture.cdf(r - 0.25), kMixture.cdf(r + 0.25)); };
   struct Case {
     std::int64_t row;
@@ -76,16 +77,16 @@ TEST(LogFPrior, counts_and_model_are_weighed_by_samples) {
   for (const Case& c : {Case{0, -5, 0, 0}, {0, 0, 1, 3}, {0, 0.5, 3, 3}, {0, 9, 4, 4}, {1, 1, 0, 4}}) {
     const auto [strict, whole] = model(c.reward);
     const LogF f = table.of(c.row, c.reward);
-    EXPECT_NEAR(f.exact.f_strict, (c.lt + kWeight * strict) / (4 + kWeight), 1e-12);
-    EXPECT_NEAR(f.exact.f, (c.le + kWeight * whole) / (4 + kWeight), 1e-12);
-    EXPECT_NEAR(f.log_f, std::log((c.lt + kWeight * strict) / (4 + kWeight)), 1e-9);
+    EXPECT_NEAR(f.exact.f_strict, (c.lt + kWorth * strict) / (4 + kWorth), 1e-12);
+    EXPECT_NEAR(f.exact.f, (c.le + kWorth * whole) / (4 + kWorth), 1e-12);
+    EXPECT_NEAR(f.log_f, std::log((c.lt + kWorth * strict) / (4 + kWorth)), 1e-9);
     EXPECT_EQ(f.at_floor, c.lt == 0);
     EXPECT_EQ(f.at_ceiling, c.lt == 4);
     EXPECT_TRUE(std::isfinite(log_weight({.n = 16}, f)));
   }
   const LogF own = table.of_own(0, 0);  // one of two: one below, one tied, of three others
-  EXPECT_NEAR(own.exact.f_strict, (1 + kWeight * model(0).first) / (3 + kWeight), 1e-12);
-  EXPECT_NEAR(own.exact.f, (2 + kWeight * model(0).second) / (3 + kWeight), 1e-12);
+  EXPECT_NEAR(own.exact.f_strict, (1 + kWorth * model(0).first) / (3 + kWorth), 1e-12);
+  EXPECT_NEAR(own.exact.f, (2 + kWorth * model(0).second) / (3 + kWorth), 1e-12);
   EXPECT_LT(table.of(0, -5).log_f, -6) << "far below, the model's tail goes on";
 }
 

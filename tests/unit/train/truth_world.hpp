@@ -100,7 +100,8 @@ struct World {
   LogF log_f(const Quantiles& q) const { return {.log_f = std::log(q.f_strict > 0 ? q.f_strict : q.f), .exact = q}; }
 
   RewardRanks ranks() const {
-    return {.log_f = [this](std::int64_t row, float reward) { return log_f(quantiles_of(row, reward)); },
+    return {.log_f = [this](std::int64_t row, float reward,
+                            std::span<const std::int32_t>) { return log_f(quantiles_of(row, reward)); },
             .win =
                 [this](std::int64_t row, float reward) {
                   const Quantiles q = quantiles_of(row, reward);
