@@ -14,6 +14,7 @@ COMMANDS = (
     "cdf",
     "ks",
     "ablation",
+    "calibration",
     "temperatures",
     "curves",
     "timing",
