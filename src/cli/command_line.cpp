@@ -33,6 +33,13 @@ void add_config(CLI::App& app, CommandLine& line) {
   app.add_flag("--force", line.force, "use a pool that was made with something else (recorded as `forced`)");
 }
 
+// For plans of a machine that is not this one.
+void add_rates(CLI::App& app, CommandLine& line) {
+  app.add_option("--tflops", line.tflops,
+                 "products that a rank sustains, for estimates of time; default: measured here");
+  app.add_option("--gbps", line.gbps, "memory that a rank reads, GB/s, beside --tflops");
+}
+
 }  // namespace
 
 CommandLine parse_command_line(int argc, char** argv) {
@@ -62,6 +69,7 @@ CommandLine parse_command_line(int argc, char** argv) {
           ->allow_extra_args(false);
       sub.add_flag("--dry-run", line.dry_run, "list runs, stages and what is done; do nothing");
       sub.add_flag("--quiet", line.quiet, "no progress");
+      add_rates(sub, line);
       sub.add_option("--slurm", line.slurm, "write a script that submits the sweep to Slurm, and run nothing");
       sub.add_option("--only", line.only, "this run alone, by its number in --dry-run, with the stages it needs");
       sub.add_option("--stage", line.stage, "these shared stages alone, by their number");
@@ -100,6 +108,7 @@ CommandLine parse_command_line(int argc, char** argv) {
       sub.add_option("--seed", line.seed, "of the draws");
     }
     if (name == "score") sub.add_option("--texts", line.texts, "JSON Lines: {text} or {prompt, response}");
+    if (name == "plan") add_rates(sub, line);
     if (name == "plan")
       sub.add_option("--ranks", line.ranks, "ranks to plan for; default: those that cluster.roles counts, or 1");
   }

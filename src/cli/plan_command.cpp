@@ -6,6 +6,7 @@
 #include "cli/plan_inputs.hpp"
 #include "cli/plan_text.hpp"
 #include "cli/stage.hpp"
+#include "cli/sweep_cost.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/comm/doctor.hpp"
 #include "vbon/train/machine.hpp"
@@ -53,9 +54,12 @@ ExitCode run_plan_command(const CommandLine& line) {
   RunPlan plan = plan_run(settings, read.inputs, std::nullopt);
   PlanContext context{.node_memory = host_memory().total};
   const bool on_devices = read.inputs.topology.devices_per_node > 0;
-  if (on_devices) {
-    context.device_memory = smallest_device();
-  } else {
+  if (on_devices) context.device_memory = smallest_device();
+  if (const std::optional<ComputeRates> given = rates_of(line)) {
+    context.rates = *given;
+    context.rates_given = true;
+    plan = plan_run(settings, read.inputs, context.rates);
+  } else if (!on_devices) {
     const BatchPlan& batch = plan.batch;
     const auto learned = static_cast<std::int64_t>(read.inputs.prompt_tokens) + settings.sampling.max_new_tokens;
     context.rates = measure_rates(read.inputs.model,

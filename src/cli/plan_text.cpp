@@ -134,18 +134,23 @@ std::string time_text(const RunPlan& plan, const PlanContext& context) {
   add("an evaluation", t.evaluation);
   add("vbon pool (prompts.train)", t.pool);
   std::string text = table.text();
-  if (!t.estimated) return text + "no time is given: there is nothing here to measure its GPUs with\n";
+  if (!t.estimated)
+    return text +
+           "no time is given: there is nothing here to measure its GPUs with (--tflops and --gbps say what a rank "
+           "sustains)\n";
   if (t.generate.flops > 0)
     text += fmt::format("a step {}{}, ", duration(t.step_seconds),
                         t.overlapped ? " (scorers work while others sample)" : "");
   text += fmt::format("the run {}\n", duration(t.run_seconds));
   if (context.rates)
     text += fmt::format(
-        "by what this machine did just now with {}{}: {:.3g} GFLOP/s in products as narrow as decoding, {:.3g} in "
+        "by {}: {:.3g} GFLOP/s in products as narrow as decoding, {:.3g} in "
         "wide ones, {:.3g} GB/s read.\nProducts and weights alone: real steps take longer, by communication, files, "
         "attention and drawing; shorter responses make them faster.\n",
-        counted(plan.threads, "thread"),
-        context.rates->busy ? " (it is busy: one thread was faster and stands for them)" : "",
+        context.rates_given
+            ? "what the command line says of a rank"
+            : fmt::format("what this machine did just now with {}{}", counted(plan.threads, "thread"),
+                          context.rates->busy ? " (it is busy: one thread was faster and stands for them)" : ""),
         context.rates->decode_flops / 1e9, context.rates->learn_flops / 1e9, context.rates->bytes / 1e9);
   return text;
 }

@@ -1,9 +1,11 @@
 // `vbon sweep`: the runs of a grid, here one after the other, or as a script for Slurm. Each is a process of its own
 // (`vbon run`), so one that fails leaves the others alone; what is done is skipped, so a killed sweep goes on.
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "cli/stage.hpp"
+#include "cli/sweep_cost.hpp"
 #include "cli/sweep_plan.hpp"
 #include "cli/sweep_process.hpp"
 #include "cli/sweep_slurm.hpp"
@@ -65,8 +67,9 @@ class Sweep {
   bool stage(std::size_t i) {
     if (state_.size() < plan_.stages.size()) state_.resize(plan_.stages.size());
     if (state_[i] == State::unknown)
-      state_[i] = start(fmt::format("stages-{}", i), plan_.stages[i].overrides, {"--until", "pool"}) ? State::there
-                                                                                                     : State::failed;
+      state_[i] = start(fmt::format("stages-{}", i), plan_.stages[i].overrides, {"--until", "amortise"})
+                      ? State::there
+                      : State::failed;
     return state_[i] == State::there;
   }
 
@@ -104,22 +107,38 @@ class Sweep {
   ExitCode worst_ = ExitCode::ok;
 };
 
-void print(const SweepPlan& plan) {
-  Table table({"", "run", "stages", "state"});
+void print(const SweepPlan& plan, const SweepCost& cost) {
+  Table table({"", "run", "stages", "time", "state"});
   std::size_t done = 0;
+  double to_do_s = 0;
+  std::vector<bool> needed(plan.stages.size());
   for (std::size_t i = 0; i < plan.runs.size(); ++i) {
     const PlannedRun& run = plan.runs[i];
     const bool is_done = fs::exists(plan.grid.dir / "done" / run.name);
     done += is_done ? 1 : 0;
+    if (!is_done) {
+      to_do_s += cost.run_s[i];
+      needed[run.stages] = true;
+    }
     table.add_row({std::to_string(i), run.name, std::to_string(run.stages),
+                   std::isnan(cost.run_s[i]) ? "" : human_seconds(cost.run_s[i]),
                    is_done               ? "done"
                    : fs::exists(run.dir) ? "begun"
                                          : "to do"});
   }
   fmt::print("{}", table.text());
-  for (std::size_t i = 0; i < plan.stages.size(); ++i) fmt::print("stages {}: {}\n", i, joined(plan.stages[i].paths));
-  fmt::print("{} in {}, {} done; each run: `vbon plan` says what it takes\n",
-             counted(static_cast<std::int64_t>(plan.runs.size()), "run"), plan.grid.dir.string(), done);
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
+    fmt::print("stages {}: {}\n", i, joined(plan.stages[i].paths));
+    if (needed[i]) to_do_s += cost.stages_s[i];
+  }
+  fmt::print("{} in {}, {} done\n", counted(static_cast<std::int64_t>(plan.runs.size()), "run"), plan.grid.dir.string(),
+             done);
+  if (std::isnan(to_do_s)) fmt::print("time: not known, since {}\n", cost.why_not);
+  else
+    fmt::print(
+        "to do: {} by `vbon plan` if one follows the other, {:.1f} node-hours on {} and {} (a pool that is there "
+        "counts as to be made)\n",
+        human_seconds(to_do_s), to_do_s / 3600 * cost.nodes, counted(cost.ranks, "rank"), counted(cost.nodes, "node"));
 }
 
 }  // namespace
@@ -134,7 +153,7 @@ ExitCode run_sweep_command(const CommandLine& line) {
   in_range(line.only, plan.runs.size(), "--only");
   in_range(line.stage, plan.stages.size(), "--stage");
   if (line.dry_run) {
-    print(plan);
+    print(plan, sweep_cost(plan, rates_of(line)));
     flush_output();
     return ExitCode::ok;
   }

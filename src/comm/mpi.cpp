@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <utility>
 
 #include "comm/mpi_api.hpp"
@@ -173,6 +174,24 @@ std::optional<Communicator> Communicator::split(std::optional<int> colour, const
   return Communicator(describe(group, /*owned=*/true, name, waiter(), myself(*state_)));
 }
 
+// Open MPI gives all lone processes on a host the same folder below /tmp, and the first to end removes it under the
+// others: one that starts at that moment fails. So each gets its own.
+MpiRuntime::SessionFolder::SessionFolder() {
+  constexpr const char* kSetting = "OMPI_MCA_orte_tmpdir_base";
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", kSetting})
+    if (std::getenv(name) != nullptr) return;
+  const char* const base = std::getenv("TMPDIR");
+  std::string made = fmt::format("{}/vbon-mpi-XXXXXX", base != nullptr && *base != 0 ? base : "/tmp");
+  if (::mkdtemp(made.data()) == nullptr) return;  // then as MPI does it
+  path = made;
+  ::setenv(kSetting, path.c_str(), /*overwrite=*/1);
+}
+
+void MpiRuntime::SessionFolder::remove() const {
+  std::error_code ignored;
+  if (!path.empty()) std::filesystem::remove_all(path, ignored);
+}
+
 MpiRuntime::MpiRuntime(int& argc, char**& argv, WaitOptions options)
     : exceptions_at_start_(std::uncaught_exceptions()) {
   int initialised = 0;
@@ -209,6 +228,7 @@ void MpiRuntime::abort(int code, const std::string& message) {
   log::flush();
   if (world_ && world_->size() == 1) {
     MPI_Finalize();  // waits for nobody, and takes away what MPI keeps on disk
+    session_.remove();
     std::_Exit(code);
   }
   MPI_Abort(MPI_COMM_WORLD, code);

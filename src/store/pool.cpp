@@ -43,9 +43,20 @@ std::string number_text(const std::optional<double>& value) { return value ? fmt
 
 }  // namespace
 
+namespace {
+std::span<const float> row_of(const RewardColumns& columns, const std::string& reward, std::int64_t row,
+                              std::int64_t num_samples) {
+  const auto m = static_cast<std::size_t>(num_samples);
+  return std::span(columns.at(reward)).subspan(static_cast<std::size_t>(row) * m, m);
+}
+}  // namespace
+
+std::span<const float> Pool::rewards_of(std::int64_t row, const std::string& reward) const {
+  return row_of(block.rewards, reward, row, header.num_samples);
+}
+
 std::span<const float> Pool::table(std::int64_t row, const std::string& reward) const {
-  const auto m = static_cast<std::size_t>(header.num_samples);
-  return std::span(sorted_rewards.at(reward)).subspan(static_cast<std::size_t>(row) * m, m);
+  return row_of(sorted_rewards, reward, row, header.num_samples);
 }
 
 RewardColumns sorted_rows(const RewardColumns& rewards, std::int64_t num_samples) {

@@ -81,6 +81,8 @@ Tokenizer::Tokenizer(std::shared_ptr<const Parts> parts) : parts_(std::move(part
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / kTokenizerFile;
+  require(std::filesystem::is_directory(folder), "'{}' is no folder; a Hugging Face model folder is needed",
+          folder.string());
   if (std::filesystem::exists(path)) return parse(read_file(path, kMaxFileBytes), path.string());
   const nlohmann::json description = text::describe_vocab_files(folder);
   Sha256 hash;

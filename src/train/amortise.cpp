@@ -52,10 +52,10 @@ bool already_there(const fs::path& folder, const std::string& key) {
 Json json_of(const Calibration& c) { return {{"nll", c.nll}, {"ks", c.ks}, {"pit", c.pit}}; }
 
 CdfData data_of(const CausalLm& reference, const UsedPool& pool, const Prompts& prompts, std::vector<float>& rewards) {
-  const std::int64_t m = pool.pool.header.num_samples;
-  const std::vector<float>& all = pool.pool.block.rewards.at("main");
-  for (const std::int64_t row : pool.row)
-    rewards.insert(rewards.end(), all.begin() + row * m, all.begin() + (row + 1) * m);
+  for (const std::int64_t row : pool.row) {
+    const std::span<const float> of_row = pool.pool.rewards_of(row);
+    rewards.insert(rewards.end(), of_row.begin(), of_row.end());
+  }
   return {.num_prompts = prompts.rows.num_prompts(),
           .embeddings = prompt_embeddings(reference, prompts.rows),
           .rewards = rewards};

@@ -14,11 +14,6 @@ namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-std::span<const float> rewards_of(const Pool& pool, std::int64_t row) {
-  const std::int64_t m = pool.header.num_samples;
-  return std::span(pool.block.rewards.at("main")).subspan(idx(row * m), idx(m));
-}
-
 class BonSftLoss : public PoolLoss {
  public:
   // `samples`: those of an epoch where they are always the same, else empty; `weight`: of each sample of the pool.
@@ -58,7 +53,7 @@ class BonSftLoss : public PoolLoss {
 
   // The best of a keyed subset of N, another one each epoch. Of equal rewards the first: their order is random.
   std::int64_t best_drawn(std::int64_t row, std::int64_t epoch) const {
-    const std::span<const float> rewards = rewards_of(pool_, row);
+    const std::span<const float> rewards = pool_.rewards_of(row);
     const std::vector<std::int64_t> order = permutation(RandomStream(seed_, Purpose::subset, 0, epoch),
                                                         std::ssize(rewards), static_cast<std::int32_t>(row));
     const auto best = std::max_element(order.begin(), order.begin() + n_, [&](std::int64_t a, std::int64_t b) {
@@ -91,7 +86,7 @@ std::unique_ptr<PoolLoss> make_bon_sft_loss(const Settings& settings, const Pool
   std::vector<std::int64_t> samples;
   std::vector<double> weight;
   for (std::int64_t row = 0; row < pool.block.num_prompts(); ++row)
-    for (const double w : bon_weights(rewards_of(pool, row), n)) {
+    for (const double w : bon_weights(pool.rewards_of(row), n)) {
       if (w > 0) samples.push_back(std::ssize(weight));
       weight.push_back(w);
     }

@@ -21,14 +21,15 @@ std::vector<std::int64_t> extremes_of(const BonbonSection& config, std::int64_t 
   const std::int64_t m = pool.header.num_samples, most = m / n;
   std::vector<std::int64_t> extremes;
   for (std::int64_t row = 0; row < pool.block.num_prompts(); ++row) {
-    const auto reward = [&](std::int64_t k) { return pool.block.rewards.at("main")[idx(row * m + k)]; };
+    const std::span<const float> rewards = pool.rewards_of(row);
     const std::vector<std::int64_t> order = permutation(stream, m, static_cast<std::int32_t>(row));
     const std::int64_t subsets = config.pairs == 0 ? most : std::min(config.pairs, most);
     for (std::int64_t s = 0; s < subsets; ++s) {
       const auto [worst, best] =
           std::minmax_element(order.begin() + s * n, order.begin() + (s + 1) * n,
-                              [&](std::int64_t a, std::int64_t b) { return reward(a) < reward(b); });
-      if (reward(*worst) < reward(*best)) extremes.insert(extremes.end(), {row * m + *best, row * m + *worst});
+                              [&](std::int64_t a, std::int64_t b) { return rewards[idx(a)] < rewards[idx(b)]; });
+      if (rewards[idx(*worst)] < rewards[idx(*best)])
+        extremes.insert(extremes.end(), {row * m + *best, row * m + *worst});
     }
   }
   require(!extremes.empty(), "all samples of a prompt have the same reward: there is no best and worst to learn from");

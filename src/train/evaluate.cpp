@@ -108,8 +108,7 @@ class Table {
  private:
   // The evaluation's prompts in the pool's rows.
   std::span<const float> rewards_of(std::int64_t prompt, const std::string& name) const {
-    const std::int64_t m = pool_.pool.header.num_samples;
-    return std::span(pool_.pool.block.rewards.at(name)).subspan(idx(pool_.row[idx(prompt)] * m), idx(m));
+    return pool_.pool.rewards_of(pool_.row[idx(prompt)], name);
   }
   bool has_evaluator() const {
     return pool_.pool.block.rewards.contains("evaluator") && file_.block.rewards.contains("evaluator");

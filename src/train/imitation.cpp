@@ -37,8 +37,7 @@ std::vector<Imitated> best_of_pool(const Pool& pool, std::span<const std::int64_
                           .prompt = i,
                           .weight = weight});
     };
-    const std::vector<double> weight =
-        bon_weights(std::span(pool.block.rewards.at("main")).subspan(idx(row * m), idx(m)), n);
+    const std::vector<double> weight = bon_weights(pool.rewards_of(row), n);
     for (std::int64_t k = 0; k < m && samples == 0; ++k)
       if (weight[idx(k)] > 0) add(k, weight[idx(k)]);
     for (std::int64_t k = 0; k < samples; ++k)

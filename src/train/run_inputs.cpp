@@ -88,8 +88,9 @@ Prompts load_prompts(const std::string& path, const Settings& settings, const To
 }
 
 Identities identities_of(const Settings& settings) {
+  const std::string tokenizer = Tokenizer::load(settings.model.reference).sha256();
   Identities found{.reference = folder_sha256(settings.model.reference),
-                   .tokenizer = Tokenizer::load(settings.model.reference).sha256(),
+                   .tokenizer = tokenizer,
                    .reward = reward_sha256(settings.reward),
                    .evaluator = settings.evaluator.configured() ? reward_sha256(settings.evaluator) : "",
                    .more = {}};

@@ -107,6 +107,16 @@ def test_what_a_pool_cannot_answer_is_said(toy, arguments, words):
     toy.refused("sample", "--pool", "pool.h5", "-s", "model.reference=reference", *arguments, words=words)
 
 
+def test_lone_processes_leave_each_other_alone(toy, tmp_path):
+    """They start and end beside each other, and MPI's files go with each."""
+    for _ in range(3):
+        crowd = [toy.start("pool", "-c", "toy.yaml", "--dry-run", "--quiet", environment={"TMPDIR": str(tmp_path)}) for _ in range(8)]
+        for process in crowd:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_is_reported(fresh, tmp_path):
     """The page and the samples of what the program wrote, without naming a file of it."""
     for command in ("train", "eval"):

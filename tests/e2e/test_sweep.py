@@ -36,7 +36,8 @@ def runs(vbon):
 
 def test_every_run_is_there_once_and_shares_its_stages(grid):
     listed = grid.run("sweep", "grid.yaml", "--dry-run").stdout
-    assert listed.count("to do") == 8 and "8 runs in study, 0 done" in listed and not (grid.folder / "study").exists()
+    assert listed.count("to do") == 9 and "8 runs in study, 0 done" in listed and not (grid.folder / "study").exists()
+    assert "node-hours on 1 rank and 1 node" in listed
     grid.run("sweep", "grid.yaml", "--quiet")
     found = runs(grid)
     assert len(found) == 8 and len({run["name"] for run in found}) == 8
@@ -50,6 +51,22 @@ def test_every_run_is_there_once_and_shares_its_stages(grid):
     assert "8 done" in grid.run("sweep", "grid.yaml", "--dry-run").stdout
     grid.run("sweep", "grid.yaml", "--quiet")
     assert {path: path.stat().st_mtime_ns for path in (grid.folder / "study/runs").rglob("*")} == before
+
+
+def test_the_time_of_another_machine(grid):
+    """Twice the rates, half the time; launch says how many ranks."""
+    (grid.folder / "grid.yaml").write_text(GRID + "launch: [mpirun, -n, 6]\n")
+
+    def seconds(*more):
+        done = grid.run("sweep", "grid.yaml", "--dry-run", "-s", "cluster.ranks_per_node=2", *more)
+        line = next(line for line in done.stdout.splitlines() if "node-hours" in line)
+        assert "6 ranks and 3 nodes" in line
+        return done.stdout
+
+    assert seconds("--tflops", "1e-6", "--gbps", "1e-3") != seconds("--tflops", "2e-6", "--gbps", "2e-3")
+    grid.refused("sweep", "grid.yaml", "--dry-run", "--tflops", "1", words=["--tflops and --gbps"])
+    on_devices = grid.run("sweep", "grid.yaml", "--dry-run", "-s", "cluster.ranks_per_node=2", "-s", "cluster.devices_per_node=2")
+    assert "time: not known" in on_devices.stdout and "--tflops" in on_devices.stdout
 
 
 def test_a_run_that_fails_leaves_the_others_alone(grid):

@@ -27,6 +27,8 @@ struct CommandLine {
   // sweep
   std::filesystem::path grid, slurm;
   std::optional<std::int64_t> only, stage;
+  // plan, sweep --dry-run: what a rank sustains
+  std::optional<double> tflops, gbps;
   // reward
   std::string section = "both";  // reward | evaluator | both
   // sample, score

@@ -67,7 +67,16 @@ class MpiRuntime {
   [[noreturn]] void abort(int code, const std::string& message);
 
  private:
+  // Where a process without a launcher lets Open MPI keep its files; removed at the end.
+  struct SessionFolder {
+    SessionFolder();
+    ~SessionFolder() { remove(); }
+    void remove() const;
+    std::string path;  // empty: MPI's own choice
+  };
+
   int exceptions_at_start_ = 0;
+  SessionFolder session_;
   std::unique_ptr<Waiter> waiter_;
   std::unique_ptr<Communicator> world_;
 };

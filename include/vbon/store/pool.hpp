@@ -41,7 +41,9 @@ struct Pool {
   RewardColumns sorted_rewards;  // name -> [P, M], ascending in each row: the table
   std::string content_sha256;    // names the pool (`pool_sha256` elsewhere); filled by reading and writing
 
-  // Rewards of one prompt's samples in ascending order, [M].
+  // Rewards of one prompt's samples as they were drawn, [M].
+  std::span<const float> rewards_of(std::int64_t row, const std::string& reward = "main") const;
+  // The same in ascending order, [M].
   std::span<const float> table(std::int64_t row, const std::string& reward = "main") const;
 };
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
@@ -221,6 +222,20 @@ TEST(TokenRewards, put_the_score_at_the_first_only_and_last_position) {
                   .equal(at::tensor({9, 0, 0, 0, -1, 18, 0, 0, -1, -2, -3, 26}, at::kDouble).reshape({3, 4})));
   EXPECT_TRUE(token_rewards(score, cost, mask, KlForm::exact)
                   .equal(at::tensor({10, 0, 0, 0, -2, 20, 0, 0, -2, -3, -4, 30}, at::kDouble).reshape({3, 4})));
+}
+
+// Of whole scores, without a KL: one advantage a response.
+TEST(LeaveOneOut, is_that_of_trl) {
+  for (const nlohmann::json& one : test::golden("preference.json", "rloo")) {
+    const auto rewards = one["rewards"].get<std::vector<double>>(), want = one["advantages"].get<std::vector<double>>();
+    const auto count = static_cast<std::int64_t>(rewards.size());
+    const at::Tensor score = at::tensor(rewards, at::kDouble);
+    const Advantages ours =
+        sequence_advantages(score, at::zeros({count, 3}, at::kDouble), at::ones({count, 3}, at::kBool), KlForm::penalty,
+                            Baseline::rloo, one["samples"].get<std::int64_t>());
+    for (std::int64_t t = 0; t < 3; ++t)
+      EXPECT_TRUE(ours.advantages.select(1, t).allclose(at::tensor(want, at::kDouble), 1e-6, 1e-6));
+  }
 }
 
 TEST(ScoreWithEosRule, leaves_lowers_or_sets_cut_responses) {

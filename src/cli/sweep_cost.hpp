@@ -1,0 +1,27 @@
+// What a sweep takes, by `vbon plan` for each of its runs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/sweep_plan.hpp"
+#include "vbon/train/run_plan.hpp"
+
+namespace vbon::cli {
+
+struct SweepCost {
+  int ranks = 1, nodes = 1;
+  std::vector<double> run_s;     // of each run, trained and evaluated; NaN: not known
+  std::vector<double> stages_s;  // of each set of shared stages: the pool of the training prompts alone
+  std::string why_not;           // the first reason for a NaN
+};
+
+// Ranks are those of the grid's `launch` (-n, -np, --ntasks), else those that cluster.roles counts, else one. `given`:
+// rates a rank, for machines other than this one; none: measured here, where runs compute on CPUs.
+SweepCost sweep_cost(const SweepPlan& plan, const std::optional<ComputeRates>& given);
+
+// Rates of --tflops and --gbps: sustained, a rank. None where neither is given.
+std::optional<ComputeRates> rates_of(const CommandLine& line);
+
+}  // namespace vbon::cli
