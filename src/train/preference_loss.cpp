@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
 #include <numeric>
 #include <set>
 
@@ -16,9 +15,10 @@ namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
 struct Pair {
   std::int64_t chosen = 0, rejected = 0;  // samples, row * M + m
-  double certainty = 1;                   // P(chosen is preferred)
 };
 
 // Distinct numbers below `bound` in a random order that `row` keys, as many as are asked for one after the other.
@@ -71,11 +71,9 @@ std::vector<Pair> pairs_of(const PreferenceSection& config, std::uint64_t seed, 
       Pair pair{.chosen = row * m + a, .rejected = row * m + b};
       const double gap = static_cast<double>(reward[idx(pair.chosen)]) - reward[idx(pair.rejected)];
       if (config.labels == Labels::hard && gap == 0) continue;
-      const double first = 1 / (1 + std::exp(-gap));
-      if (config.labels == Labels::soft) pair.certainty = std::max(first, 1 - first);
-      const bool keep = config.labels == Labels::sampled
-                            ? labels.uniform(row, static_cast<std::int32_t>(a), static_cast<std::int32_t>(b)) < first
-                            : gap >= 0;
+      const bool keep = config.labels == Labels::sampled ? labels.uniform(row, static_cast<std::int32_t>(a),
+                                                                          static_cast<std::int32_t>(b)) < sigmoid(gap)
+                                                         : gap >= 0;
       if (!keep) std::swap(pair.chosen, pair.rejected);
       all.push_back(pair);
       ++found;
@@ -92,9 +90,7 @@ class PreferenceLoss : public PoolLoss {
                   .an_epoch = std::ssize(pairs),
                   .an_update = std::min<std::int64_t>(settings.preference.batch, std::ssize(pairs))}),
         method_(method), config_(settings.preference), seed_(static_cast<std::uint64_t>(*settings.run.seed)),
-        pool_(pool), pairs_(std::move(pairs)) {
-    for (const Pair& pair : pairs_) certainty_[{pair.chosen, pair.rejected}] = pair.certainty;
-  }
+        pool_(pool), pairs_(std::move(pairs)) {}
 
   std::span<const std::string_view> figure_names() const override {
     static constexpr std::array<std::string_view, 5> kNames = {"loss", "margin", "accuracy", "log_ratio_chosen",
@@ -106,7 +102,7 @@ class PreferenceLoss : public PoolLoss {
     const double chosen = log_ratio(group[0]), rejected = log_ratio(group[1]);
     const double of_chosen = weight(group[0]), of_rejected = weight(group[1]);
     const double margin = of_chosen * chosen - of_rejected * rejected;
-    const double certainty = certainty_.at({group[0].index, group[1].index});
+    const double certainty = prefers_chosen(group[0].index, group[1].index);
     const PairLoss right = loss(margin), wrong = loss(-margin);
     const double slope = (certainty * right.slope - (1 - certainty) * wrong.slope) * share;
     figures[0].add(certainty * right.loss + (1 - certainty) * wrong.loss);
@@ -134,6 +130,12 @@ class PreferenceLoss : public PoolLoss {
   double weight(const Sample& sample) const {
     return config_.per_token ? 1 / static_cast<double>(sample.logp.size()) : 1;
   }
+  // P(the first is preferred), as the labels have it.
+  double prefers_chosen(std::int64_t chosen, std::int64_t rejected) const {
+    const std::vector<float>& reward = pool_.block.rewards.at("main");
+    return config_.labels == Labels::soft ? sigmoid(static_cast<double>(reward[idx(chosen)]) - reward[idx(rejected)])
+                                          : 1;
+  }
   PairLoss loss(double margin) const {
     return method_ == Method::ipo ? ipo_loss(margin, config_.beta)
                                   : dpo_loss(margin, config_.beta, config_.label_smoothing);
@@ -144,7 +146,6 @@ class PreferenceLoss : public PoolLoss {
   std::uint64_t seed_;
   const Pool& pool_;
   std::vector<Pair> pairs_;
-  std::map<std::pair<std::int64_t, std::int64_t>, double> certainty_;
 };
 
 }  // namespace
