@@ -33,6 +33,7 @@ METHODS = {
     "ppo": Method("PPO", Look("#0072B2", "s", (0, (5, 1.5)), size=0.95), "beta"),
     "dpo": Method("DPO", Look("#009E73", "^", (0, (1, 1))), "beta"),
     "ipo": Method("IPO", Look("#56B4E9", "v", (0, (1, 2))), "beta"),
+    "slic": Method("SLiC", Look("#44AA99", "1", (0, (3, 2))), "beta"),
     "reference": Method("reference", Look(GREY, "_", (0, (2, 3))), "N"),
 }
 BON = Method("best-of-N", Look(INK, "s", "-", is_open=True, size=0.8), "N")

@@ -14,7 +14,7 @@ from .runs import Run
 from .stats import Figure
 from .tables import policy_row
 
-BETA_KEYS = {"ppo": "ppo.kl_coef", "dpo": "preference.beta", "ipo": "preference.beta"}
+BETA_KEYS = {"ppo": "ppo.kl_coef", "dpo": "preference.beta", "ipo": "preference.beta", "slic": "preference.beta"}
 STRENGTH_KEYS = ("vbon.N", "vbon.beta", *BETA_KEYS.values())
 MAX_KEYS = 3  # named of those that tell two configurations of one strength apart
 TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward",

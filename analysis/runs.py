@@ -66,7 +66,7 @@ class Run:
     @property
     def n(self) -> float | None:
         """The N of Best-of-N that the run aims at; None for methods without one."""
-        if self.method in ("ppo", "dpo", "ipo", "jbond"):
+        if self.method in ("ppo", "dpo", "ipo", "slic", "jbond"):
             return None
         if (n := lookup(self.config, "vbon.N")) is not None:
             return float(n)

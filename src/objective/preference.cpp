@@ -21,4 +21,9 @@ PairLoss ipo_loss(double margin, double beta) {
   return {.loss = residual * residual, .slope = 2 * residual};
 }
 
+PairLoss slic_loss(double margin, double beta) {
+  const double short_of = 1 - beta * margin;
+  return short_of > 0 ? PairLoss{.loss = short_of, .slope = -beta} : PairLoss{};
+}
+
 }  // namespace vbon

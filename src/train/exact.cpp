@@ -120,6 +120,7 @@ std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
     case Method::ppo:
     case Method::dpo: return p.kl_to_tilt([&](std::size_t y) { return p.rewards[y] / beta; });
     case Method::ipo: return p.kl_to_tilt([&](std::size_t y) { return p.half(y) / beta; });
+    case Method::slic:
     case Method::bonbon:
     case Method::jbond: break;
   }

@@ -35,6 +35,7 @@ ObjectiveNats method_objective(const Settings& settings, const VbonConfig& vbon,
     case Method::bon_sft:
     case Method::dpo:
     case Method::ipo:
+    case Method::slic:
     case Method::bonbon: throw InternalError("an offline method takes no online step");
   }
   // bond.gamma is a KL beside the mixture, of which this is the share b.

@@ -10,7 +10,8 @@ std::unique_ptr<PoolLoss> make_pool_loss(Method method, const Settings& settings
     case Method::regression: return make_regression_loss(settings, pool, table, more);
     case Method::bon_sft: return make_bon_sft_loss(settings, pool);
     case Method::dpo:
-    case Method::ipo: return make_preference_loss(method, settings, pool);
+    case Method::ipo:
+    case Method::slic: return make_preference_loss(method, settings, pool);
     case Method::bonbon: return make_bonbon_loss(settings, pool);
     case Method::vbon:
     case Method::ppo:

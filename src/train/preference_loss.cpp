@@ -1,4 +1,4 @@
-// DPO and IPO: pairs of a prompt's first samples, the preferred one by the reward.
+// DPO, IPO and SLiC: pairs of a prompt's first samples, the preferred one by the reward.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -137,8 +137,9 @@ class PreferenceLoss : public PoolLoss {
                                           : 1;
   }
   PairLoss loss(double margin) const {
-    return method_ == Method::ipo ? ipo_loss(margin, config_.beta)
-                                  : dpo_loss(margin, config_.beta, config_.label_smoothing);
+    if (method_ == Method::ipo) return ipo_loss(margin, config_.beta);
+    if (method_ == Method::slic) return slic_loss(margin, config_.beta);
+    return dpo_loss(margin, config_.beta, config_.label_smoothing);
   }
 
   Method method_;

@@ -18,7 +18,7 @@ std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype) {
 }
 
 std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
-  static constexpr std::array<std::pair<Method, std::string_view>, 10> kNames = {{{Method::vbon, "vbon"},
+  static constexpr std::array<std::pair<Method, std::string_view>, 11> kNames = {{{Method::vbon, "vbon"},
                                                                                   {Method::ppo, "ppo"},
                                                                                   {Method::jeffreys, "jeffreys"},
                                                                                   {Method::bond, "bond"},
@@ -27,6 +27,7 @@ std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
                                                                                   {Method::bon_sft, "bon_sft"},
                                                                                   {Method::dpo, "dpo"},
                                                                                   {Method::ipo, "ipo"},
+                                                                                  {Method::slic, "slic"},
                                                                                   {Method::bonbon, "bonbon"}}};
   return kNames;
 }
@@ -41,8 +42,12 @@ bool is_mixed(Method method) { return method == Method::jeffreys || method == Me
 
 bool is_offline(Method method) { return method != Method::vbon && method != Method::ppo && !is_mixed(method); }
 
+bool learns_from_pairs(Method method) {
+  return method == Method::dpo || method == Method::ipo || method == Method::slic;
+}
+
 bool has_target_n(Method method) {
-  return method != Method::ppo && method != Method::dpo && method != Method::ipo && method != Method::jbond;
+  return method != Method::ppo && method != Method::jbond && !learns_from_pairs(method);
 }
 
 bool has_anchor(const Settings& s) {
@@ -81,7 +86,8 @@ std::int64_t pool_samples(const Settings& settings, Method method) {
     case Method::regression: return settings.regression.batch;
     case Method::bon_sft: return settings.bon_sft.batch;
     case Method::dpo:
-    case Method::ipo: return 2 * settings.preference.batch;
+    case Method::ipo:
+    case Method::slic: return 2 * settings.preference.batch;
     case Method::bonbon: return 2 * settings.bonbon.batch;
     case Method::vbon:
     case Method::ppo:

@@ -58,12 +58,15 @@ def pairs(pool, generations):
                 yield (a, b) if rewards[a] > rewards[b] else (b, a)
 
 
-def test_dpo_and_ipo_begin_at_a_margin_of_zero_and_widen_it(toy, pool):
+def test_methods_of_pairs_begin_at_a_margin_of_zero_and_widen_it(toy, pool):
     everything = ["preference.generations=0", "preference.pairs=0", "train.steps=12", "optimizer.learning_rate=5e-3"]
     rows = run(toy, "dpo", "dpo", *everything, "preference.beta=0.5")
     assert rows[0]["loss"] == pytest.approx(math.log(2), rel=1e-5) and rows[0]["margin"] == pytest.approx(0, abs=1e-4)
     assert rows[-1]["loss"] < 0.67 and rows[-1]["accuracy"] > 0.6
     rows = run(toy, "ipo", "ipo", *everything, "preference.beta=0.5")
+    assert rows[0]["loss"] == pytest.approx(1, rel=1e-3)
+    assert rows[-1]["loss"] < 0.95 and rows[-1]["margin"] > 0.1
+    rows = run(toy, "slic", "slic", *everything, "preference.beta=0.5")
     assert rows[0]["loss"] == pytest.approx(1, rel=1e-3)
     assert rows[-1]["loss"] < 0.95 and rows[-1]["margin"] > 0.1
     smooth = run(toy, "dpo-smooth", "dpo", *everything, "preference.label_smoothing=0.3", "train.steps=1")

@@ -25,7 +25,7 @@ std::unique_ptr<PoolLoss> make_regression_loss(const Settings& settings, const P
                                                std::span<const MoreTable> more = {});
 // BoN-SFT: -log pi of the best of N, by all samples with their probability of being it, or by draws.
 std::unique_ptr<PoolLoss> make_bon_sft_loss(const Settings& settings, const Pool& pool);
-// DPO and IPO on pairs of the pool's samples (objective/preference.hpp).
+// DPO, IPO and SLiC on pairs of the pool's samples (objective/preference.hpp).
 std::unique_ptr<PoolLoss> make_preference_loss(Method method, const Settings& settings, const Pool& pool);
 // BoNBoN on the best and the worst of N samples (objective/bonbon.hpp).
 std::unique_ptr<PoolLoss> make_bonbon_loss(const Settings& settings, const Pool& pool);

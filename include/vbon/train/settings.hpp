@@ -29,13 +29,14 @@ namespace vbon {
 
 enum class Dtype { f32, bf16 };
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype);
-enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, bon_sft, dpo, ipo, bonbon };
+enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, bon_sft, dpo, ipo, slic, bonbon };
 std::span<const std::pair<Method, std::string_view>> enum_names(Method);
 enum class SftLoss { response, whole };
 std::span<const std::pair<SftLoss, std::string_view>> enum_names(SftLoss);
-bool is_offline(Method method);    // learns from the pool alone
-bool has_target_n(Method method);  // has a Best-of-N for its target, which section vbon names
-bool is_mixed(Method method);      // of both directions of the KL: section mixture
+bool is_offline(Method method);         // learns from the pool alone
+bool learns_from_pairs(Method method);  // section preference
+bool has_target_n(Method method);       // has a Best-of-N for its target, which section vbon names
+bool is_mixed(Method method);           // of both directions of the KL: section mixture
 
 struct RunSection {
   std::string dir;
@@ -166,7 +167,7 @@ struct TrainSection {
       {.name = "method",
        .help =
            "online: vbon, ppo (KL-PPO on the reward itself), jeffreys, bond, jbond; offline, from the pool: regression, "
-           "bon_sft, dpo, ipo, bonbon"});
+           "bon_sft, dpo, ipo, slic, bonbon"});
     v(c.layers, {.name = "layers", .help = "all, or last K: the frozen trunk below runs once a rollout batch"});
     v(c.steps, {.name = "steps",
                 .help = "online steps (or, for offline methods, updates), warm start included",
@@ -295,7 +296,7 @@ struct Settings {
     v(c.anchor, {.name = "anchor", .help = "methods jbond and bond: a policy that follows the trained one"});
     v(c.regression, {.name = "regression", .help = "regression of log pi/pi_ref on log w_N, from the pool"});
     v(c.bon_sft, {.name = "bon_sft", .help = "method bon_sft: -log pi of the pool's best of vbon.N"});
-    v(c.preference, {.name = "preference", .help = "methods dpo and ipo: pairs of the pool's samples"});
+    v(c.preference, {.name = "preference", .help = "methods dpo, ipo and slic: pairs of the pool's samples"});
     v(c.bonbon, {.name = "bonbon", .help = "method bonbon: the best and the worst of vbon.N samples of the pool"});
     v(c.optimizer, {.name = "optimizer", .help = "AdamW, its schedule and clipping, in training"});
     v(c.eval, {.name = "eval", .help = "evaluation on held-out prompts"});

@@ -77,5 +77,6 @@ result = {
     + [pair(g, "aot", beta, smoothing, (4, 2)) for beta in (0.1, 2.0) for smoothing in (0.1, 0.3)],
     "ipo": [pair(g, "ipo", beta, 0.0, lengths) for beta in (0.05, 0.5, 2.0) for lengths in ((1, 1), (7, 4), (2, 9))],
     "rloo": [leave_one_out(g, prompts, samples) for prompts, samples in ((1, 2), (3, 4), (2, 7))],
+    "slic": [pair(g, "hinge", beta, 0.0, lengths) for beta in (0.05, 0.3, 2.0) for lengths in ((3, 5), (4, 2))],
 }
 (pathlib.Path(__file__).parent / "preference.json").write_text(json.dumps(result, separators=(",", ":")) + "\n")

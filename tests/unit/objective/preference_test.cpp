@@ -38,6 +38,18 @@ TEST(Preference, ipo_is_that_of_trl) {
   }
 }
 
+TEST(Preference, slic_is_that_of_trl) {
+  int beyond = 0;
+  for (const Json& pair : test::golden("preference.json", "slic")) {
+    const PairLoss ours = slic_loss(margin_of(pair), pair["beta"]);
+    beyond += ours.loss == 0 ? 1 : 0;
+    EXPECT_NEAR(ours.loss, pair["loss"].get<double>(), 1e-5);
+    EXPECT_NEAR(ours.slope, pair["chosen_gradient"].get<double>(), 1e-6);
+    EXPECT_NEAR(-ours.slope, pair["rejected_gradient"].get<double>(), 1e-6);
+  }
+  EXPECT_GE(beyond, 1) << "on both sides of the hinge";
+}
+
 TEST(Preference, margins_that_overflow_an_exponential) {
   for (const double margin : {-5000.0, 5000.0}) {
     const PairLoss wrong = dpo_loss(-std::abs(margin), 1, 0), right = dpo_loss(std::abs(margin), 1, 0);

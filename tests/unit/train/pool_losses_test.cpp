@@ -149,6 +149,14 @@ TEST(Ipo, gradient_is_that_of_the_formula) {
   }
 }
 
+TEST(Slic, gradient_is_that_of_the_formula) {
+  test::PoolFixture f = fixture_of(Method::slic);
+  f.settings.preference.beta = 0.5;
+  expect_gradient(f, over_pairs(f, false, [&](const at::Tensor& x, const at::Tensor& y, auto, auto) {
+                       return (1 - (x - y) * 0.5).clamp_min(0);
+                     }).loss);
+}
+
 TEST(Preference, labels_are_drawn_by_the_rewards_difference) {
   test::PoolFixture f = fixture_of(Method::dpo);
   f.settings.preference.labels = Labels::sampled;
