@@ -128,7 +128,7 @@ SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
           overrides.push_back(fmt::format("{}={}", stage.path, path));
           stages.overrides.push_back(overrides.back());
         }
-        stages.paths.push_back(path);
+        if (is_set(values, stage.path)) stages.paths.push_back(path);
       }
       const std::string hash = load(grid, overrides).config.hash(kNotContent);
       const std::string name = fmt::format("{}-{}", run.label, hash.substr(0, 8));
