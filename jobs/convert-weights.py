@@ -15,9 +15,10 @@ import struct
 import sys
 import zipfile
 from collections import OrderedDict
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from data.files import committed
 
 PLAIN_MAGIC, PLAIN_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -148,20 +149,6 @@ class Plain:
     def read(self, storage):
         self.file.seek(self.place[storage.key])
         return self.file.read(storage.count * storage.dtype.size)
-
-
-@contextmanager
-def committed(path):
-    """A binary file that appears under `path` only when it was written to its end."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_safetensors(path, tensors, read):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import h5py
 import numpy as np
@@ -212,6 +213,18 @@ def inputs(tmp_path_factory):
 def toy(inputs, tmp_path_factory):
     """The inputs in a folder that the tests of a file share."""
     return Vbon(pathlib.Path(shutil.copytree(inputs, tmp_path_factory.mktemp("toy") / "toy")))
+
+
+@pytest.fixture(scope="module")
+def hf():
+    """transformers with torch, as a peer; skipped where Python cannot import them."""
+    try:
+        import torch
+        import transformers
+    except (ImportError, OSError) as error:  # torch's own libraries may be missing, too
+        pytest.skip(f"needs torch and transformers that Python can import: {error}")
+    torch.set_num_threads(1)
+    return types.SimpleNamespace(torch=torch, transformers=transformers)
 
 
 @pytest.fixture

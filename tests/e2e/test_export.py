@@ -2,7 +2,6 @@
 import json
 import pathlib
 import shutil
-import types
 
 import h5py
 import numpy as np
@@ -14,17 +13,6 @@ from conftest import Vbon, make_model, sha256
 KINDS = {"llama": "smollm2", "gpt2": "gpt2_files", "gpt_neox": "neox"}
 TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt"}
 TEMPERATURE = 0.7
-
-
-@pytest.fixture(scope="module")
-def hf():
-    try:
-        import torch
-        import transformers
-    except (ImportError, OSError) as error:  # torch's own libraries may be missing, too
-        pytest.skip(f"needs torch and transformers that Python can import: {error}")
-    torch.set_num_threads(1)
-    return types.SimpleNamespace(torch=torch, transformers=transformers)
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -4,7 +4,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -50,17 +49,6 @@ def trained(request, inputs, tmp_path_factory):
     vbon = prepared(tmp_path_factory.mktemp(request.param), inputs, request.param)
     make(vbon)
     return vbon
-
-
-@pytest.fixture(scope="module")
-def hf():
-    try:
-        import torch
-        import transformers
-    except (ImportError, OSError) as error:  # torch's own libraries may be missing, too
-        pytest.skip(f"needs torch and transformers that Python can import: {error}")
-    torch.set_num_threads(1)
-    return types.SimpleNamespace(torch=torch, transformers=transformers)
 
 
 def test_chosen_texts_win_and_rewards_are_centred(trained):
