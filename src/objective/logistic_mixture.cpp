@@ -5,11 +5,10 @@
 #include <limits>
 
 #include "vbon/base/error.hpp"
+#include "vbon/objective/logistic.hpp"
 
 namespace vbon {
 namespace {
-
-double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
 
 // log sum_k weight_k e^{term(k)}
 template <class Term>

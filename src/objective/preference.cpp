@@ -1,14 +1,8 @@
 #include "vbon/objective/preference.hpp"
 
-#include <cmath>
+#include "vbon/objective/logistic.hpp"
 
 namespace vbon {
-namespace {
-
-double log_sigmoid(double x) { return x > 0 ? -std::log1p(std::exp(-x)) : x - std::log1p(std::exp(x)); }
-double sigmoid(double x) { return x > 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
-
-}  // namespace
 
 PairLoss dpo_loss(double margin, double beta, double label_smoothing) {
   const double x = beta * margin, s = label_smoothing;

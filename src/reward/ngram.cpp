@@ -2,9 +2,9 @@
 
 #include <utf8proc.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -56,22 +56,6 @@ nlohmann::json read_json(const fs::path& path) {
       nlohmann::json::parse(read_file(path, kMaxVocabularyBytes), nullptr, /*allow_exceptions=*/false);
   require(json.is_object(), "'{}' is damaged: it holds no JSON object", path.string());
   return json;
-}
-
-std::vector<double> read_doubles(const SafeTensors& file, const char* name, std::size_t size) {
-  const TensorView& view = file.at(name);
-  require(view.dtype == DType::f64 && view.shape == std::vector<std::int64_t>{static_cast<std::int64_t>(size)},
-          "'{}': tensor '{}' must be F64 [{}], one number for each n-gram of vocab.json", file.path().string(), name,
-          size);
-  std::vector<double> values(size);
-  if (size > 0) std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
-  for (const double v : values)
-    require(std::isfinite(v), "'{}': tensor '{}' holds a number that is not finite", file.path().string(), name);
-  return values;
-}
-
-TensorView view_of(const char* name, std::span<const double> values) {
-  return {name, DType::f64, {static_cast<std::int64_t>(values.size())}, std::as_bytes(values)};
 }
 
 }  // namespace
@@ -138,8 +122,8 @@ void save_ngram(const NgramModel& model, const fs::path& folder) {
   make_folders(folder);
   const nlohmann::json vocabulary(model.vocabulary);  // sorted by n-gram
   write_file_atomically(folder / "vocab.json", vocabulary.dump() + "\n");
-  const double bias[] = {model.bias};
-  const std::vector<TensorView> tensors = {view_of("weight", model.weights), view_of("bias", bias)};
+  const std::vector<TensorView> tensors = {view_of_doubles("weight", {std::ssize(model.weights)}, model.weights),
+                                           view_of_doubles("bias", {1}, std::span(&model.bias, 1))};
   write_safetensors(folder / "model.safetensors", tensors);
   const nlohmann::json config = {{"model_type", kModelType}, {"order", model.order}, {"prefix", model.prefix}};
   write_file_atomically(folder / "config.json", config.dump(2) + "\n");
@@ -168,8 +152,8 @@ NgramModel load_ngram(const fs::path& folder) {
     model.vocabulary.emplace(ngram, place.get<std::size_t>());
   }
   const SafeTensors file = SafeTensors::open_folder(folder);
-  model.weights = read_doubles(file, "weight", model.vocabulary.size());
-  model.bias = read_doubles(file, "bias", 1).front();
+  model.weights = read_doubles(file, "weight", std::array{std::ssize(model.vocabulary)});  // one for each n-gram
+  model.bias = read_doubles(file, "bias", std::array{std::int64_t{1}}).front();
   return model;
 }
 

@@ -6,6 +6,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
+#include "vbon/objective/logistic.hpp"
 #include "vbon/reward/ngram.hpp"
 
 namespace vbon {
@@ -25,8 +26,6 @@ struct Presence {
 };
 
 double dot(const Vector& a, const Vector& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); }
-double sigmoid(double z) { return z >= 0 ? 1.0 / (1.0 + std::exp(-z)) : std::exp(z) / (1.0 + std::exp(z)); }
-double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
 
 Presence read_presence(std::span<const LabelRecord> texts, const NgramConfig& config, NgramModel& model) {
   std::vector<std::vector<std::string>> rows;

@@ -9,6 +9,7 @@
 #include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/sha256.hpp"
+#include "vbon/objective/logistic.hpp"
 #include "vbon/reward/classifier.hpp"
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/safetensors.hpp"
@@ -18,8 +19,6 @@ namespace vbon {
 namespace {
 
 constexpr std::size_t kMaxRemembered = 4'000'000;  // pairs; about 200 MB
-
-double log_sigmoid(double z) { return std::min(z, 0.0) - std::log1p(std::exp(-std::abs(z))); }
 
 std::string whole_text(const PromptResponse& pair) {
   std::string text(pair.prompt);

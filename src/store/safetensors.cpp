@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -295,6 +296,21 @@ void write_safetensors(const fs::path& path, std::span<const TensorView> tensors
                                                     std::as_bytes(std::span(header))};
   for (const TensorView* tensor : order) pieces.push_back(tensor->bytes);
   write_bytes_atomically(path, pieces);
+}
+
+std::vector<double> read_doubles(const SafeTensors& file, std::string_view name, std::span<const std::int64_t> shape) {
+  const TensorView& view = file.at(name);
+  require(view.dtype == DType::f64 && std::ranges::equal(view.shape, shape), "'{}': tensor '{}' must be F64 [{}]",
+          file.path().string(), name, fmt::join(shape, ", "));
+  std::vector<double> values(static_cast<std::size_t>(view.num_elements()));
+  std::copy(view.bytes.begin(), view.bytes.end(), std::as_writable_bytes(std::span(values)).begin());
+  for (const double v : values)
+    require(std::isfinite(v), "'{}': tensor '{}' holds a number that is not finite", file.path().string(), name);
+  return values;
+}
+
+TensorView view_of_doubles(std::string name, std::vector<std::int64_t> shape, std::span<const double> values) {
+  return {std::move(name), DType::f64, std::move(shape), std::as_bytes(values)};
 }
 
 std::string folder_sha256(const fs::path& folder, std::span<const std::string> also) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -177,15 +178,6 @@ void train_head(CdfHead& head, const Standardised& data, std::span<const std::in
   }
 }
 
-std::vector<double> read_doubles(const SafeTensors& file, std::string_view name, std::size_t count) {
-  const TensorView& view = file.at(name);
-  require(view.dtype == DType::f64 && view.num_elements() == static_cast<std::int64_t>(count),
-          "'{}': tensor '{}' is not {} numbers in F64", file.path().string(), name, count);
-  std::vector<double> values(count);
-  std::copy(view.bytes.begin(), view.bytes.end(), std::as_writable_bytes(std::span(values)).begin());
-  return values;
-}
-
 }  // namespace
 
 std::vector<std::string> problems(const AmortisedSection& c) {
@@ -264,13 +256,11 @@ CdfFit fit_cdf_head(const CdfData& data, const AmortisedSection& config, double 
 
 void save_cdf_head(const CdfHead& head, const fs::path& folder) {
   static_assert(std::endian::native == std::endian::little, "safetensors are little endian");
-  const auto view = [](const char* name, const std::vector<double>& values, std::vector<std::int64_t> shape) {
-    return TensorView{name, DType::f64, std::move(shape), std::as_bytes(std::span(values))};
-  };
   const std::int64_t rows = 3 * head.components;
-  const std::vector<TensorView> tensors = {
-      view("weight", head.weight, {rows, head.width()}), view("bias", head.bias, {rows}),
-      view("embedding.shift", head.shift, {head.width()}), view("embedding.spread", head.spread, {head.width()})};
+  const std::vector<TensorView> tensors = {view_of_doubles("weight", {rows, head.width()}, head.weight),
+                                           view_of_doubles("bias", {rows}, head.bias),
+                                           view_of_doubles("embedding.shift", {head.width()}, head.shift),
+                                           view_of_doubles("embedding.spread", {head.width()}, head.spread)};
   make_folders(folder);
   write_safetensors(folder / "model.safetensors", tensors);
   const nlohmann::json config = {{"model_type", kModelType}, {"components", head.components},
@@ -301,10 +291,11 @@ CdfHead load_cdf_head(const fs::path& folder) {
                 head.least_scale > 0 && head.round >= 0,
             "'{}' is damaged: a number is out of its range", path.string());
     const SafeTensors file = SafeTensors::open_folder(folder);
-    head.weight = read_doubles(file, "weight", idx(3 * head.components * width));
-    head.bias = read_doubles(file, "bias", idx(3 * head.components));
-    head.shift = read_doubles(file, "embedding.shift", idx(width));
-    head.spread = read_doubles(file, "embedding.spread", idx(width));
+    const std::int64_t rows = 3 * head.components;
+    head.weight = read_doubles(file, "weight", std::array{rows, width});
+    head.bias = read_doubles(file, "bias", std::array{rows});
+    head.shift = read_doubles(file, "embedding.shift", std::array{width});
+    head.spread = read_doubles(file, "embedding.spread", std::array{width});
   } catch (const nlohmann::json::exception& e) {
     throw UserError("'{}' is damaged: {}", path.string(), e.what());
   }

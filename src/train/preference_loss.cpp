@@ -7,6 +7,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
+#include "vbon/objective/logistic.hpp"
 #include "vbon/objective/preference.hpp"
 #include "vbon/train/pool_losses.hpp"
 
@@ -14,8 +15,6 @@ namespace vbon {
 namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 struct Pair {
   std::int64_t chosen = 0, rejected = 0;  // samples, row * M + m

@@ -65,6 +65,10 @@ class SafeTensors {
 void write_safetensors(const fs::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
+// Tables of doubles. Reading: UserError unless the tensor is F64 of `shape` and finite.
+std::vector<double> read_doubles(const SafeTensors& file, std::string_view name, std::span<const std::int64_t> shape);
+TensorView view_of_doubles(std::string name, std::vector<std::int64_t> shape, std::span<const double> values);
+
 // What a model folder is: the SHA-256 over "NAME SHA-256-of-the-file\n", in name order, of config.json, the weight
 // files that open_folder() reads (with the index, if any) and those of `also` that exist (tokenizer.json, vocab.json
 // …).
