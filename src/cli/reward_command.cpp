@@ -65,9 +65,7 @@ ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, 
     for (std::string& text : training_problems(w.config, w.section)) found.push_back(std::move(text));
   refuse(found);
   if (announce(line, prepared.loaded)) return ExitCode::ok;
-  comm::ClusterConfig cluster = settings.cluster;
-  cluster.roles = {.kind = comm::Roles::Kind::all};  // every rank takes its share of each batch
-  RankContext context = make_rank_context(world, cluster, 0);
+  RankContext context = make_uniform_context(world, settings.cluster);  // every rank takes its share of each batch
   for (const Wanted& w : wanted)
     if (const ExitCode code = make_reward_model(context, line, prepared, w.section, w.config); code != ExitCode::ok)
       return code;

@@ -1,5 +1,7 @@
 #include "vbon/store/folder_commit.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include "store/named_files.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
@@ -28,6 +30,17 @@ void write_folder_atomically(const fs::path& path, std::span<const std::string> 
   for (const std::string& name : names)
     check(!fs::exists(temporary_name(fresh / name)), "files are complete before their folder gets its name");
   commit_file(fresh, named);
+}
+
+bool already_made(const fs::path& folder, const FolderRecord& record, const std::string& key) {
+  using Json = nlohmann::json;
+  if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
+  require(fs::exists(folder / record.name), "'{}' exists and was not written by `{}`; give another {}", folder.string(),
+          record.command, record.path_key);
+  const Json made = Json::parse(read_file(folder / record.name), nullptr, /*allow_exceptions=*/false);
+  require(made.is_object() && made.value("key", Json()) == Json(key),
+          "'{}' was made from {}; remove it or give another {}", folder.string(), record.inputs, record.path_key);
+  return true;
 }
 
 }  // namespace vbon

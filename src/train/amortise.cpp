@@ -38,17 +38,6 @@ std::string key_of(const AmortisedSection& c, const Settings& s, const Pool& poo
                                 *s.run.seed, s.vbon.ties == Ties::uniform));
 }
 
-bool already_there(const fs::path& folder, const std::string& key) {
-  if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
-  require(fs::exists(folder / kRecord),
-          "'{}' exists and was not written by `vbon amortise`; give another amortised.path", folder.string());
-  const Json record = Json::parse(read_file(folder / kRecord), nullptr, /*allow_exceptions=*/false);
-  require(record.is_object() && record.value("key", Json()) == Json(key),
-          "'{}' was made from another pool or another configuration; remove it or give another amortised.path",
-          folder.string());
-  return true;
-}
-
 Json json_of(const Calibration& c) { return {{"nll", c.nll}, {"ks", c.ks}, {"pit", c.pit}}; }
 
 CdfData data_of(const CausalLm& reference, const UsedPool& pool, const Prompts& prompts, std::vector<float>& rewards) {
@@ -147,9 +136,7 @@ std::vector<double> prompt_embeddings(const CausalLm& reference, const PromptRow
 
 AmortiseResult run_amortise(comm::Communicator& world, const Settings& settings, const RunText& text) {
   const stop::AtOnce signals_end_it;
-  comm::ClusterConfig cluster = settings.cluster;
-  cluster.roles = {.kind = comm::Roles::Kind::all};
-  RankContext context = make_rank_context(world, cluster, 0);
+  RankContext context = make_uniform_context(world, settings.cluster);
   const Identities identities = identify(context, settings);
   AmortiseResult result;
   comm::together(*context.everyone, "the amortised F", [&] {
@@ -168,7 +155,9 @@ AmortiseResult run_amortise(comm::Communicator& world, const Settings& settings,
     }
     const std::string key =
         key_of(settings.amortised, settings, pool.pool, other_pool ? other_pool->pool.content_sha256 : "");
-    result.skipped = already_there(settings.amortised.path, key);
+    result.skipped =
+        already_made(settings.amortised.path,
+                     {kRecord, "vbon amortise", "another pool or another configuration", "amortised.path"}, key);
     if (result.skipped) return;
     const CausalLm reference =
         load_causal_lm(settings.model.reference, context.device, scalar_type(settings.model.dtype));

@@ -29,7 +29,7 @@ class PoolWork {
            const PoolJob& job, const std::function<void(const PoolProgress&)>& observer)
       : settings_(settings), text_(text), programs_(programs), job_(job), observer_(observer),
         path_(job.which == PoolOf::train ? settings.pool.path : settings.pool.eval_path),
-        context_(make_rank_context(world, everyone_does_all(settings.cluster), 0)) {}
+        context_(make_uniform_context(world, settings.cluster)) {}
 
   PoolResult run() {
     load();
@@ -45,12 +45,6 @@ class PoolWork {
   }
 
  private:
-  // A pool needs no learners: every rank samples and scores.
-  static comm::ClusterConfig everyone_does_all(comm::ClusterConfig cluster) {
-    cluster.roles = {.kind = comm::Roles::Kind::all};
-    return cluster;
-  }
-
   // A pool has one job, or one a shard; the shard that finds all parts there merges them, as the pool's one job.
   fs::path lock_path() const { return path_.string() + ".lock"; }
   fs::path shard_lock_path() const {

@@ -67,4 +67,9 @@ RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConf
   return context;
 }
 
+RankContext make_uniform_context(comm::Communicator& world, comm::ClusterConfig cluster) {
+  cluster.roles = {.kind = comm::Roles::Kind::all};
+  return make_rank_context(world, cluster, 0);
+}
+
 }  // namespace vbon

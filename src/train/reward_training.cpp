@@ -15,6 +15,7 @@
 #include "vbon/base/sha256.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
+#include "vbon/objective/logistic.hpp"
 #include "vbon/objective/stats.hpp"
 #include "vbon/reward/ngram.hpp"
 #include "vbon/store/folder_commit.hpp"
@@ -34,9 +35,6 @@ const std::vector<std::string> kFiles = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "vocab.txt",   "vocab.json",        "merges.txt",     "added_tokens.json",     "chat_template.jinja",
     kRecord};
-
-double sigmoid(double z) { return z >= 0 ? 1.0 / (1.0 + std::exp(-z)) : std::exp(z) / (1.0 + std::exp(z)); }
-double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
 
 double calibration_error(const LabelSet& labels, std::span<const double> probability) {
   constexpr std::size_t kBins = 10;
@@ -108,19 +106,6 @@ std::string training_key(const RewardConfig& c, std::uint64_t seed) {
       .update(fmt::format(" {} {} {} {} {} {} {} {} {} {}", folder_sha256(t.base, also), t.layers.text(), t.epochs,
                           t.batch, t.learning_rate, t.weight_decay, t.warmup, t.clip_norm, c.max_length, seed))
       .hex();
-}
-
-// True where the same training has written the folder; UserError where anything else is there.
-bool already_there(const RewardConfig& config, std::string_view section, const std::string& key) {
-  const fs::path folder = config.path, record = folder / kRecord;
-  if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
-  require(fs::exists(record), "'{}' exists and was not written by `vbon reward`; give another {}.path", config.path,
-          section);
-  const Json made = Json::parse(read_file(record), nullptr, /*allow_exceptions=*/false);
-  require(made.is_object() && made.value("key", Json()) == Json(key),
-          "'{}' was made from other labels, another base or another configuration; remove it or give another {}.path",
-          config.path, section);
-  return true;
 }
 
 Json record_of(const RewardTrainingResult& result, const RewardTrainingOptions& options, const std::string& key) {
@@ -267,7 +252,9 @@ RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives&
   comm::together(group.host(), "the reward model", [&] {
     if (group.rank() != 0) return;
     key = training_key(config, options.seed);
-    there = already_there(config, options.section, key) ? "yes" : "no";
+    const FolderRecord record = {kRecord, "vbon reward", "other labels, another base or another configuration",
+                                 fmt::format("{}.path", options.section)};
+    there = already_made(config.path, record, key) ? "yes" : "no";
   });
   if (comm::from_root(group.host(), there, 0, "the reward model") == "yes") {
     result.skipped = true;

@@ -41,7 +41,7 @@ class Sft {
   Sft(comm::Communicator& world, const Settings& settings, const RunText& text,
       const std::function<void(const SftProgress&)>& observer)
       : settings_(settings), sft_(settings.sft), text_(text), observer_(observer),
-        context_(make_rank_context(world, everyone_learns(settings.cluster), 0)) {}
+        context_(make_uniform_context(world, settings.cluster)) {}
 
   SftResult run() {
     SftResult result{.perplexity_before = kNaN, .perplexity_after = kNaN};
@@ -66,11 +66,6 @@ class Sft {
   }
 
  private:
-  static comm::ClusterConfig everyone_learns(comm::ClusterConfig cluster) {
-    cluster.roles = {.kind = comm::Roles::Kind::all};
-    return cluster;
-  }
-
   // Everything that decides the result, and nothing else.
   std::string key() const {
     const OptimizerConfig& o = sft_.optimizer;
@@ -87,17 +82,9 @@ class Sft {
     comm::together(*context_.everyone, "the reference", [&] {
       if (!context_.is_root()) return;
       key_ = key();
-      const fs::path record = fs::path(settings_.model.reference) / kRecord;
-      if (!fs::exists(settings_.model.reference)) return;
-      require(fs::exists(record) || fs::is_empty(settings_.model.reference),
-              "'{}' exists and was not written by `vbon sft`; give another model.reference", settings_.model.reference);
-      if (!fs::exists(record)) return;
-      const nlohmann::json made = nlohmann::json::parse(read_file(record), nullptr, false);
-      require(
-          made.is_object() && made.value("key", "") == key_,
-          "'{}' was made by another sft configuration, base model or text; remove it or give another model.reference",
-          settings_.model.reference);
-      there = "yes";
+      const FolderRecord record = {kRecord, "vbon sft", "another base model, text or sft configuration",
+                                   "model.reference"};
+      there = already_made(settings_.model.reference, record, key_) ? "yes" : "no";
     });
     return comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "the reference") == "yes";
   }

@@ -16,4 +16,15 @@ namespace fs = std::filesystem;
 void write_folder_atomically(const fs::path& path, std::span<const std::string> names,
                              const std::function<void(const fs::path&)>& write);
 
+// Whether `folder` holds what is to be made, by its record: a JSON object whose `key` stands for everything that
+// decides the content. False: nothing is there. UserError where anything else is; the message names its maker (`vbon
+// sft`), what it was made from, and the configuration's key of the folder.
+struct FolderRecord {
+  std::string name;      // of the file
+  std::string command;   // "vbon sft"
+  std::string inputs;    // "another base model, another text or another configuration"
+  std::string path_key;  // "model.reference"
+};
+bool already_made(const fs::path& folder, const FolderRecord& record, const std::string& key);
+
 }  // namespace vbon

@@ -36,4 +36,7 @@ struct RankContext {
 // `num_chunks` of a step; 0: not known.
 RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConfig& cluster, int num_chunks);
 
+// The same where every rank has every role, whatever cluster.roles says: in commands that only sample, score or learn.
+RankContext make_uniform_context(comm::Communicator& world, comm::ClusterConfig cluster);
+
 }  // namespace vbon

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "support/json_files.hpp"
 #include "unit/train/shared_folder.hpp"
 #include "vbon/model/encoder_weights.hpp"
 #include "vbon/model/text_classifier.hpp"
@@ -19,21 +20,11 @@ namespace vbon {
 namespace {
 
 using nlohmann::json;
+using test::lines_of;
 using testing::AllOf;
 using testing::HasSubstr;
 
-fs::path folder_of(const std::string& name) { return fs::path(VBON_TEST_DATA) / "golden/reward" / name; }
-
-json golden() {
-  std::ifstream file(folder_of("pairs.json"));
-  return json::parse(file);
-}
-
-std::string lines_of(const json& records) {
-  std::string lines;
-  for (const json& record : records) lines += record.dump() + "\n";
-  return lines;
-}
+fs::path folder_of(const std::string& name) { return test::golden_path("reward/" + name); }
 
 class PairTraining : public test::SharedFolder {
  protected:
@@ -106,7 +97,7 @@ class PairTraining : public test::SharedFolder {
     return folder;
   }
 
-  json golden_ = golden();
+  json golden_ = test::golden_json("reward/pairs.json");
 };
 
 TEST_F(PairTraining, follows_torch_and_trl_and_centres_the_rewards) {
@@ -247,7 +238,7 @@ TEST_F(PairTraining, refuses_what_does_not_belong_together) {
 }
 
 TEST(PairMetrics, are_those_of_numpy_and_scipy) {
-  const json all = golden();
+  const json all = test::golden_json("reward/pairs.json");
   for (const json& want : all.at("metrics")) {
     std::vector<PairRecord> pairs;
     for (const json& weight : want.at("weights")) pairs.push_back({"", "c", "r", weight});

@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "support/json_files.hpp"
 #include "unit/train/shared_folder.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/base/stop.hpp"
@@ -24,21 +25,11 @@ namespace vbon {
 namespace {
 
 using nlohmann::json;
+using test::lines_of;
 using testing::AllOf;
 using testing::HasSubstr;
 
-fs::path base() { return fs::path(VBON_TEST_DATA) / "golden/reward/classifier"; }
-
-json golden() {
-  std::ifstream file(fs::path(VBON_TEST_DATA) / "golden/reward/training.json");
-  return json::parse(file);
-}
-
-std::string lines_of(const json& records) {
-  std::string lines;
-  for (const json& record : records) lines += record.dump() + "\n";
-  return lines;
-}
+fs::path base() { return test::golden_path("reward/classifier"); }
 
 class RewardTraining : public test::SharedFolder {
  protected:
@@ -91,7 +82,7 @@ class RewardTraining : public test::SharedFolder {
     return odds;
   }
 
-  json golden_ = golden();
+  json golden_ = test::golden_json("reward/training.json");
 };
 
 TEST_F(RewardTraining, follows_torch_with_every_choice_of_layers) {
@@ -268,7 +259,7 @@ TEST_F(RewardTraining, fits_ngram_models_and_measures_them) {
 }
 
 TEST(LabelMetrics, are_those_of_numpy_and_scipy) {
-  const json all = golden();
+  const json all = test::golden_json("reward/training.json");
   ASSERT_EQ(all.at("metrics").size(), 2u);
   for (const json& want : all.at("metrics")) {
     LabelSet labels;
