@@ -11,7 +11,6 @@
 
 #include "model/labels.hpp"
 #include "vbon/base/log.hpp"
-#include "vbon/base/rng.hpp"
 #include "vbon/base/words.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/model/tensor_io.hpp"
@@ -209,12 +208,8 @@ Encoder with_head(const Encoder& encoder, std::int64_t labels, std::uint64_t see
   result.spec.independent_labels = false;
   result.spec.label_names = default_labels(labels);
   const std::int64_t d = encoder.spec.hidden_size;
-  at::Tensor drawn = at::empty({labels, d}, at::kFloat);
-  const RandomStream stream(seed, Purpose::initialise);
-  float* const values = drawn.mutable_data_ptr<float>();
-  for (std::int64_t i = 0; i < drawn.numel(); ++i) values[i] = static_cast<float>(kHeadDeviation * stream.normal(i));
   const auto options = at::TensorOptions(encoder.dtype()).device(encoder.device());
-  result.classifier = {drawn.to(options), at::zeros({labels}, options)};
+  result.classifier = {drawn_head(labels, d, kHeadDeviation, seed).to(options), at::zeros({labels}, options)};
   return result;
 }
 
@@ -231,8 +226,7 @@ std::vector<std::pair<std::string, at::Tensor>> named_tensors(const Encoder& enc
 
 void export_encoder(const Encoder& encoder, const fs::path& folder, const fs::path& source) {
   make_folders(folder);
-  for (const std::string& name : tokenizer_files(source))
-    write_file_atomically(folder / name, read_file(source / name, std::uint64_t{256} << 20));
+  copy_tokenizer_files(source, folder);
   write_file_atomically(folder / "config.json", exported_config(encoder).dump(2) + "\n");
   write_tensors(folder / "model.safetensors", named_tensors(encoder));
 }

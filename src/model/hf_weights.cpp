@@ -19,6 +19,8 @@
 namespace vbon {
 namespace {
 
+constexpr std::uint64_t kMaxTokenizerFile = std::uint64_t{256} << 20;  // bytes
+
 using Shape = std::vector<std::int64_t>;
 
 // Shape in the file of an entry whose rows have `shape` here.
@@ -185,6 +187,11 @@ std::vector<std::string> tokenizer_files(const fs::path& folder) {
   return names;
 }
 
+void copy_tokenizer_files(const fs::path& from, const fs::path& to) {
+  for (const std::string& name : tokenizer_files(from))
+    write_file_atomically(to / name, read_file(from / name, kMaxTokenizerFile));
+}
+
 void export_causal_lm(const CausalLm& model, const fs::path& folder, const ExportOptions& options) {
   make_folders(folder);
   Json config = parse_json(model.spec.config_text, "config.json");
@@ -204,8 +211,7 @@ void export_causal_lm(const CausalLm& model, const fs::path& folder, const Expor
         model.spec.eos_ids.size() == 1 ? Json(model.spec.eos_ids.front()) : Json(model.spec.eos_ids);
   }
   if (config.value("bos_token_id", Json()).is_number_integer()) generation["bos_token_id"] = config["bos_token_id"];
-  for (const std::string& name : tokenizer_files(options.source))
-    write_file_atomically(folder / name, read_file(options.source / name, std::uint64_t{256} << 20));
+  copy_tokenizer_files(options.source, folder);
   write_file_atomically(folder / "config.json", config.dump(2) + "\n");
   write_file_atomically(folder / "generation_config.json", generation.dump(2) + "\n");
   write_tensors(folder / "model.safetensors", named_tensors(model));

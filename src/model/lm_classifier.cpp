@@ -3,13 +3,11 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "model/labels.hpp"
-#include "vbon/base/rng.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/model/tensor_io.hpp"
 
@@ -135,11 +133,8 @@ LmClassifier with_head(const LmClassifier& model, std::int64_t labels, std::uint
   result.spec.bias = 0;
   const std::int64_t d = model.spec.lm.hidden_size;
   const double deviation = 1.0 / std::sqrt(static_cast<double>(d + 1));
-  at::Tensor drawn = at::empty({labels, d}, at::kFloat);
-  const RandomStream stream(seed, Purpose::initialise);
-  float* const values = drawn.mutable_data_ptr<float>();
-  for (std::int64_t i = 0; i < drawn.numel(); ++i) values[i] = static_cast<float>(deviation * stream.normal(i));
-  result.score = drawn.to(at::TensorOptions(model.body.dtype()).device(model.device()));
+  result.score =
+      drawn_head(labels, d, deviation, seed).to(at::TensorOptions(model.body.dtype()).device(model.device()));
   return result;
 }
 
@@ -152,8 +147,7 @@ std::vector<std::pair<std::string, at::Tensor>> named_tensors(const LmClassifier
 void export_lm_classifier(const LmClassifier& model, const fs::path& folder, const fs::path& source) {
   check(model.score.defined(), "export_lm_classifier: a model with a head");
   make_folders(folder);
-  for (const std::string& name : tokenizer_files(source))
-    write_file_atomically(folder / name, read_file(source / name, std::uint64_t{256} << 20));
+  copy_tokenizer_files(source, folder);
   write_file_atomically(folder / "config.json", exported_config(model).dump(2) + "\n");
   write_tensors(folder / "model.safetensors", named_tensors(model));
 }

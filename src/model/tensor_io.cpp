@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "vbon/base/error.hpp"
+#include "vbon/base/rng.hpp"
 
 namespace vbon {
 namespace {
@@ -36,6 +37,14 @@ at::Tensor load_tensor(const SafeTensors& file, const std::string& name, const s
   require(view.shape == shape, "'{}': tensor '{}' has shape {}, but config.json asks for {}", file.path().string(),
           name, shape_text(view.shape), shape_text(shape));
   return to_tensor(view, dtype);
+}
+
+at::Tensor drawn_head(std::int64_t rows, std::int64_t columns, double deviation, std::uint64_t seed) {
+  at::Tensor drawn = at::empty({rows, columns}, at::kFloat);
+  const RandomStream stream(seed, Purpose::initialise);
+  float* const values = drawn.mutable_data_ptr<float>();
+  for (std::int64_t i = 0; i < drawn.numel(); ++i) values[i] = static_cast<float>(deviation * stream.normal(i));
+  return drawn;
 }
 
 void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors) {

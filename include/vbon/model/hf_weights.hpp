@@ -58,6 +58,7 @@ struct ExportOptions {
 };
 // The names of tokenizer files that `folder` has, and that go along with a model.
 std::vector<std::string> tokenizer_files(const std::filesystem::path& folder);
+void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to);
 // Writes a folder that loads in transformers as it is: model.safetensors, config.json, generation_config.json and the
 // tokenizer's files.
 void export_causal_lm(const CausalLm& model, const std::filesystem::path& folder, const ExportOptions& options);

@@ -20,6 +20,9 @@ at::Tensor to_tensor(const TensorView& view, at::ScalarType dtype);
 at::Tensor load_tensor(const SafeTensors& file, const std::string& name, const std::vector<std::int64_t>& shape,
                        at::ScalarType dtype);
 
+// [rows, columns] float on the CPU, N(0, deviation) by keyed draws: a new head.
+at::Tensor drawn_head(std::int64_t rows, std::int64_t columns, double deviation, std::uint64_t seed);
+
 // float32 or bfloat16 tensors, by the commit protocol.
 void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors);
 
