@@ -4,12 +4,11 @@
 
 #include "cli/host.hpp"
 #include "cli/plan_inputs.hpp"
+#include "cli/plan_rates.hpp"
 #include "cli/plan_text.hpp"
 #include "cli/stage.hpp"
-#include "cli/sweep_cost.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/comm/doctor.hpp"
-#include "vbon/train/machine.hpp"
 
 namespace vbon::cli {
 namespace {
@@ -48,9 +47,7 @@ ExitCode run_plan_command(const CommandLine& line) {
     for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
   refuse(found);
 
-  const comm::Roles& roles = settings.cluster.roles;
-  const int asked = roles.kind == comm::Roles::Kind::numbers ? roles.rollout + roles.scorer + roles.learner : 1;
-  ReadPlanInputs read = read_plan_inputs(settings, line.ranks.value_or(asked));
+  ReadPlanInputs read = read_plan_inputs(settings, line.ranks.value_or(ranks_of_roles(settings)));
   RunPlan plan = plan_run(settings, read.inputs, std::nullopt);
   PlanContext context{.node_memory = host_memory().total};
   const bool on_devices = read.inputs.topology.devices_per_node > 0;
@@ -60,11 +57,7 @@ ExitCode run_plan_command(const CommandLine& line) {
     context.rates_given = true;
     plan = plan_run(settings, read.inputs, context.rates);
   } else if (!on_devices) {
-    const BatchPlan& batch = plan.batch;
-    const auto learned = static_cast<std::int64_t>(read.inputs.prompt_tokens) + settings.sampling.max_new_tokens;
-    context.rates = measure_rates(read.inputs.model,
-                                  std::min(settings.sampling.slots, std::max<std::int64_t>(1, batch.chunk_sequences)),
-                                  batch.micro_batch_sequences * learned, std::min(plan.threads, host_cores().allowed));
+    context.rates = measure_rates_of(plan, settings, read.inputs);
     plan = plan_run(settings, read.inputs, context.rates);
   }
   if (!settings.run.dir.empty()) context.free_disk = free_bytes_at(settings.run.dir);

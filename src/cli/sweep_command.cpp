@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "cli/plan_rates.hpp"
 #include "cli/stage.hpp"
 #include "cli/sweep_cost.hpp"
 #include "cli/sweep_plan.hpp"

@@ -6,9 +6,8 @@
 #include <limits>
 #include <map>
 
-#include "cli/host.hpp"
 #include "cli/plan_inputs.hpp"
-#include "vbon/train/machine.hpp"
+#include "cli/plan_rates.hpp"
 
 namespace vbon::cli {
 namespace {
@@ -29,11 +28,6 @@ int ranks_of_launch(const std::vector<std::string>& words) {
         return number(std::string_view(words[i]).substr(flag.size() + 1));
     }
   return 0;
-}
-
-int ranks_of_roles(const Settings& settings) {
-  const comm::Roles& roles = settings.cluster.roles;
-  return roles.kind == comm::Roles::Kind::numbers ? roles.rollout + roles.scorer + roles.learner : 1;
 }
 
 struct Estimate {
@@ -65,10 +59,7 @@ Estimate estimate(const Settings& settings, const ReadPlanInputs& read, std::opt
   if (!rates) {
     require(read.inputs.topology.devices_per_node == 0,
             "it computes on devices: give what a rank sustains, --tflops and --gbps");
-    const auto learned = static_cast<std::int64_t>(read.inputs.prompt_tokens) + settings.sampling.max_new_tokens;
-    rates = measure_rates(read.inputs.model,
-                          std::min(settings.sampling.slots, std::max<std::int64_t>(1, plan.batch.chunk_sequences)),
-                          plan.batch.micro_batch_sequences * learned, std::min(plan.threads, host_cores().allowed));
+    rates = measure_rates_of(plan, settings, read.inputs);
     plan = plan_run(settings, read.inputs, rates);
   }
   found.run_s =
@@ -78,14 +69,6 @@ Estimate estimate(const Settings& settings, const ReadPlanInputs& read, std::opt
 }
 
 }  // namespace
-
-std::optional<ComputeRates> rates_of(const CommandLine& line) {
-  if (!line.tflops && !line.gbps) return std::nullopt;
-  require(line.tflops && line.gbps && *line.tflops > 0 && *line.gbps > 0,
-          "--tflops and --gbps are given together, both positive: what a rank sustains");
-  return ComputeRates{
-      .decode_flops = *line.tflops * 1e12, .learn_flops = *line.tflops * 1e12, .bytes = *line.gbps * 1e9};
-}
 
 SweepCost sweep_cost(const SweepPlan& plan, const std::optional<ComputeRates>& given) {
   SweepCost cost;

@@ -21,7 +21,4 @@ struct SweepCost {
 // rates a rank, for machines other than this one; none: measured here, where runs compute on CPUs.
 SweepCost sweep_cost(const SweepPlan& plan, const std::optional<ComputeRates>& given);
 
-// Rates of --tflops and --gbps: sustained, a rank. None where neither is given.
-std::optional<ComputeRates> rates_of(const CommandLine& line);
-
 }  // namespace vbon::cli
