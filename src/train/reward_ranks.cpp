@@ -12,23 +12,18 @@ RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_
           .win = [&table, row_of](std::int64_t row, float reward) { return win_rate(table.row(row_of(row)), reward); }};
 }
 
-RewardRanks ranks_of_mixtures(const LogFTable* table, const std::vector<std::int64_t>& table_row,
-                              std::vector<LogisticMixture> mixtures, double round) {
-  const auto shared = std::make_shared<const std::vector<LogisticMixture>>(std::move(mixtures));
-  const auto row_of = [table, &table_row](std::int64_t row) {
-    return table == nullptr ? -1 : table_row[static_cast<std::size_t>(row)];
-  };
-  const auto log_f = [table, row_of, shared, round](std::int64_t row, float reward,
-                                                    std::span<const std::int32_t> response) {
-    const std::int64_t at = row_of(row);
-    return at >= 0 ? table->of(at, reward, response)
-                   : log_f_of((*shared)[static_cast<std::size_t>(row)], reward, round);
+RewardRanks with_mixtures(RewardRanks counted, std::map<std::int64_t, LogisticMixture> mixtures, double round) {
+  const auto shared = std::make_shared<const std::map<std::int64_t, LogisticMixture>>(std::move(mixtures));
+  const auto both = std::make_shared<const RewardRanks>(std::move(counted));
+  const auto log_f = [both, shared, round](std::int64_t row, float reward, std::span<const std::int32_t> response) {
+    const auto own = shared->find(row);
+    return own == shared->end() ? both->log_f(row, reward, response) : log_f_of(own->second, reward, round);
   };
   // Half of what ties, whichever rule the counts follow.
-  const auto win = [table, row_of, shared, round](std::int64_t row, float reward) {
-    const std::int64_t at = row_of(row);
-    if (at >= 0) return win_rate(table->row(at), reward);
-    const Quantiles q = log_f_of((*shared)[static_cast<std::size_t>(row)], reward, round).exact;
+  const auto win = [both, shared, round](std::int64_t row, float reward) {
+    const auto own = shared->find(row);
+    if (own == shared->end()) return both->win(row, reward);
+    const Quantiles q = log_f_of(own->second, reward, round).exact;
     return 0.5 * (q.f_strict + q.f);
   };
   return {.log_f = log_f, .win = win};

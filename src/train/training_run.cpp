@@ -10,10 +10,10 @@
 #include <sstream>
 #include <string>
 
+#include "train/rollout_weights.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
-#include "vbon/comm/publish.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/objective/ppo.hpp"
 #include "vbon/store/metrics.hpp"
@@ -95,8 +95,7 @@ class TrainingRun {
       if (context_.is(comm::Role::learner) || context_.is(comm::Role::rollout))
         reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
       if (context_.is(comm::Role::learner)) learner_ = make_learner(reference_, settings_);
-      else if (context_.is(comm::Role::rollout)) rollout_ = make_policy_copy(reference_, settings_.train.layers);
-      if (rollout_ && has_anchor(settings_)) anchor_ = make_policy_copy(reference_, settings_.train.layers);
+      weights_.emplace(context_, settings_, reference_, learner_.get());
     });
     amortise();
     comm::together(*context_.everyone, "what the pool says", [&] {
@@ -115,7 +114,7 @@ class TrainingRun {
   // F by the head: as the prior of the pool's table, and of prompts that the pool lacks.
   void amortise() {
     if (!settings_.amortised.weight) return;
-    double round = 0;
+    double round = 0;  // the head's
     const auto mixtures_of = [&](const PromptRows& prompts) {
       return amortised_mixtures(context_, settings_, identities_, context_.is_root() ? &reference_ : nullptr, prompts,
                                 context_.placement.learner_root(), round);
@@ -124,10 +123,17 @@ class TrainingRun {
       pool_->table->set_prior({.of_row = mixtures_of(pool_->pool.block.prompts),
                                .weight = *settings_.amortised.weight,
                                .round = settings_.reward.round});
-    std::vector<LogisticMixture> mixtures = mixtures_of(prompts_.rows);
-    static const std::vector<std::int64_t> kNoRows;
-    ranks_ = ranks_of_mixtures(pool_ ? pool_->table.get() : nullptr, pool_ ? pool_->row : kNoRows, std::move(mixtures),
-                               round);
+    PromptRows lacking;  // in the pool
+    std::vector<std::int64_t> rows;
+    for (std::int64_t row = 0; row < prompts_.rows.num_prompts(); ++row)
+      if (!pool_ || pool_->row[idx(row)] < 0) {
+        rows.push_back(row);
+        lacking.add(prompts_.rows.id[idx(row)], prompts_.rows.text[idx(row)], prompts_.rows.tokens_of(row));
+      }
+    std::vector<LogisticMixture> mixtures = mixtures_of(lacking);
+    std::map<std::int64_t, LogisticMixture> by_row;
+    for (std::size_t i = 0; i < rows.size(); ++i) by_row.emplace(rows[i], std::move(mixtures[i]));
+    ranks_ = with_mixtures(pool_ ? ranks_of_table(*pool_->table, pool_->row) : RewardRanks{}, std::move(by_row), round);
   }
 
   // The root holds the folder; every rank knows its path, run id and attempt.
@@ -197,41 +203,6 @@ class TrainingRun {
           manifest.world_size, context_.world.size());
   }
 
-  // This step's weights, once, from the learners' root to ranks that sample without learning. Called where a policy is
-  // about to be sampled from: offline steps draw nothing and need none of it.
-  void publish() {
-    if (context_.publishing == nullptr || published_step_ == counters_.step) return;
-    published_step_ = counters_.step;
-    const Phases::Scope scope(context_.phases, Phase::publish, context_.world.waiter());
-    FlatParameters& flat = learner_ ? learner_->parameters : rollout_->parameters;
-    const std::int64_t size = learner_ ? learner_->policy_size : rollout_->parameters.size();
-    const std::span<float> values(flat.values().mutable_data_ptr<float>(), idx(size));
-    // The learners' root is the lowest-numbered rank of the group that learns.
-    comm::publish(*context_.publishing, std::as_writable_bytes(values), counters_.step, root_in_publishing(),
-                  "weights");
-    if (!has_anchor(settings_)) return;
-    at::Tensor& anchor = (learner_ ? learner_->anchor : anchor_)->parameters.values();
-    comm::publish(*context_.publishing,
-                  std::as_writable_bytes(std::span(anchor.mutable_data_ptr<float>(), idx(anchor.numel()))),
-                  counters_.step, root_in_publishing(), "anchor");
-  }
-  int root_in_publishing() const {
-    int index = 0;
-    for (int rank = 0; rank < context_.placement.learner_root(); ++rank)
-      index += context_.placement.ranks[static_cast<std::size_t>(rank)].roles.has(comm::Role::rollout) ? 1 : 0;
-    return index;
-  }
-
-  // Of ranks that sample: their own copy, or the learner's.
-  const CausalLm* sampling_anchor() const {
-    if (!context_.is(comm::Role::rollout) || !has_anchor(settings_)) return nullptr;
-    return learner_ ? &learner_->anchor->policy.model : &anchor_->policy.model;
-  }
-  const CausalLm* sampling_policy() const {
-    if (!context_.is(comm::Role::rollout)) return nullptr;
-    return learner_ ? &learner_->policy.model : &rollout_->policy.model;
-  }
-
   LearnerTools learner_tools() {
     LearnerTools tools{
         .settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
@@ -284,7 +255,7 @@ class TrainingRun {
   }
 
   Metrics online(std::int64_t step) {
-    publish();
+    weights_->publish(step);
     Collection what;
     what.prompts = &prompts_.rows;
     what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key,
@@ -303,7 +274,7 @@ class TrainingRun {
     what.anchor_stream =
         RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, prompts_.key, step);
     CollectionTools tools = scoring_tools();
-    tools.anchor = sampling_anchor();
+    tools.anchor = weights_->anchor();
     tools.ranks = ranks_;
     RolloutBatch batch = collect(context_, what, tools);
     if (!learner_) return {};
@@ -344,7 +315,7 @@ class TrainingRun {
   }
 
   CollectionTools scoring_tools() {
-    return {.policy = sampling_policy(),
+    return {.policy = weights_->policy(),
             .weights = &sampler_weights_,
             .tokenizer = &*tokenizer_,
             .reward = reward_.get(),
@@ -398,7 +369,7 @@ class TrainingRun {
 
   void evaluate_if_due() {
     if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps)) return;
-    publish();
+    weights_->publish(counters_.step);
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
     header.provenance.prompts_sha256 = eval_prompts_->sha256;
     header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
@@ -493,12 +464,10 @@ class TrainingRun {
   std::unique_ptr<PoolLoss> pool_loss_;        // of offline steps; learners
   std::optional<PrefixValues> prefix_values_;  // of ppo.baseline prefix
   std::unique_ptr<LearnerState> learner_;
-  std::unique_ptr<PolicyCopy> anchor_;   // beside rollout_
-  std::unique_ptr<PolicyCopy> rollout_;  // of ranks that sample without learning
+  std::optional<RolloutWeights> weights_;
   std::unique_ptr<RewardModel> reward_, evaluator_;
   std::vector<std::unique_ptr<RewardModel>> more_rewards_;
   Counters counters_;
-  std::int64_t published_step_ = -1;  // the same on every rank
   std::int64_t last_tokens_ = 0;
 };
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,10 +22,8 @@ struct RewardRanks {
 // `table_row`: of each prompt in the table; both are kept by reference.
 RewardRanks ranks_of_table(const LogFTable& table, const std::vector<std::int64_t>& table_row);
 
-// `table` (it has the head as its prior) for prompts whose table_row is not -1, their mixture alone for the others. The
-// table may be null. Kept by reference, but for the mixtures.
-RewardRanks ranks_of_mixtures(const LogFTable* table, const std::vector<std::int64_t>& table_row,
-                              std::vector<LogisticMixture> mixtures, double round);
+// A mixture alone for the prompts that have one in `mixtures` (by row), `counted` for the others.
+RewardRanks with_mixtures(RewardRanks counted, std::map<std::int64_t, LogisticMixture> mixtures, double round);
 
 // The table of a reward beside the main one, over the same rows.
 struct MoreTable {
