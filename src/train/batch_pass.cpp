@@ -48,6 +48,8 @@ BatchPass::Micro BatchPass::micro(std::span<const std::int64_t> members) {
     trunks_computed_ += static_cast<std::int64_t>(missing.size());
   }
   for (const std::int64_t i : members) micro.trunk.push_back(trunks_[idx(i)]);
+  if (!options_.keep)
+    for (const std::int64_t i : missing) trunks_[idx(i)] = at::Tensor();
   return micro;
 }
 
@@ -72,7 +74,7 @@ at::Tensor BatchPass::reference_logits(const Micro& micro) {
   const at::Tensor hidden = response_hidden(reference_, micro.packed, policy_.first_trained_block, micro.trunk);
   const at::Tensor logits = head_logits(reference_, hidden).to(at::kFloat);
   const double mib = static_cast<double>(logits.nbytes()) / 1048576.0;
-  if (kept_mib_ + mib > options_.reference_cache_mib) return logits;
+  if (!options_.keep || kept_mib_ + mib > options_.reference_cache_mib) return logits;
   kept_mib_ += mib;
   for (std::size_t k = 0; k < micro.members.size(); ++k) {
     const std::int64_t begin = micro.packed.offset[k];
@@ -81,14 +83,18 @@ at::Tensor BatchPass::reference_logits(const Micro& micro) {
   return logits;
 }
 
-Measured measure(BatchPass& pass, const Policy& policy, const Critic& critic, std::int64_t first, std::int64_t last,
+Measured measure(BatchPass& pass, const Policy& policy, const Critic& critic, std::span<const Share> shares,
                  std::int64_t max_new_tokens) {
   const at::NoGradGuard no_grad;
   const auto blank = [&] { return at::zeros({pass.size(), max_new_tokens}, at::kFloat); };
   Measured out{blank(), blank(), blank(), blank(), critic.exists() ? blank() : at::Tensor()};
-  std::vector<std::int64_t> members(idx(last - first));
-  std::iota(members.begin(), members.end(), first);
-  for (const auto& group : pass.split(members)) {
+  std::vector<std::vector<std::int64_t>> groups;
+  for (const Share& share : shares) {
+    std::vector<std::int64_t> members(idx(share.size()));
+    std::iota(members.begin(), members.end(), share.begin);
+    for (auto& group : pass.split(members)) groups.push_back(std::move(group));
+  }
+  for (const auto& group : groups) {
     const BatchPass::Micro micro = pass.micro(group);
     const at::Tensor hidden = pass.policy_hidden(micro);
     const TokenStatistics stats = token_statistics(hidden, policy.model.head, micro.packed.targets,

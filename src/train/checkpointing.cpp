@@ -16,14 +16,16 @@ namespace {
 constexpr const char* kOptimizer = "state/optimizer.safetensors";
 constexpr const char* kCritic = "state/critic.safetensors";
 constexpr const char* kAnchor = "state/anchor.safetensors";
+constexpr const char* kBehind = "state/behind.safetensors";
 constexpr const char* kCounters = "state/counters.json";
 
-std::vector<std::string> part_names(const Settings& settings, const LearnerState& state) {
+std::vector<std::string> part_names(const Settings& settings, const LearnerState& state, const BehindWeights& behind) {
   std::vector<std::string> names = {"policy/model.safetensors", "policy/config.json", "policy/generation_config.json",
                                     kOptimizer, kCounters};
   for (const std::string& name : tokenizer_files(settings.model.reference)) names.push_back("policy/" + name);
   if (state.critic.exists()) names.push_back(kCritic);
   if (state.anchor) names.push_back(kAnchor);
+  if (behind.version >= 0) names.push_back(kBehind);
   return names;
 }
 
@@ -34,28 +36,37 @@ at::Tensor critic_part(const LearnerState& state) {
 
 }  // namespace
 
-Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& state, const Counters& counters,
-                           const Settings& settings, Manifest manifest) {
-  const std::vector<std::string> names = part_names(settings, state);
+Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& state,
+                           const std::pair<at::Tensor, at::Tensor>& moments, const BehindWeights& behind,
+                           const Counters& counters, const Settings& settings, Manifest manifest) {
+  const std::vector<std::string> names = part_names(settings, state, behind);
   const fs::path folder = files.begin(counters.step, names);
   export_causal_lm(state.policy.model, folder / "policy",
                    {.source = settings.model.reference,
                     .temperature = settings.sampling.temperature,
                     .max_new_tokens = settings.sampling.max_new_tokens});
-  write_tensors(folder / kOptimizer,
-                {{"first_moment", state.optimizer.first_moment()}, {"second_moment", state.optimizer.second_moment()}});
+  write_tensors(folder / kOptimizer, {{"first_moment", moments.first}, {"second_moment", moments.second}});
   if (state.critic.exists()) write_tensors(folder / kCritic, {{"parameters", critic_part(state)}});
   if (state.anchor) write_tensors(folder / kAnchor, {{"parameters", state.anchor->parameters.values()}});
-  const nlohmann::json text = {{"step", counters.step},        {"episodes", counters.episodes},
-                               {"tokens", counters.tokens},    {"optimizer_steps", state.optimizer.num_steps()},
-                               {"kl_coef", state.kl_coef},     {"best_step", counters.best_step},
+  if (behind.version >= 0) {
+    NamedTensors tensors = {{"policy", behind.policy.cpu()}};
+    if (behind.anchor.defined()) tensors.emplace_back("anchor", behind.anchor.cpu());
+    write_tensors(folder / kBehind, tensors);
+  }
+  const nlohmann::json text = {{"behind", behind.version},
+                               {"step", counters.step},
+                               {"episodes", counters.episodes},
+                               {"tokens", counters.tokens},
+                               {"optimizer_steps", state.parallel->optimizer().num_steps()},
+                               {"kl_coef", state.kl_coef},
+                               {"best_step", counters.best_step},
                                {"best_win", counters.best_win}};
   write_file_atomically(folder / kCounters, text.dump(1) + "\n");
   manifest.step = counters.step;
   return files.commit(std::move(manifest));
 }
 
-Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state) {
+Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state, BehindWeights& behind) {
   const at::NoGradGuard no_grad;
   // The exported weights are float32, exactly those that were trained.
   const CausalLm saved = load_causal_lm(checkpoint.folder / "policy", at::kCPU);
@@ -67,7 +78,7 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state) {
   const SafeTensors optimizer = SafeTensors::open_file(checkpoint.folder / kOptimizer);
   const nlohmann::json text = nlohmann::json::parse(read_file(checkpoint.folder / kCounters));
   const std::vector<std::int64_t> shape = {state.parameters.size()};
-  state.optimizer.restore(load_tensor(optimizer, "first_moment", shape, at::kFloat),
+  state.parallel->restore(load_tensor(optimizer, "first_moment", shape, at::kFloat),
                           load_tensor(optimizer, "second_moment", shape, at::kFloat), text.at("optimizer_steps"));
   if (state.critic.exists()) {
     const SafeTensors critic = SafeTensors::open_file(checkpoint.folder / kCritic);
@@ -78,6 +89,15 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state) {
     const SafeTensors anchor = SafeTensors::open_file(checkpoint.folder / kAnchor);
     at::Tensor& values = state.anchor->parameters.values();
     values.copy_(load_tensor(anchor, "parameters", {values.numel()}, at::kFloat));
+  }
+  behind = {.version = text.value("behind", std::int64_t{-1}), .policy = {}, .anchor = {}};
+  if (behind.version >= 0) {
+    const SafeTensors file = SafeTensors::open_file(checkpoint.folder / kBehind);
+    const auto flat = [&](const char* name, std::int64_t size) {
+      return load_tensor(file, name, {size}, at::kFloat).to(state.parameters.values().device());
+    };
+    behind.policy = flat("policy", state.policy_size);
+    if (state.anchor) behind.anchor = flat("anchor", state.anchor->parameters.size());
   }
   state.kl_coef = text.at("kl_coef");
   return {.step = text.at("step"),

@@ -13,7 +13,6 @@
 #include <numeric>
 #include <set>
 
-#include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/rng.hpp"
@@ -160,7 +159,7 @@ ClassifierTraining::ClassifierTraining(const RewardConfig& config, const RewardT
   }
   texts_ = encode(std::move(texts), t.labels);
   parameters_ = FlatParameters(trained_parameters(model_, first_trained_, trains_embeddings_));
-  optimizer_ = AdamW(parameters_, optimizer_config_);
+  parallel_.emplace(parameters_, optimizer_config_, group_);
 }
 
 ClassifierTexts ClassifierTraining::encode(RewardTexts texts, const std::string& path) const {
@@ -334,20 +333,16 @@ double ClassifierTraining::update(std::int64_t number) {
   for (std::size_t begin = 0; begin < mine.size(); begin += idx(config_.train.micro_batch)) {
     const auto part = mine.subspan(begin, std::min(mine.size() - begin, idx(config_.train.micro_batch)));
     const at::Tensor sum = loss_sum(part);
+    if (begin + part.size() == mine.size()) parallel_->last_backward();
     (sum / weight).backward();
     loss += sum.item<double>();
   }
-  at::Tensor& gradients = parameters_.gradients();
-  if (group_.size() > 1)
-    group_.all_reduce(std::span<float>(gradients.mutable_data_ptr<float>(), idx(gradients.numel())),
-                      comm::Reduction::sum, "gradients");
+  const double norm = parallel_->reduce();
   loss = comm::sum_of(group_.host(), loss, "loss") / weight;
-  const double norm = optimizer_.clip();
   require(std::isfinite(loss) && std::isfinite(norm),
           "loss or gradient are not finite at update {} of {}: lower {}.train.learning_rate, or look at the labels",
           number + 1, updates(), options_.section);
-  optimizer_.step(rate(number));
-  parameters_.zero_gradients();
+  parallel_->apply(rate(number));
   return loss;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,7 +17,7 @@
 #include "vbon/reward/classifier.hpp"
 #include "vbon/reward/reward_config.hpp"
 #include "vbon/text/records.hpp"
-#include "vbon/train/optimizer.hpp"
+#include "vbon/train/data_parallel.hpp"
 #include "vbon/train/reward_training.hpp"
 
 namespace vbon {
@@ -78,7 +79,7 @@ class ClassifierTraining {
   bool trains_embeddings_ = false;
   OptimizerConfig optimizer_config_;
   FlatParameters parameters_;
-  AdamW optimizer_;
+  std::optional<DataParallel> parallel_;
   at::Tensor trunk_;                  // [tokens of all texts, D] below the first trained block; undefined: not kept
   std::vector<std::int64_t> offset_;  // of each text's tokens in trunk_
   std::int64_t ordered_epoch_ = -1;

@@ -37,10 +37,55 @@ class Collector {
   Collector(RankContext& context, const Collection& what, const CollectionTools& tools)
       : context_(context), what_(what), tools_(tools) {}
 
-  RolloutBatch run() {
-    if (context_.is(comm::Role::rollout)) draw_all();
-    if (context_.is(comm::Role::scorer)) score_all();
-    return context_.is(comm::Role::learner) ? gather_all() : RolloutBatch{};
+  void draw_all() {
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk) {
+      if (rollout_of(chunk) != context_.world.rank()) continue;
+      RolloutBatch batch;
+      {
+        const Phases::Scope scope(context_.phases, Phase::generate, context_.world.waiter());
+        batch = draw(chunk);
+      }
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      const std::string sha256 = what_.files->write_chunk(RolloutStage::sampled, header_of(chunk), batch);
+      context_.mailbox->send(scorer_of(chunk), kSampled, message_of(what_.step, chunk, sha256));
+    }
+  }
+
+  void score_all() {
+    std::int64_t mine = 0;
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk)
+      mine += scorer_of(chunk) == context_.world.rank() ? 1 : 0;
+    for (std::int64_t done = 0; done < mine; ++done) {
+      const auto message =
+          context_.mailbox->wait({kSampled}, fmt::format("sampled chunks of step {}", what_.step)).as<ChunkMessage>();
+      check(message.step == what_.step, "a sampled chunk of another step");
+      RolloutBatch batch;
+      {
+        const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+        batch = what_.files->read_chunk(RolloutStage::sampled, message.step, message.chunk, sha256_of(message));
+      }
+      {
+        const Phases::Scope scope(context_.phases, Phase::score, context_.world.waiter());
+        score(batch, rows_of(message.chunk));
+      }
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      const std::string sha256 = what_.files->write_chunk(RolloutStage::scored, header_of(message.chunk), batch);
+      for (const int learner : context_.placement.learners)
+        context_.mailbox->send(learner, kScored, message_of(what_.step, message.chunk, sha256));
+    }
+  }
+
+  RolloutBatch gather_all() {
+    std::vector<RolloutBatch> chunks(idx(what_.num_chunks()));
+    for (std::size_t done = 0; done < chunks.size(); ++done) {
+      const auto message =
+          context_.mailbox->wait({kScored}, fmt::format("scored chunks of step {}", what_.step)).as<ChunkMessage>();
+      check(message.step == what_.step, "a scored chunk of another step");
+      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+      chunks[idx(message.chunk)] =
+          what_.files->read_chunk(RolloutStage::scored, message.step, message.chunk, sha256_of(message));
+    }
+    return concatenate(chunks);
   }
 
  private:
@@ -65,20 +110,6 @@ class Collector {
     header.chunk = chunk;
     header.num_chunks = what_.num_chunks();
     return header;
-  }
-
-  void draw_all() {
-    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk) {
-      if (rollout_of(chunk) != context_.world.rank()) continue;
-      RolloutBatch batch;
-      {
-        const Phases::Scope scope(context_.phases, Phase::generate, context_.world.waiter());
-        batch = draw(chunk);
-      }
-      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      const std::string sha256 = what_.files->write_chunk(RolloutStage::sampled, header_of(chunk), batch);
-      context_.mailbox->send(scorer_of(chunk), kSampled, message_of(what_.step, chunk, sha256));
-    }
   }
 
   RolloutBatch draw(std::int64_t chunk) const {
@@ -118,30 +149,6 @@ class Collector {
       std::copy(c.logp.begin(), c.logp.end(), batch.logp_behavior.begin() + static_cast<std::ptrdiff_t>(i * width));
     }
     return batch;
-  }
-
-  void score_all() {
-    std::int64_t mine = 0;
-    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk)
-      mine += scorer_of(chunk) == context_.world.rank() ? 1 : 0;
-    for (std::int64_t done = 0; done < mine; ++done) {
-      const auto message =
-          context_.mailbox->wait({kSampled}, fmt::format("sampled chunks of step {}", what_.step)).as<ChunkMessage>();
-      check(message.step == what_.step, "a sampled chunk of another step");
-      RolloutBatch batch;
-      {
-        const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-        batch = what_.files->read_chunk(RolloutStage::sampled, message.step, message.chunk, sha256_of(message));
-      }
-      {
-        const Phases::Scope scope(context_.phases, Phase::score, context_.world.waiter());
-        score(batch, rows_of(message.chunk));
-      }
-      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      const std::string sha256 = what_.files->write_chunk(RolloutStage::scored, header_of(message.chunk), batch);
-      for (const int learner : context_.placement.learners)
-        context_.mailbox->send(learner, kScored, message_of(what_.step, message.chunk, sha256));
-    }
   }
 
   // Of sequence i of a chunk: the policy's samples come first, prompt by prompt, then the anchor's.
@@ -193,19 +200,6 @@ class Collector {
       batch.prefix_reward[prefix.response * width + idx(prefix.tokens - 1)] = prefix.reward;
   }
 
-  RolloutBatch gather_all() {
-    std::vector<RolloutBatch> chunks(idx(what_.num_chunks()));
-    for (std::size_t done = 0; done < chunks.size(); ++done) {
-      const auto message =
-          context_.mailbox->wait({kScored}, fmt::format("scored chunks of step {}", what_.step)).as<ChunkMessage>();
-      check(message.step == what_.step, "a scored chunk of another step");
-      const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
-      chunks[idx(message.chunk)] =
-          what_.files->read_chunk(RolloutStage::scored, message.step, message.chunk, sha256_of(message));
-    }
-    return concatenate(chunks);
-  }
-
   RankContext& context_;
   const Collection& what_;
   const CollectionTools& tools_;
@@ -213,9 +207,28 @@ class Collector {
 
 }  // namespace
 
+Collecting::Collecting(RankContext& context, Collection what, CollectionTools tools)
+    : context_(context), what_(std::move(what)), tools_(std::move(tools)) {
+  check(what_.prompts != nullptr && what_.files != nullptr && !what_.rows.empty(), "collect: nothing to collect");
+}
+
+void Collecting::draw() {
+  if (context_.is(comm::Role::rollout)) Collector(context_, what_, tools_).draw_all();
+}
+
+void Collecting::score() {
+  if (context_.is(comm::Role::scorer)) Collector(context_, what_, tools_).score_all();
+}
+
+RolloutBatch Collecting::gather() {
+  return context_.is(comm::Role::learner) ? Collector(context_, what_, tools_).gather_all() : RolloutBatch{};
+}
+
 RolloutBatch collect(RankContext& context, const Collection& what, const CollectionTools& tools) {
-  check(what.prompts != nullptr && what.files != nullptr && !what.rows.empty(), "collect: nothing to collect");
-  return Collector(context, what, tools).run();
+  Collecting all(context, what, tools);
+  all.draw();
+  all.score();
+  return all.gather();
 }
 
 }  // namespace vbon

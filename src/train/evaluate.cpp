@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/objective/bon.hpp"
 #include "vbon/objective/bon_curve.hpp"
@@ -55,7 +54,7 @@ ResponseSums response_sums(RankContext& context, const Settings& settings, const
                  {settings.sampling.temperature, settings.train.micro_batch, 0});
   const Share mine = share_of(pass.size(), context.learners->rank(), context.learners->size());
   const Measured measured =
-      measure(pass, *tools.policy, Critic{.kind = Baseline::none}, mine.begin, mine.end, batch.max_new_tokens);
+      measure(pass, *tools.policy, Critic{.kind = Baseline::none}, std::array{mine}, batch.max_new_tokens);
   const auto gathered = [&](const at::Tensor& per_token) {
     const at::Tensor sums = per_token.sum(-1).contiguous();
     const float* data = sums.const_data_ptr<float>();

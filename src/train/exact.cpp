@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 
@@ -62,8 +63,8 @@ class Lister {
     std::vector<Sequence> sequences;
     for (const auto& response : responses_) sequences.push_back({prompt, response});
     BatchPass pass(reference_, policy_, sequences, {settings_.sampling.temperature, settings_.train.micro_batch, 0});
-    const Measured measured =
-        measure(pass, policy_, Critic{.kind = Baseline::none}, 0, pass.size(), settings_.sampling.max_new_tokens);
+    const Measured measured = measure(pass, policy_, Critic{.kind = Baseline::none}, std::array{Share{0, pass.size()}},
+                                      settings_.sampling.max_new_tokens);
     Listed listed;
     listed.log_policy = sums(measured.logp);
     listed.log_reference = sums(measured.logp_reference);

@@ -12,7 +12,9 @@
 
 namespace vbon {
 
-std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings) {
+std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings,
+                                           comm::Collectives& learners) {
+  const DataParallelOptions options = data_parallel_options(settings);
   auto state = std::make_unique<LearnerState>();
   state->reference = &reference;
   state->policy = make_policy(reference, settings.train.layers);
@@ -21,11 +23,12 @@ std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Sett
   std::vector<NamedParameter> parameters = trained_parameters(state->policy);
   const std::size_t of_policy = parameters.size();
   for (NamedParameter& p : trained_parameters(state->critic)) parameters.push_back(p);
-  state->parameters = FlatParameters(parameters);
+  state->parameters =
+      FlatParameters(parameters, FlatParameters::Gradients::kept, DataParallel::multiple(options, learners.size()));
   state->policy_size = state->parameters.size_of_first(of_policy);
   tie_again(state->policy.model);
   if (state->critic.kind == Baseline::critic_model) tie_again(state->critic.model.model);
-  state->optimizer = AdamW(state->parameters, settings.optimizer);
+  state->parallel = std::make_unique<DataParallel>(state->parameters, settings.optimizer, learners, options);
   state->kl_coef = initial_kl_coef(settings.ppo);
   if (has_anchor(settings)) state->anchor = make_policy_copy(reference, settings.train.layers);
   return state;
@@ -39,20 +42,15 @@ void move_anchor(LearnerState& state, double rate) {
 
 std::int64_t updates_per_step(const Settings& settings) { return settings.ppo.epochs * settings.train.minibatches; }
 
-Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size) {
-  return {n * rank / size, n * (rank + 1) / size};
+DataParallelOptions data_parallel_options(const Settings& settings) {
+  return {.bucket_mib = settings.cluster.bucket_mib,
+          .sharded = settings.cluster.shard_optimizer,
+          .fixed = settings.run.reduce == Reduce::fixed};
 }
 
-void sum_over_learners(const LearnerTools& tools, std::span<double> values, const char* what) {
-  tools.learners.host().all_reduce(values, comm::Reduction::sum, what);
-}
-
-double reduce_and_step(LearnerState& state, const LearnerTools& tools, double learning_rate,
-                       std::span<const std::int64_t> prompt_ids, const std::string& where) {
-  at::Tensor& gradients = state.parameters.gradients();
-  const std::span<float> flat(gradients.mutable_data_ptr<float>(), static_cast<std::size_t>(gradients.numel()));
-  if (tools.learners.size() > 1) tools.learners.all_reduce(flat, comm::Reduction::sum, "gradients");
-  const double norm = state.optimizer.clip();
+double reduce_and_step(LearnerState& state, double learning_rate, std::span<const std::int64_t> prompt_ids,
+                       const std::string& where) {
+  const double norm = state.parallel->reduce();
   if (!std::isfinite(norm)) {
     const std::size_t shown = std::min<std::size_t>(prompt_ids.size(), 8);
     throw UserError(
@@ -60,8 +58,7 @@ double reduce_and_step(LearnerState& state, const LearnerTools& tools, double le
         "these prompts. The last checkpoint stands",
         where, fmt::join(prompt_ids.first(shown), ", "), prompt_ids.size() > shown ? ", …" : "");
   }
-  state.optimizer.step(learning_rate);
-  state.parameters.zero_gradients();
+  state.parallel->apply(learning_rate);
   return norm;
 }
 

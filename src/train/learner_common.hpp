@@ -12,18 +12,11 @@
 
 namespace vbon {
 
-// This rank's contiguous share of n items.
-struct Share {
-  std::int64_t begin = 0, end = 0;
-};
-Share share_of(std::int64_t n, std::int64_t rank, std::int64_t size);
+DataParallelOptions data_parallel_options(const Settings& settings);
 
 // Sums gradients over learners, checks them, clips and steps. Returns the norm before clipping. `prompts` are named
 // when it is not finite.
-double reduce_and_step(LearnerState& state, const LearnerTools& tools, double learning_rate,
-                       std::span<const std::int64_t> prompt_ids, const std::string& where);
-
-// Element-wise sums of a few doubles over learners.
-void sum_over_learners(const LearnerTools& tools, std::span<double> values, const char* what);
+double reduce_and_step(LearnerState& state, double learning_rate, std::span<const std::int64_t> prompt_ids,
+                       const std::string& where);
 
 }  // namespace vbon

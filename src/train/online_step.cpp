@@ -36,15 +36,23 @@ struct Scores {
   std::vector<double> more_reward, more_log_f, more_win;  // means, of rewards beside the main one
 };
 
+// Policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, imitated.
+constexpr std::size_t kSums = 8;
+
+// Of a whole minibatch, over all learners.
+struct Minibatch {
+  double responses = 0, tokens = 0;
+};
+
 class OnlineStep {
  public:
   OnlineStep(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch, std::span<const std::int64_t> rows,
              std::int64_t step, const RolloutBatch* anchored)
       : state_(state), tools_(tools), settings_(tools.settings),
         vbon_(at_step(tools.settings.vbon, step - tools.settings.train.warm_start)), batch_(batch), rows_(rows),
-        step_(step),
-        pass_(state.anchor ? state.anchor->policy.model : *state.reference, state.policy, sequences(),
-              {settings_.sampling.temperature, settings_.train.micro_batch, settings_.train.reference_cache_mib}),
+        step_(step), pass_(state.anchor ? state.anchor->policy.model : *state.reference, state.policy, sequences(),
+                           {settings_.sampling.temperature, settings_.train.micro_batch,
+                            settings_.train.reference_cache_mib, !state.parallel->is_fixed()}),
         lengths_(at::tensor(batch.length, at::kInt)), mask_(response_mask(lengths_, batch.max_new_tokens)),
         behavior_(at::from_blob(batch.logp_behavior.data(), {batch.num_sequences(), batch.max_new_tokens}, at::kFloat)
                       .masked_fill(~mask_, 0.0)) {
@@ -54,14 +62,14 @@ class OnlineStep {
 
   Metrics run(std::int64_t first_update, std::int64_t total_updates) {
     {
-      const Phases::Scope scope(tools_.phases, Phase::prepare, tools_.learners.group().waiter());
+      const Phases::Scope scope(tools_.phases, Phase::prepare, learners().group().waiter());
       measure_all();
       score_all();
       advantages_of_batch();
       record();
       imitate_what();
     }
-    const Phases::Scope scope(tools_.phases, Phase::update, tools_.learners.group().waiter());
+    const Phases::Scope scope(tools_.phases, Phase::update, learners().group().waiter());
     for (std::int64_t epoch = 0; epoch < settings_.ppo.epochs; ++epoch)
       for (std::int64_t part = 0; part < settings_.train.minibatches; ++part)
         update(epoch, part, first_update + epoch * settings_.train.minibatches + part, total_updates);
@@ -69,6 +77,8 @@ class OnlineStep {
   }
 
  private:
+  comm::Collectives& learners() const { return state_.parallel->learners(); }
+
   std::vector<Sequence> sequences() const {
     std::vector<Sequence> result;
     for (std::int64_t i = 0; i < batch_.num_sequences(); ++i)
@@ -93,15 +103,16 @@ class OnlineStep {
 
   // Each learner measures its share of the sequences; everybody gets all.
   Measured measured_by_all(BatchPass& pass, const Critic& critic) const {
-    const Share mine = share_of(pass.size(), tools_.learners.rank(), tools_.learners.size());
-    Measured measured = measure(pass, state_.policy, critic, mine.begin, mine.end, batch_.max_new_tokens);
+    const std::vector<Share> shares = state_.parallel->shares(pass.size());
+    const Share mine{shares.front().begin, shares.back().end};
+    Measured measured = measure(pass, state_.policy, critic, shares, batch_.max_new_tokens);
     for (at::Tensor* t :
          {&measured.logp, &measured.logp_reference, &measured.kl, &measured.entropy, &measured.values}) {
-      if (!t->defined() || tools_.learners.size() == 1) continue;
+      if (!t->defined() || learners().size() == 1) continue;
       const std::int64_t width = batch_.max_new_tokens;
       const float* data = t->const_data_ptr<float>();
-      const auto gathered = tools_.learners.all_gather_v(
-          std::span(data + mine.begin * width, idx((mine.end - mine.begin) * width)), "measured");
+      const auto gathered =
+          learners().all_gather_v(std::span(data + mine.begin * width, idx(mine.size() * width)), "measured");
       std::copy(gathered.values.begin(), gathered.values.end(), t->mutable_data_ptr<float>());
     }
     return measured;
@@ -199,13 +210,13 @@ class OnlineStep {
     std::vector<Sequence> sequences;
     for (const Imitated& i : imitated_) sequences.push_back(i.sequence);
     imitation_.emplace(*state_.reference, state_.policy, std::move(sequences),
-                       BatchPass::Options{settings_.sampling.temperature, settings_.train.micro_batch, 0});
+                       BatchPass::Options{settings_.sampling.temperature, settings_.train.micro_batch, 0,
+                                          !state_.parallel->is_fixed()});
   }
 
-  // Adds the gradient of (1-b) E[-log pi] over what is imitated to the prompts of a minibatch, in the units of the
-  // policy loss: scaled and whitened with it, and divided by the same tokens.
-  void imitate(std::int64_t part, double responses, double tokens, std::array<double, 8>& sums) {
-    if (!imitation_) return;
+  // What is imitated for the prompts of a minibatch.
+  std::vector<std::int64_t> imitated_members(std::int64_t part) const {
+    if (!imitation_) return {};
     const auto prompts = static_cast<std::int64_t>(rows_.size());
     const Share of_part = share_of(prompts, part, settings_.train.minibatches);
     std::vector<std::int64_t> members;
@@ -213,23 +224,25 @@ class OnlineStep {
       const auto prompt = static_cast<std::int64_t>(imitated_[idx(i)].prompt);
       if (prompt >= of_part.begin && prompt < of_part.end) members.push_back(i);
     }
-    const Share mine = share_of(std::ssize(members), tools_.learners.rank(), tools_.learners.size());
-    const double a_prompt = static_cast<double>(settings_.train.minibatches) / static_cast<double>(prompts);
+    return members;
+  }
+
+  // Adds the gradient of (1-b) E[-log pi] over a group of them, in the units of the policy loss: scaled and whitened
+  // with it, and divided by the same tokens.
+  void imitate(std::span<const std::int64_t> group, const Minibatch& minibatch, std::span<double> sums) {
+    const double a_prompt = static_cast<double>(settings_.train.minibatches) / static_cast<double>(std::ssize(rows_));
     const double unit = (1 - gradient_share(settings_)) * method_scale(settings_, vbon_) * whitening_.factor *
-                        responses / tokens * a_prompt;
-    for (const auto& group :
-         imitation_->split(std::span(members).subspan(idx(mine.begin), idx(mine.end - mine.begin)))) {
-      const BatchPass::Micro micro = imitation_->micro(group);
-      const TokenStatistics stats = token_statistics(imitation_->policy_hidden(micro), state_.policy.model.head,
-                                                     micro.packed.targets, settings_.sampling.temperature);
-      std::vector<float> weight(idx(stats.logp.numel()));
-      for (std::size_t k = 0; k < group.size(); ++k)
-        std::fill(weight.begin() + micro.packed.offset[k], weight.begin() + micro.packed.offset[k + 1],
-                  static_cast<float>(imitated_[idx(group[k])].weight));
-      const at::Tensor nll = -(stats.logp * at::tensor(weight).to(stats.logp.device())).sum();
-      (nll * unit).backward();
-      sums[7] += nll.item<double>();
-    }
+                        minibatch.responses / minibatch.tokens * a_prompt;
+    const BatchPass::Micro micro = imitation_->micro(group);
+    const TokenStatistics stats = token_statistics(imitation_->policy_hidden(micro), state_.policy.model.head,
+                                                   micro.packed.targets, settings_.sampling.temperature);
+    std::vector<float> weight(idx(stats.logp.numel()));
+    for (std::size_t k = 0; k < group.size(); ++k)
+      std::fill(weight.begin() + micro.packed.offset[k], weight.begin() + micro.packed.offset[k + 1],
+                static_cast<float>(imitated_[idx(group[k])].weight));
+    const at::Tensor nll = -(stats.logp * at::tensor(weight).to(stats.logp.device())).sum();
+    (nll * unit).backward();
+    sums[7] += nll.item<double>();
   }
 
   // The learned columns of the batch, NaN behind each response.
@@ -252,33 +265,49 @@ class OnlineStep {
     const std::vector<std::int64_t> order = permutation(stream, pass_.size(), static_cast<std::int32_t>(epoch));
     const Share minibatch = share_of(pass_.size(), part, settings_.train.minibatches);
     const std::span members = std::span(order).subspan(idx(minibatch.begin), idx(minibatch.end - minibatch.begin));
-    const Share mine =
-        share_of(static_cast<std::int64_t>(members.size()), tools_.learners.rank(), tools_.learners.size());
-    double tokens = 0;  // of the whole minibatch, over all learners
-    for (const std::int64_t i : members) tokens += batch_.length[idx(i)];
-    std::array<double, 8>
-        sums{};  // policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, imitated
+    Minibatch whole{.responses = static_cast<double>(members.size())};
+    for (const std::int64_t i : members) whole.tokens += batch_.length[idx(i)];
+    const std::vector<std::int64_t> imitated = imitated_members(part);
+    const std::vector<Share> mine = state_.parallel->shares(std::ssize(members)),
+                             mine_imitated = state_.parallel->shares(std::ssize(imitated));
+    std::vector<double> sums(kSums * mine.size());  // a row a part
     double max_log_ratio = 0;
-    for (const auto& group : pass_.split(members.subspan(idx(mine.begin), idx(mine.end - mine.begin))))
-      backward(group, tokens, sums, max_log_ratio);
-    imitate(part, static_cast<double>(members.size()), tokens, sums);
+    for (std::size_t k = 0; k < mine.size(); ++k) {
+      const auto groups = pass_.split(members.subspan(idx(mine[k].begin), idx(mine[k].size())));
+      const auto of_imitation = imitation_ ? imitation_->split(std::span(imitated).subspan(
+                                                 idx(mine_imitated[k].begin), idx(mine_imitated[k].size())))
+                                           : std::vector<std::vector<std::int64_t>>{};
+      const std::span<double> row = std::span(sums).subspan(k * kSums, kSums);
+      std::size_t left = groups.size() + of_imitation.size();
+      const auto begin_pass = [&] {
+        if (--left == 0 && k + 1 == mine.size()) state_.parallel->last_backward();
+      };
+      for (const auto& group : groups) {
+        begin_pass();
+        backward(group, whole.tokens, row, max_log_ratio);
+      }
+      for (const auto& group : of_imitation) {
+        begin_pass();
+        imitate(group, whole, row);
+      }
+      state_.parallel->end_part();
+    }
     std::vector<std::int64_t> prompt_ids;
     for (const std::int64_t i : members) prompt_ids.push_back(batch_.prompt_id[idx(i)]);
     rate_ = learning_rate(settings_.optimizer, update_number, total_updates);
-    grad_norm_ += reduce_and_step(state_, tools_, rate_, prompt_ids, fmt::format("step {}, epoch {}", step_, epoch));
-    sum_over_learners(tools_, sums, "loss sums");
+    grad_norm_ += reduce_and_step(state_, rate_, prompt_ids, fmt::format("step {}, epoch {}", step_, epoch));
     if (epoch == 0 && part == 0) {
       std::array<double, 1> worst = {max_log_ratio};
-      tools_.learners.host().all_reduce(std::span<double>(worst), comm::Reduction::max, "ratio error");
+      learners().host().all_reduce(std::span<double>(worst), comm::Reduction::max, "ratio error");
       ratio_error_ = worst[0];
     }
-    for (std::size_t k = 0; k < sums.size(); ++k) sums_[k] += sums[k];
-    tokens_ += tokens;
+    const std::vector<double> all = state_.parallel->sum_of_parts(sums, kSums, "loss sums");
+    for (std::size_t k = 0; k < kSums; ++k) sums_[k] += all[k];
+    tokens_ += whole.tokens;
     ++updates_;
   }
 
-  void backward(std::span<const std::int64_t> group, double tokens, std::array<double, 8>& sums,
-                double& max_log_ratio) {
+  void backward(std::span<const std::int64_t> group, double tokens, std::span<double> sums, double& max_log_ratio) {
     const PpoConfig& ppo = settings_.ppo;
     const BatchPass::Micro micro = pass_.micro(group);
     const at::Tensor hidden = pass_.policy_hidden(micro);
@@ -405,7 +434,7 @@ class OnlineStep {
   std::vector<Imitated> imitated_;
   std::optional<BatchPass> imitation_;
   double advantage_sd_ = 0, rate_ = 0, grad_norm_ = 0, ratio_error_ = 0, tokens_ = 0;
-  std::array<double, 8> sums_{};
+  std::array<double, kSums> sums_{};
   std::int64_t updates_ = 0;
 };
 

@@ -2,9 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <array>
@@ -46,23 +45,63 @@ double learning_rate(const OptimizerConfig& c, std::int64_t update, std::int64_t
          (c.schedule == Schedule::linear ? left : 0.5 * (1.0 + std::cos(std::numbers::pi * (1.0 - left))));
 }
 
-AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config)
-    : parameters_(&parameters), config_(config), first_(at::zeros_like(parameters.values())),
-      second_(at::zeros_like(parameters.values())),
-      steps_(at::full({}, 0.0, at::TensorOptions(at::kFloat).device(parameters.values().device()))) {}
+double norm_of(std::span<const double> squares) {
+  double sum = 0;
+  for (const double square : squares) sum += square;
+  return std::sqrt(sum);
+}
 
-double AdamW::clip() {
-  const double norm = at::linalg_vector_norm(parameters_->gradients(), 2, {}, false, at::kDouble).item<double>();
-  if (config_.clip_norm > 0 && norm > config_.clip_norm) parameters_->gradients().mul_(config_.clip_norm / norm);
-  return norm;
+AdamW::AdamW(FlatParameters& parameters, const OptimizerConfig& config, std::vector<Range> slices)
+    : parameters_(&parameters), config_(config), slices_(std::move(slices)) {
+  if (slices_.empty()) slices_ = {{0, parameters.padded_values().numel()}};
+  std::int64_t size = 0;
+  for (const Range& slice : slices_) {
+    check(slice.begin % kFlatBlock == 0 && slice.size % kFlatBlock == 0, "slices of whole blocks");
+    size += slice.size;
+  }
+  const auto options = at::TensorOptions(at::kFloat).device(parameters.values().device());
+  first_ = at::zeros({size}, options);
+  second_ = at::zeros({size}, options);
+  steps_ = at::zeros({}, options);
+}
+
+std::vector<at::Tensor> AdamW::cut(const at::Tensor& padded) const {
+  std::vector<at::Tensor> views;
+  for (const Range& slice : slices_) views.push_back(padded.narrow(0, slice.begin, slice.size));
+  return views;
+}
+
+std::vector<double> AdamW::squares() const {
+  std::vector<double> all;
+  for (const at::Tensor& slice : cut(parameters_->padded_gradients())) {
+    const at::Tensor norms =
+        at::linalg_vector_norm(slice.view({-1, kFlatBlock}), 2, {{1}}, false, at::kDouble).cpu().contiguous();
+    for (std::int64_t i = 0; i < norms.numel(); ++i) {
+      const double norm = norms.const_data_ptr<double>()[i];
+      all.push_back(norm * norm);
+    }
+  }
+  return all;
+}
+
+void AdamW::clip(double norm) {
+  if (config_.clip_norm <= 0 || norm <= config_.clip_norm) return;
+  for (at::Tensor& slice : cut(parameters_->padded_gradients())) slice.mul_(config_.clip_norm / norm);
 }
 
 void AdamW::step(double rate) {
   const at::NoGradGuard no_grad;
   steps_.add_(1);
-  at::_fused_adamw_({parameters_->values()}, {parameters_->gradients()}, {first_}, {second_}, {}, {steps_}, rate,
-                    config_.beta1, config_.beta2, config_.weight_decay, config_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false);
+  std::vector<at::Tensor> first, second;
+  std::int64_t begin = 0;
+  for (const Range& slice : slices_) {
+    first.push_back(first_.narrow(0, begin, slice.size));
+    second.push_back(second_.narrow(0, begin, slice.size));
+    begin += slice.size;
+  }
+  at::_fused_adamw_(cut(parameters_->padded_values()), cut(parameters_->padded_gradients()), first, second, {},
+                    std::vector<at::Tensor>(slices_.size(), steps_), rate, config_.beta1, config_.beta2,
+                    config_.weight_decay, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
 }
 
 std::int64_t AdamW::num_steps() const { return static_cast<std::int64_t>(steps_.item<float>()); }

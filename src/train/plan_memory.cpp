@@ -19,8 +19,9 @@ struct Chunk {
 
 class MemoryOf {
  public:
-  MemoryOf(const Settings& settings, const PlanInputs& inputs, const BatchPlan& batch, bool on_device)
-      : s_(settings), in_(inputs), batch_(batch), sizes_(model_sizes(settings, inputs.model)), device_(on_device) {}
+  MemoryOf(const Settings& settings, const PlanInputs& inputs, const comm::Placement& placement, const BatchPlan& batch)
+      : s_(settings), in_(inputs), batch_(batch), sizes_(model_sizes(settings, inputs.model)),
+        learners_(std::ssize(placement.learners)), device_(inputs.topology.devices_per_node > 0) {}
 
   RoleMemory of(comm::RoleSet roles) {
     RoleMemory memory{.roles = roles};
@@ -73,7 +74,12 @@ class MemoryOf {
     if (!learner) return;
     add("critic", sizes_.critic * kFloat, Held::always);
     add("gradients", (sizes_.trained + sizes_.critic) * kFloat, Held::always);
-    add("AdamW moments", 2 * (sizes_.trained + sizes_.critic) * kFloat, Held::always);
+    const std::int64_t flat = (sizes_.trained + sizes_.critic) * kFloat;
+    const std::int64_t shards = s_.cluster.shard_optimizer ? learners_ : 1;
+    add("AdamW moments", (2 * flat + shards - 1) / shards, Held::always);
+    if (s_.run.reduce == Reduce::fixed) add("sums of parts (run.reduce: fixed)", 3 * flat, Held::learn);
+    if (s_.cluster.lag > 0 && batch_.chunks > 0)
+      add("weights that are behind (cluster.lag)", (has_anchor(s_) ? 4 : 2) * sizes_.trained * kFloat, Held::always);
     add("checkpoint while resuming", sizes_.parameters * kFloat + 2 * (sizes_.trained + sizes_.critic) * kFloat,
         Held::start, false);
   }
@@ -153,6 +159,7 @@ class MemoryOf {
   const PlanInputs& in_;
   const BatchPlan& batch_;
   ModelSizes sizes_;
+  std::int64_t learners_;
   bool device_;
   std::vector<MemoryItem> items_;
 };
@@ -173,7 +180,7 @@ std::string_view name_of(Held held) {
 MemoryPlan plan_memory(const Settings& settings, const PlanInputs& inputs, const comm::Placement& placement,
                        const BatchPlan& batch) {
   MemoryPlan plan;
-  MemoryOf memory(settings, inputs, batch, inputs.topology.devices_per_node > 0);
+  MemoryOf memory(settings, inputs, placement, batch);
   std::map<int, std::int64_t> nodes;
   std::map<std::pair<int, int>, std::int64_t> devices;
   for (const comm::Assignment& rank : placement.ranks) {

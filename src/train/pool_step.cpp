@@ -41,9 +41,9 @@ class PoolStep {
  public:
   PoolStep(LearnerState& state, const LearnerTools& tools, const Pool& pool, PoolLoss& loss, std::int64_t update)
       : state_(state), tools_(tools), settings_(tools.settings), pool_(pool), loss_(loss),
-        group_(loss.grouping().samples), figures_(loss.figure_names().size() + 1) {
-    const Share groups = share_of(loss.grouping().an_update, tools.learners.rank(), tools.learners.size());
-    mine_ = loss.members(update).subspan(idx(groups.begin * group_), idx((groups.end - groups.begin) * group_));
+        group_(loss.grouping().samples), parts_(state.parallel->shares(loss.grouping().an_update)) {
+    const std::int64_t begin = parts_.front().begin, end = parts_.back().end;
+    mine_ = loss.members(update).subspan(idx(begin * group_), idx((end - begin) * group_));
     for (const std::int64_t member : mine_) {
       const std::int64_t row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
       sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
@@ -57,11 +57,20 @@ class PoolStep {
     give_kept_trunks(pass, pool_, mine_, state_.policy);
     // Groups stay whole: the loss of one needs all of its samples.
     const std::int64_t micro_size = std::max<std::int64_t>(settings_.train.micro_batch / group_, 1) * group_;
-    for (std::int64_t first = 0; first < pass.size(); first += micro_size)
-      backward(pass, first, std::min(micro_size, pass.size() - first));
+    std::vector<double> sums;  // a row a part
+    for (const Share& part : parts_) {
+      figures_.assign(loss_.figure_names().size() + 1, {});
+      const std::int64_t begin = (part.begin - parts_.front().begin) * group_, end = begin + part.size() * group_;
+      for (std::int64_t first = begin; first < end; first += micro_size) {
+        if (first + micro_size >= pass.size()) state_.parallel->last_backward();
+        backward(pass, first, std::min(micro_size, end - first));
+      }
+      state_.parallel->end_part();
+      for (const PoolLoss::Mean& mean : figures_) sums.insert(sums.end(), {mean.sum, mean.count});
+    }
     const double rate = learning_rate(optimizer, update, total_updates);
-    const double norm = reduce_and_step(state_, tools_, rate, prompt_ids_, fmt::format("update {}", update));
-    return metrics(norm, rate);
+    const double norm = reduce_and_step(state_, rate, prompt_ids_, fmt::format("update {}", update));
+    return metrics(state_.parallel->sum_of_parts(sums, 2 * figures_.size(), "loss sums"), norm, rate);
   }
 
  private:
@@ -90,10 +99,7 @@ class PoolStep {
     (stats.logp * at::tensor(slope).to(stats.logp.device())).sum().backward();
   }
 
-  Metrics metrics(double norm, double rate) {
-    std::vector<double> sums;
-    for (const PoolLoss::Mean& mean : figures_) sums.insert(sums.end(), {mean.sum, mean.count});
-    sum_over_learners(tools_, sums, "loss sums");
+  Metrics metrics(const std::vector<double>& sums, double norm, double rate) const {
     Metrics metrics = {{"grad_norm", norm}, {"learning_rate", rate}};
     for (std::size_t i = 0; i < figures_.size(); ++i) {
       const bool last = i + 1 == figures_.size();
@@ -109,10 +115,11 @@ class PoolStep {
   const Pool& pool_;
   PoolLoss& loss_;
   std::int64_t group_;
-  std::span<const std::int64_t> mine_;  // this rank's samples, group after group
+  std::vector<Share> parts_;            // of an update's groups, this learner's
+  std::span<const std::int64_t> mine_;  // their samples, group after group
   std::vector<Sequence> sequences_;     // of mine_
   std::vector<std::int64_t> prompt_ids_;
-  std::vector<PoolLoss::Mean> figures_;  // the loss's, then the length
+  std::vector<PoolLoss::Mean> figures_;  // of a part: the loss's, then the length
 };
 
 }  // namespace
@@ -129,7 +136,7 @@ std::span<const std::int64_t> PoolLoss::members(std::int64_t update) {
 
 Metrics pool_step(LearnerState& state, const LearnerTools& tools, const Pool& pool, PoolLoss& loss,
                   const OptimizerConfig& optimizer, std::int64_t update, std::int64_t total_updates) {
-  const Phases::Scope scope(tools.phases, Phase::update, tools.learners.group().waiter());
+  const Phases::Scope scope(tools.phases, Phase::update, state.parallel->learners().group().waiter());
   return PoolStep(state, tools, pool, loss, update).run(optimizer, update, total_updates);
 }
 

@@ -17,6 +17,12 @@ std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype) {
   return kNames;
 }
 
+std::span<const std::pair<Reduce, std::string_view>> enum_names(Reduce) {
+  static constexpr std::array<std::pair<Reduce, std::string_view>, 2> kNames = {
+      {{Reduce::by_rank, "by_rank"}, {Reduce::fixed, "fixed"}}};
+  return kNames;
+}
+
 std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
   static constexpr std::array<std::pair<Method, std::string_view>, 11> kNames = {{{Method::vbon, "vbon"},
                                                                                   {Method::ppo, "ppo"},
@@ -228,7 +234,7 @@ std::vector<std::string> problems(const Settings& s) {
            "train.warm_start is {}; it must lie between 0 and train.steps ({})", s.train.warm_start, s.train.steps);
   p.unless(s.train.reference_cache_mib >= 0, "train.reference_cache_mib is {}; it must not be negative",
            s.train.reference_cache_mib);
-  p.unless(s.cluster.lag == 0, "cluster.lag is {}; only 0 (on-policy) is available yet", s.cluster.lag);
+  p.unless(s.cluster.lag == 0 || s.cluster.lag == 1, "cluster.lag is {}; it must be 0 (on-policy) or 1", s.cluster.lag);
   if (has_target_n(s.train.method) || s.train.warm_start > 0) p.add(problems(s.vbon));
   if (s.train.method == Method::bonbon || (s.train.method == Method::bon_sft && s.bon_sft.best == BestOf::drawn))
     p.add(whole_n(s));

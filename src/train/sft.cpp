@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "train/learner_common.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/sha256.hpp"
@@ -118,9 +117,12 @@ class Sft {
       texts_ = read(sft_.text, tokenizer, base_.spec);
       if (!sft_.heldout.empty()) heldout_ = read(sft_.heldout, tokenizer, base_.spec);
       policy_ = make_policy(base_, sft_.layers);
-      parameters_ = FlatParameters(trained_parameters(policy_));
+      const DataParallelOptions options = {.bucket_mib = settings_.cluster.bucket_mib,
+                                           .sharded = settings_.cluster.shard_optimizer};
+      parameters_ = FlatParameters(trained_parameters(policy_), FlatParameters::Gradients::kept,
+                                   DataParallel::multiple(options, context_.learners->size()));
       tie_again(policy_.model);
-      optimizer_ = AdamW(parameters_, sft_.optimizer);
+      parallel_.emplace(parameters_, sft_.optimizer, *context_.learners, options);
     });
   }
 
@@ -148,7 +150,9 @@ class Sft {
     for (const Text* text : batch.subspan(idx(mine.begin), idx(mine.end - mine.begin)))
       sequences.push_back(sequence(*text));
     double sum = 0;
-    for (const auto& group : micro_batches(sequences, sft_.micro_batch)) {
+    const std::vector<std::vector<std::int64_t>> groups = micro_batches(sequences, sft_.micro_batch);
+    for (const auto& group : groups) {
+      if (learn && &group == &groups.back()) parallel_->last_backward();
       std::vector<Sequence> members;
       for (const std::int64_t i : group) members.push_back(sequences[idx(i)]);
       sum += run_micro(members, normaliser, learn);
@@ -169,15 +173,10 @@ class Sft {
     }
     std::array<double, 1> loss = {run_batch(batch, tokens, /*learn=*/true)};
     const double rate = learning_rate(sft_.optimizer, update, total);
-    at::Tensor& gradients = parameters_.gradients();
-    if (context_.learners->size() > 1)
-      context_.learners->all_reduce(std::span<float>(gradients.mutable_data_ptr<float>(), idx(gradients.numel())),
-                                    comm::Reduction::sum, "gradients");
-    const double norm = optimizer_.clip();
+    const double norm = parallel_->reduce();
     require(std::isfinite(norm), "the gradient is not finite at update {} of sft: lower sft.optimizer.learning_rate",
             update);
-    optimizer_.step(rate);
-    parameters_.zero_gradients();
+    parallel_->apply(rate);
     context_.learners->host().all_reduce(std::span<double>(loss), comm::Reduction::sum, "loss");
     if (context_.is_root() && observer_) observer_({update + 1, total, loss[0] / tokens, rate});
     return static_cast<std::int64_t>(tokens);
@@ -229,7 +228,7 @@ class Sft {
   std::vector<Text> texts_, heldout_;
   Policy policy_;
   FlatParameters parameters_;
-  AdamW optimizer_;
+  std::optional<DataParallel> parallel_;
 };
 
 }  // namespace

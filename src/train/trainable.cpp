@@ -34,13 +34,19 @@ TrainedLayers TrainedLayers::parse(std::string_view text) {
 
 std::string TrainedLayers::text() const { return last == 0 ? "all" : fmt::format("last {}", last); }
 
-FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients) {
+FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients,
+                               std::int64_t multiple) {
   check(!parameters.empty(), "nothing to train");
   std::int64_t total = 0;
   for (const NamedParameter& p : parameters) total += aligned(p.tensor->numel());
   const auto options = at::TensorOptions(at::kFloat).device(parameters.front().tensor->device());
-  values_ = at::zeros({total}, options);
-  if (gradients == Gradients::kept) gradients_ = at::zeros({total}, options);
+  const std::int64_t padded = (total + multiple - 1) / multiple * multiple;
+  padded_values_ = at::zeros({padded}, options);
+  values_ = padded_values_.narrow(0, 0, total);
+  if (gradients == Gradients::kept) {
+    padded_gradients_ = at::zeros({padded}, options);
+    gradients_ = padded_gradients_.narrow(0, 0, total);
+  }
   const at::NoGradGuard no_grad;
   std::int64_t offset = 0;
   for (const NamedParameter& p : parameters) {
@@ -51,6 +57,7 @@ FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters, Gr
     view.set_requires_grad(true);  // also says that the weights change: the sampler packs such anew
     if (gradients == Gradients::kept) view.mutable_grad() = gradients_.narrow(0, offset, size).view(shape).detach();
     *p.tensor = view;
+    pieces_.push_back(view);
     offsets_.push_back(offset);
     offset += aligned(size);
   }

@@ -1,5 +1,7 @@
 #include "vbon/train/training_run.hpp"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -94,7 +96,7 @@ class TrainingRun {
       }
       if (context_.is(comm::Role::learner) || context_.is(comm::Role::rollout))
         reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
-      if (context_.is(comm::Role::learner)) learner_ = make_learner(reference_, settings_);
+      if (context_.is(comm::Role::learner)) learner_ = make_learner(reference_, settings_, *context_.learners);
       weights_.emplace(context_, settings_, reference_, learner_.get());
     });
     amortise();
@@ -182,7 +184,7 @@ class TrainingRun {
     comm::together(*context_.everyone, "loading a checkpoint", [&] {
       if (!context_.is(comm::Role::learner)) return;
       const Checkpoint checkpoint = verify_checkpoint(checkpoints_.step_folder(counters_.step));
-      counters_ = load_checkpoint(checkpoint, *learner_);
+      counters_ = load_checkpoint(checkpoint, *learner_, behind_);
       if (context_.is_root()) {
         log::info("resuming at step {} of {} (attempt {})", counters_.step, settings_.train.steps, provenance_.attempt);
         warn_of_environment(checkpoint.manifest);
@@ -204,8 +206,7 @@ class TrainingRun {
   }
 
   LearnerTools learner_tools() {
-    LearnerTools tools{
-        .settings = settings_, .learners = *context_.learners, .phases = context_.phases, .prompts = prompts_.rows};
+    LearnerTools tools{.settings = settings_, .phases = context_.phases, .prompts = prompts_.rows};
     if (prefix_values_) tools.prefix_values = &*prefix_values_;
     tools.ranks = ranks_;
     if (pool_)
@@ -228,11 +229,11 @@ class TrainingRun {
     const std::int64_t step = counters_.step;
     Metrics metrics;
     if (is_offline_step(step)) {
-      if (step == 0 && learner_) learner_->optimizer.reset();
+      if (step == 0 && learner_) learner_->parallel->optimizer().reset();
       if (learner_) metrics = offline(step);
     } else {
       // The online loop begins with an optimiser of its own.
-      if (step == settings_.train.warm_start && step > 0 && learner_) learner_->optimizer.reset();
+      if (step == settings_.train.warm_start && step > 0 && learner_) learner_->parallel->optimizer().reset();
       metrics = online(step);
     }
     counters_.step = step + 1;
@@ -254,8 +255,8 @@ class TrainingRun {
     return metrics;
   }
 
-  Metrics online(std::int64_t step) {
-    weights_->publish(step);
+  // What a step samples: with weights that have seen `version` steps.
+  Collection collection(std::int64_t step, std::int64_t version) {
     Collection what;
     what.prompts = &prompts_.rows;
     what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key,
@@ -267,17 +268,78 @@ class TrainingRun {
     what.stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::rollout, prompts_.key, step);
     if (prefix_values_) what.prefix_every = prefix_values_->every;
     what.step = step;
-    what.weights_version = step;
+    what.weights_version = version;
     what.files = &rollout_files_;
     what.header = {.provenance = provenance_, .step = step};
     what.anchor_samples = static_cast<std::int32_t>(anchor_samples(settings_));
     what.anchor_stream =
         RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, prompts_.key, step);
+    return what;
+  }
+  CollectionTools sampling_tools() {
     CollectionTools tools = scoring_tools();
     tools.anchor = weights_->anchor();
     tools.ranks = ranks_;
-    RolloutBatch batch = collect(context_, what, tools);
+    return tools;
+  }
+
+  // Lag 0: sample, then learn. Lag 1: the batch of the step is there, drawn while the step before was learned; the next
+  // one is drawn, with the weights as they are now, while this one is learned.
+  Metrics online(std::int64_t step) {
+    if (settings_.cluster.lag == 0) {
+      weights_->publish(step);
+      const Collection what = collection(step, step);
+      return learn(step, what, collect(context_, what, sampling_tools()));
+    }
+    if (!in_flight_) draw_in_flight(step);
+    const Collection what = std::move(in_flight_->what);
+    RolloutBatch batch = std::move(in_flight_->batch);
+    in_flight_.reset();
+    behind_ = {};
+    std::optional<Collecting> next;
+    if (step + 1 < settings_.train.steps) {
+      weights_->publish(step);
+      next.emplace(context_, collection(step + 1, step), sampling_tools());
+      next->draw();
+      if (context_.is_root()) remember_weights(step);
+    }
+    Metrics metrics = learn(step, what, std::move(batch));
+    if (next) {
+      next->score();
+      RolloutBatch gathered = next->gather();
+      in_flight_ = {next->what(), std::move(gathered)};
+    }
+    return metrics;
+  }
+
+  // The first online step has nothing in flight: it is drawn on policy. A resumed one draws again what was in flight.
+  void draw_in_flight(std::int64_t step) {
+    std::int64_t version = behind_.version;
+    std::string text = context_.is_root() ? std::to_string(version) : "";
+    version = std::stoll(comm::from_root(*context_.everyone, text, context_.placement.learner_root(), "in flight"));
+    if (version < 0) {
+      version = step;
+      weights_->publish(step);
+    } else {
+      behind_.version = version;
+      weights_->publish(behind_);
+    }
+    const Collection what = collection(step, version);
+    RolloutBatch batch = collect(context_, what, sampling_tools());
+    in_flight_ = {what, std::move(batch)};
+  }
+
+  void remember_weights(std::int64_t version) {
+    const at::NoGradGuard no_grad;
+    behind_.version = version;
+    behind_.policy = learner_->parameters.values().narrow(0, 0, learner_->policy_size).clone();
+    if (learner_->anchor) behind_.anchor = learner_->anchor->parameters.values().clone();
+  }
+
+  Metrics learn(std::int64_t step, const Collection& what, RolloutBatch batch) {
     if (!learner_) return {};
+    for (const std::int32_t version : batch.weights_version)
+      check(version <= step && step - version <= settings_.cluster.lag, "samples no older than cluster.lag");
     RolloutBatch of_anchor;
     if (learner_->anchor) {
       of_anchor = of_source(batch, RolloutSource::anchor);
@@ -289,6 +351,7 @@ class TrainingRun {
                                   learner_->anchor ? &of_anchor : nullptr);
     if (learner_->anchor && (online + 1) % settings_.anchor.every == 0) move_anchor(*learner_, settings_.anchor.rate);
     metrics["distinct_words"] = distinct_words(batch);
+    if (settings_.cluster.lag > 0) metrics["staleness"] = static_cast<double>(step - what.weights_version);
     counters_.episodes += batch.num_sequences();
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
     if (context_.is_root()) {
@@ -399,6 +462,8 @@ class TrainingRun {
   }
 
   void save() {
+    std::pair<at::Tensor, at::Tensor> moments;
+    if (learner_) moments = learner_->parallel->moments();
     comm::together(*context_.everyone, "writing a checkpoint", [&] {
       if (!context_.is_root()) return;
       const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
@@ -409,7 +474,8 @@ class TrainingRun {
       manifest.world_size = context_.world.size();
       manifest.environment = environment_of(context_);
       if (checkpoints_.steps().empty() || checkpoints_.steps().back() < counters_.step)
-        last_checkpoint_ = save_checkpoint(checkpoints_, *learner_, counters_, settings_, manifest).folder;
+        last_checkpoint_ =
+            save_checkpoint(checkpoints_, *learner_, moments, behind_, counters_, settings_, manifest).folder;
       std::set<std::int64_t> protect;
       if (counters_.best_step >= 0) protect.insert(counters_.best_step);
       checkpoints_.retain(protect);
@@ -465,6 +531,12 @@ class TrainingRun {
   std::optional<PrefixValues> prefix_values_;  // of ppo.baseline prefix
   std::unique_ptr<LearnerState> learner_;
   std::optional<RolloutWeights> weights_;
+  struct InFlight {
+    Collection what;
+    RolloutBatch batch;  // learners
+  };
+  std::optional<InFlight> in_flight_;  // of the next step; cluster.lag 1
+  BehindWeights behind_;               // that it was drawn with; the learners' root
   std::unique_ptr<RewardModel> reward_, evaluator_;
   std::vector<std::unique_ptr<RewardModel>> more_rewards_;
   Counters counters_;

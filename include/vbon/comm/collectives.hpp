@@ -159,6 +159,18 @@ class Collectives {
     return mine;
   }
 
+  // The same, begun: this rank's part is its own once it is over.
+  template <Element T>
+  Pending reduce_scatter_start(std::span<T> values, Reduction op, std::string_view what = {}) {
+    check(values.size() % static_cast<std::size_t>(size()) == 0, "reduce_scatter: equal parts");
+    const std::size_t part = values.size() / static_cast<std::size_t>(size());
+    return start({.operation = Operation::reduce_scatter,
+                  .in = view_of(std::span<const T>(values)),
+                  .out = view_of(values.subspan(part * static_cast<std::size_t>(rank()), part)),
+                  .reduction = op,
+                  .what = what});
+  }
+
   void barrier(std::string_view what = {}) { start({.operation = Operation::barrier, .what = what}).wait(); }
 
  protected:

@@ -52,6 +52,7 @@ struct ClusterConfig {
   bool comm_checks = false;
   double piece_mib = 2.0;
   double bucket_mib = 25.0;
+  bool shard_optimizer = false;
   int threads = 0;
   DeviceKind device = DeviceKind::automatic;
   int ranks_per_node = 0;
@@ -71,6 +72,8 @@ struct ClusterConfig {
     v(c.piece_mib, {.name = "piece_mib", .help = "messages of CPU collectives are cut into pieces", .unit = "MiB"});
     v(c.bucket_mib,
       {.name = "bucket_mib", .help = "gradients are reduced in buckets while others are computed", .unit = "MiB"});
+    v(c.shard_optimizer,
+      {.name = "shard_optimizer", .help = "each learner keeps its share of AdamW's state (ZeRO-1); the same weights"});
     v(c.threads, {.name = "threads",
                   .help = "threads a rank computes with; 0: cores of the node shared by its ranks of "
                           "one role, who work at the same time"});

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vbon/train/critic.hpp"
+#include "vbon/train/data_parallel.hpp"
 #include "vbon/train/sequences.hpp"
 #include "vbon/train/trainable.hpp"
 
@@ -20,6 +21,9 @@ class BatchPass {
     double temperature = 1.0;
     std::int64_t micro_batch = 32;
     double reference_cache_mib = 1024;
+    // Without, every micro-batch computes its own trunk and reference: its bits then depend on its members alone, not
+    // on which other micro-batches this learner has seen.
+    bool keep = true;
   };
 
   // `reference` and `policy` share the trunk below the policy's first trained block. The spans of `sequences` must
@@ -64,8 +68,8 @@ class BatchPass {
 struct Measured {
   at::Tensor logp, logp_reference, kl, entropy, values;  // values undefined without critic
 };
-// Of sequences [first, last) only; rows of the others stay zero. No gradients.
-Measured measure(BatchPass& pass, const Policy& policy, const Critic& critic, std::int64_t first, std::int64_t last,
+// Of the sequences in `shares` only; rows of the others stay zero. No micro-batch lies in two shares. No gradients.
+Measured measure(BatchPass& pass, const Policy& policy, const Critic& critic, std::span<const Share> shares,
                  std::int64_t max_new_tokens);
 
 }  // namespace vbon

@@ -52,7 +52,25 @@ struct CollectionTools {
   RewardRanks ranks;                     // scorer: of the main reward, by row of `prompts`
 };
 
-// Collective over the world. Returns the scored batch in chunk order on learner ranks, an empty one elsewhere.
+// A collection in pieces, so that learners can learn while others draw. Every rank makes the three calls in this order;
+// each is nothing where the rank has not the role.
+class Collecting {
+ public:
+  Collecting(RankContext& context, Collection what, CollectionTools tools);
+  void draw();            // rollout: this rank's chunks
+  void score();           // scorer: waits for chunks
+  RolloutBatch gather();  // learner: waits for all; in chunk order, empty elsewhere
+
+  const Collection& what() const { return what_; }
+
+ private:
+  RankContext& context_;
+  Collection what_;
+  CollectionTools tools_;
+};
+
+// Collective over the world: all of it. Returns the scored batch in chunk order on learner ranks, an empty one
+// elsewhere.
 RolloutBatch collect(RankContext& context, const Collection& what, const CollectionTools& tools);
 
 }  // namespace vbon

@@ -17,8 +17,8 @@
 #include "vbon/store/rollouts.hpp"
 #include "vbon/train/batch_pass.hpp"
 #include "vbon/train/critic.hpp"
+#include "vbon/train/data_parallel.hpp"
 #include "vbon/train/imitation.hpp"
-#include "vbon/train/optimizer.hpp"
 #include "vbon/train/phases.hpp"
 #include "vbon/train/prefixes.hpp"
 #include "vbon/train/reward_ranks.hpp"
@@ -32,21 +32,22 @@ struct LearnerState {
   const CausalLm* reference = nullptr;
   Policy policy;
   Critic critic;
-  std::unique_ptr<PolicyCopy> anchor;  // of methods that have one; follows the policy
-  FlatParameters parameters;           // the policy's, then the critic's
-  std::int64_t policy_size = 0;        // floats of the policy's: what is published to rollout ranks
-  AdamW optimizer;
-  double kl_coef = 0;  // of method ppo; may adapt
+  std::unique_ptr<PolicyCopy> anchor;      // of methods that have one; follows the policy
+  FlatParameters parameters;               // the policy's, then the critic's
+  std::int64_t policy_size = 0;            // floats of the policy's: what is published to rollout ranks
+  std::unique_ptr<DataParallel> parallel;  // gradients over learners, and the optimiser
+  double kl_coef = 0;                      // of method ppo; may adapt
 };
 
-// `reference` must outlive the state. The state must not move: tensors are views, but names are not kept.
-std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings);
+// `reference` and `learners` must outlive the state. The state must not move: tensors are views, but names are not
+// kept.
+std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Settings& settings,
+                                           comm::Collectives& learners);
 // anchor <- (1-rate) anchor + rate policy.
 void move_anchor(LearnerState& state, double rate);
 // What a step needs beside the state.
 struct LearnerTools {
   const Settings& settings;
-  comm::Collectives& learners;
   Phases& phases;
   const PromptRows& prompts;                    // of prompts.train, tokenised
   const PrefixValues* prefix_values = nullptr;  // ppo.baseline prefix: of the scaled objective's reward

@@ -47,26 +47,41 @@ std::vector<std::string> problems(const OptimizerConfig& config, std::string_vie
 // Of update `update` (from 0) out of `total`.
 double learning_rate(const OptimizerConfig& config, std::int64_t update, std::int64_t total);
 
+// Floats [begin, begin + size) of a flat buffer.
+struct Range {
+  std::int64_t begin = 0, size = 0;
+};
+
+// Square root of a sum, in order. Squares are summed by blocks of the flat buffer: the norm is the same however the
+// blocks are dealt out.
+double norm_of(std::span<const double> squares);
+
+// Keeps the state of some slices of the padded buffer: of all of it where one learner has it all.
 class AdamW {
  public:
   AdamW() = default;
-  AdamW(FlatParameters& parameters, const OptimizerConfig& config);
+  // Slices are whole blocks (kFlatBlock); none: all of the buffer.
+  AdamW(FlatParameters& parameters, const OptimizerConfig& config, std::vector<Range> slices = {});
 
-  // Clips the gradient in place and returns its norm before that, in double. The gradient must be the whole one:
-  // reduced over learners.
-  double clip();
+  // Sums of squares of the slices' gradients, one a block, in order.
+  std::vector<double> squares() const;
+  // Scales the slices' gradients so that `norm`, of the whole gradient, becomes the configuration's.
+  void clip(double norm);
   void step(double learning_rate);
 
   std::int64_t num_steps() const;
-  // State for checkpoints: exp_avg and exp_avg_sq [n] float32, and the number of steps.
+  // exp_avg and exp_avg_sq of the slices, one after the other, float32.
   const at::Tensor& first_moment() const { return first_; }
   const at::Tensor& second_moment() const { return second_; }
   void reset();  // forgets its moments, as if no step had been made
   void restore(const at::Tensor& first, const at::Tensor& second, std::int64_t num_steps);
 
  private:
+  std::vector<at::Tensor> cut(const at::Tensor& padded) const;  // views of the slices
+
   FlatParameters* parameters_ = nullptr;
   OptimizerConfig config_;
+  std::vector<Range> slices_;
   at::Tensor first_, second_, steps_;
 };
 

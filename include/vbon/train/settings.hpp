@@ -38,14 +38,22 @@ bool learns_from_pairs(Method method);  // section preference
 bool has_target_n(Method method);       // has a Best-of-N for its target, which section vbon names
 bool is_mixed(Method method);           // of both directions of the KL: section mixture
 
+// How learners' gradients are summed: in the order of ranks, or by parts that do not depend on their number.
+enum class Reduce { by_rank, fixed };
+std::span<const std::pair<Reduce, std::string_view>> enum_names(Reduce);
+
 struct RunSection {
   std::string dir;
   std::optional<std::int64_t> seed;
+  Reduce reduce = Reduce::by_rank;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.dir, {.name = "dir", .help = "folder of this run: everything it writes", .required = true});
     v(c.seed,
       {.name = "seed", .help = "of every draw; two runs with the same seed give the same bytes", .required = true});
+    v(c.reduce, {.name = "reduce",
+                 .help = "by_rank: gradients are summed rank by rank; fixed: 1, 2, 4 or 8 learners give the same bits, "
+                         "at a cost"});
   }
 };
 

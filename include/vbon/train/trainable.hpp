@@ -30,6 +30,10 @@ struct NamedParameter {
   at::Tensor* tensor = nullptr;  // owned by a model that outlives the call
 };
 
+// Buffers are padded to whole blocks of so many floats: a block is the unit in which norms are summed and optimiser
+// states dealt out, and vectorised loops over blocks have no remainder.
+inline constexpr std::int64_t kFlatBlock = 16384;
+
 class FlatParameters {
  public:
   FlatParameters() = default;
@@ -37,19 +41,27 @@ class FlatParameters {
   // Copies the tensors into one buffer, in order, and makes each of them a leaf view of it whose gradient is a view of
   // gradients() (none: no buffer, for copies that are written to but not learned). Pieces start at multiples of 64
   // bytes; the gaps stay zero.
-  explicit FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients = Gradients::kept);
+  // The padded buffers go on with zeros up to a multiple of `multiple`.
+  explicit FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients = Gradients::kept,
+                          std::int64_t multiple = kFlatBlock);
 
   at::Tensor& values() { return values_; }        // [n] float32
   at::Tensor& gradients() { return gradients_; }  // [n] float32
   const at::Tensor& values() const { return values_; }
   const at::Tensor& gradients() const { return gradients_; }
   std::int64_t size() const { return values_.defined() ? values_.numel() : 0; }
+  const at::Tensor& padded_values() const { return padded_values_; }
+  const at::Tensor& padded_gradients() const { return padded_gradients_; }
+  // The tensors, views of values(), and where in it each lies.
+  const std::vector<at::Tensor>& pieces() const { return pieces_; }
+  std::int64_t offset_of(std::size_t piece) const { return offsets_.at(piece); }
   // Floats of the first `count` pieces: where the next one begins.
   std::int64_t size_of_first(std::size_t count) const { return offsets_.at(count); }
   void zero_gradients() { gradients_.zero_(); }
 
  private:
-  at::Tensor values_, gradients_;
+  at::Tensor values_, gradients_, padded_values_, padded_gradients_;
+  std::vector<at::Tensor> pieces_;
   std::vector<std::int64_t> offsets_;  // of each piece, and the end
 };
 

@@ -218,7 +218,7 @@ TEST(ClusterConfig, fields_have_names_and_help) {
   Names names;
   ClusterConfig config;
   ClusterConfig::visit(names, config);
-  EXPECT_EQ(names.names.size(), 11u);
+  EXPECT_EQ(names.names.size(), 12u);
   EXPECT_TRUE(names.names.contains("timeout_s"));
 }
 

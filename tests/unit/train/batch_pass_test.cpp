@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 #include <numeric>
 #include <set>
@@ -71,8 +72,9 @@ TEST_P(Measures, every_token_by_its_definition) {
   for (const std::int64_t micro : {1, 4, 9})
     for (const double cache : {0.0, 1024.0}) {
       BatchPass pass = world.pass(micro, cache);
-      Measured measured = measure(pass, world.policy, world.critic, 0, 9, test::kToyTokens);
-      measured = measure(pass, world.policy, world.critic, 0, 9, test::kToyTokens);  // from what the first left behind
+      Measured measured = measure(pass, world.policy, world.critic, std::array{Share{0, 9}}, test::kToyTokens);
+      measured = measure(pass, world.policy, world.critic, std::array{Share{0, 9}},
+                         test::kToyTokens);  // from what the first left behind
       EXPECT_EQ(pass.trunks_computed(), world.policy.has_trunk() ? 9 : 0);
       EXPECT_FALSE(measured.logp.requires_grad());
       for (std::int64_t i = 0; i < 9; ++i) {
@@ -104,8 +106,8 @@ INSTANTIATE_TEST_SUITE_P(BatchPass, Measures,
 TEST(BatchPass, measures_the_asked_sequences_alone) {
   const World world(1);
   BatchPass whole = world.pass(4), part = world.pass(4);
-  const Measured all = measure(whole, world.policy, world.critic, 0, 9, test::kToyTokens);
-  const Measured some = measure(part, world.policy, world.critic, 3, 7, test::kToyTokens);
+  const Measured all = measure(whole, world.policy, world.critic, std::array{Share{0, 9}}, test::kToyTokens);
+  const Measured some = measure(part, world.policy, world.critic, std::array{Share{3, 7}}, test::kToyTokens);
   EXPECT_EQ(part.trunks_computed(), 4);
   for (std::int64_t i = 0; i < 9; ++i) {
     const bool asked = i >= 3 && i < 7;
@@ -113,26 +115,29 @@ TEST(BatchPass, measures_the_asked_sequences_alone) {
          {std::pair(some.logp, all.logp), std::pair(some.kl, all.kl), std::pair(some.values, all.values)})
       EXPECT_LE((got[i] - (asked ? want[i] : at::Tensor(want[i] * 0.0))).abs().max().item<double>(), 1e-5) << i;
   }
-  const Measured none = measure(part, world.policy, world.critic, 5, 5, test::kToyTokens);  // a learner without a share
+  const Measured none = measure(part, world.policy, world.critic, std::array{Share{5, 5}},
+                                test::kToyTokens);  // a learner without a share
   EXPECT_EQ(none.logp.abs().sum().item<float>(), 0);
 }
 
 TEST(BatchPass, a_given_trunk_is_used_and_not_computed) {
   const World world(1);
   BatchPass computed = world.pass(9), given = world.pass(4), wrong = world.pass(4);
-  const Measured want = measure(computed, world.policy, world.critic, 0, 9, test::kToyTokens);
+  const Measured want = measure(computed, world.policy, world.critic, std::array{Share{0, 9}}, test::kToyTokens);
   for (std::int64_t i = 0; i < 9; ++i) {
     const PackedSequences alone = pack(std::span(world.sequences).subspan(at_index(i), 1), at::kCPU);
     const at::Tensor rows = run_trunk(world.reference, alone, 2).front();
     given.give_trunk(i, rows);
     wrong.give_trunk(i, rows * 1.01);
   }
-  const Measured got = measure(given, world.policy, world.critic, 0, 9, test::kToyTokens);
+  const Measured got = measure(given, world.policy, world.critic, std::array{Share{0, 9}}, test::kToyTokens);
   EXPECT_EQ(given.trunks_computed(), 0);
   EXPECT_LE((got.logp - want.logp).abs().max().item<double>(), 1e-5);
-  EXPECT_GT(
-      (measure(wrong, world.policy, world.critic, 0, 9, test::kToyTokens).logp - want.logp).abs().max().item<double>(),
-      1e-4);
+  EXPECT_GT((measure(wrong, world.policy, world.critic, std::array{Share{0, 9}}, test::kToyTokens).logp - want.logp)
+                .abs()
+                .max()
+                .item<double>(),
+            1e-4);
   EXPECT_THROW(given.give_trunk(0, want.logp), InternalError);
 }
 

@@ -88,11 +88,10 @@ TEST_P(FixedPoints, of_offline_methods) {
   const Pool pool = pool_of(world);
   const LogFTable table(pool.sorted_rewards.at("main"), kPrompts, Estimator::add_one);
   const auto loss = make_pool_loss(c.method, s, pool, table);
-  const auto learner = make_learner(world.reference, s);
   comm::LocalCollectives local;
+  const auto learner = make_learner(world.reference, s, local);
   Phases phases;
-  const LearnerTools tools{
-      .settings = s, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
+  const LearnerTools tools{.settings = s, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
   for (std::int64_t u = 0; u < c.updates; ++u)
     pool_step(*learner, tools, pool, *loss, pool_optimizer(c.method, s), u, c.updates);
 

@@ -44,7 +44,6 @@ class Mixed : public test::PoolFixture {
     const std::vector<std::int64_t> rows = {0, 1, 2};
     Phases phases;
     const LearnerTools tools{.settings = settings,
-                             .learners = *group,
                              .phases = phases,
                              .prompts = pool.block.prompts,
                              .ranks = ranks_of_table(*table, rows),
@@ -54,7 +53,7 @@ class Mixed : public test::PoolFixture {
     RolloutBatch own = batch;
     return online_step(*learner, tools, own, rows, step, 0, settings.ppo.epochs * settings.train.minibatches);
   }
-  at::Tensor gradient() const { return learner->optimizer.first_moment().clone(); }
+  at::Tensor gradient() const { return learner->parallel->moments().first.clone(); }
 
   // Mean over prompts of the weighted -log pi of the pool's best of two.
   at::Tensor nll() const {
@@ -142,8 +141,7 @@ TEST(MixedStep, with_an_anchor_is_the_formula) {
 
     const std::vector<std::int64_t> rows = {0, 1, 2};
     Phases phases;
-    const LearnerTools tools{
-        .settings = f.settings, .learners = *f.group, .phases = phases, .prompts = f.pool.block.prompts, .ranks = {}};
+    const LearnerTools tools{.settings = f.settings, .phases = phases, .prompts = f.pool.block.prompts, .ranks = {}};
     const double tokens = std::accumulate(f.batch.length.begin(), f.batch.length.end(), 0.0);
     const auto of = [&](const RolloutBatch& batch, const CausalLm& against, std::size_t row, std::size_t i) {
       const Sequence s = {

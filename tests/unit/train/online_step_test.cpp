@@ -111,7 +111,7 @@ class Fixture {
   explicit Fixture(const Case& c) : settings(settings_of(c)), reference(test::toy_lm(c.shape, 31)) {
     at::set_num_threads(1);
     prompts = test::toy_prompts();
-    learner = make_learner(reference, settings);
+    learner = make_learner(reference, settings, *group);
     test::disturb_all(trained_parameters(learner->policy), 0.03, 70);
     test::disturb_all(trained_parameters(learner->critic), 0.2, 90);
     batch = test::toy_rollouts(prompts);
@@ -132,11 +132,8 @@ class Fixture {
   Metrics step(std::int64_t number = 0) {
     const std::vector<std::int64_t> rows = {0, 1, 2}, table_row = {2, 0, 1};  // prompts lie elsewhere in the table
     Phases phases;
-    const LearnerTools tools{.settings = settings,
-                             .learners = *group,
-                             .phases = phases,
-                             .prompts = prompts,
-                             .ranks = ranks_of_table(table, table_row)};
+    const LearnerTools tools{
+        .settings = settings, .phases = phases, .prompts = prompts, .ranks = ranks_of_table(table, table_row)};
     return online_step(*learner, tools, batch, rows, number, 0, settings.ppo.epochs * settings.train.minibatches);
   }
   test::TokensByDefinition of(std::size_t i) const {
@@ -150,7 +147,7 @@ class Fixture {
   }
   Sequence sequence(std::size_t i) const { return test::sequence_of(prompts, batch, i); }
   std::size_t length(std::size_t i) const { return static_cast<std::size_t>(batch.length[i]); }
-  const at::Tensor& last_gradient() const { return learner->optimizer.first_moment(); }
+  at::Tensor last_gradient() const { return learner->parallel->moments().first; }
 
   Settings settings;
   CausalLm reference;
@@ -387,7 +384,7 @@ TEST_P(OnlineStep, second_epoch_keeps_the_first_ones_advantages_and_clips_agains
   }
   twice.step();
   EXPECT_LE(test::relative_difference(twice.last_gradient(), want), 1e-5);
-  EXPECT_EQ(twice.learner->optimizer.num_steps(), 2);
+  EXPECT_EQ(twice.learner->parallel->optimizer().num_steps(), 2);
 }
 
 void expect_column(const Fixture& f, const std::vector<float>& column, const Rows& want, const char* what) {
@@ -494,7 +491,7 @@ TEST(OnlineStep, a_minibatch_is_normalised_by_its_own_tokens_in_keyed_order) {
   const at::Tensor want = gradient_of(f, loss_by_definition(f, expected_of(f), last).value);
   f.step(/*number=*/5);
   EXPECT_LE(test::relative_difference(f.last_gradient(), want), 1e-5);
-  EXPECT_EQ(f.learner->optimizer.num_steps(), 12);
+  EXPECT_EQ(f.learner->parallel->optimizer().num_steps(), 12);
 }
 
 TEST(OnlineStep, best_of_one_teaches_nothing) {

@@ -78,6 +78,21 @@ TEST(PlanMemory, CountsLanguageModelsThatScore) {
   EXPECT_EQ(scorer.at("reward model's activations"), 4 * 16 * (24 + 64) * 4);
 }
 
+TEST(PlanMemory, CountsWhatTheClusterSectionAdds) {
+  Settings s = small_settings();
+  s.cluster.roles = comm::Roles::parse("{rollout: 1, scorer: 1, learner: 4}");
+  s.cluster.shard_optimizer = true;
+  s.cluster.lag = 1;
+  s.run.reduce = Reduce::fixed;
+  PlanInputs inputs = small_inputs();
+  inputs.topology = comm::Topology::uniform(6, 0, 0);
+  const RunPlan plan = plan_run(s, inputs, std::nullopt);
+  const auto learner = bytes_by_name(plan.memory.roles[2]);
+  EXPECT_EQ(learner.at("AdamW moments"), 8 * 600 / 4);
+  EXPECT_EQ(learner.at("sums of parts (run.reduce: fixed)"), 3 * 4 * 600);
+  EXPECT_EQ(learner.at("weights that are behind (cluster.lag)"), 2 * 4 * 600);
+}
+
 TEST(PlanMemory, CountsCriticsAndWholeModels) {
   Settings s = small_settings();
   s.ppo.baseline = Baseline::critic_model;
@@ -223,14 +238,15 @@ TEST(PlanMemory, LearningStaysWithinItsMemory) {
     PlanInputs inputs = small_inputs(1, shape.spec);
     inputs.longest_prompt = 12;
     const CausalLm reference = random_causal_lm(shape.spec, 3);
-    const auto learner = make_learner(reference, s);
+    comm::LocalCollectives local;
+    const auto learner = make_learner(reference, s, local);
     std::vector<std::int32_t> prompt(12, 3), response(16, 5);
     const std::vector<Sequence> sequences(16, Sequence{prompt, response});
     const std::int64_t before = CountingAllocator::live();
     CountingAllocator::reset();
     {
       BatchPass pass(reference, learner->policy, sequences, {1.0, s.train.micro_batch, s.train.reference_cache_mib});
-      measure(pass, learner->policy, learner->critic, 0, 16, 16);
+      measure(pass, learner->policy, learner->critic, std::array{Share{0, 16}}, 16);
       std::vector<std::int64_t> all(16);
       for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
       for (const auto& group : pass.split(all)) {

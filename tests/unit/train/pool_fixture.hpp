@@ -30,7 +30,7 @@ class PoolFixture {
     settings.regression = {.batch = batch, .samples_per_prompt = per_prompt, .center = center, .clip_residual = clip};
     settings.optimizer = {
         .learning_rate = 1e-12, .beta1 = 0, .weight_decay = 0, .schedule = Schedule::constant, .clip_norm = 0};
-    learner = make_learner(reference, settings);
+    learner = make_learner(reference, settings, *group);
     disturb_all(trained_parameters(learner->policy), 0.03, 70);
 
     pool.block.prompts = toy_prompts();
@@ -63,8 +63,7 @@ class PoolFixture {
   }
   Metrics step(std::int64_t update) {
     Phases phases;
-    const LearnerTools tools{
-        .settings = settings, .learners = *group, .phases = phases, .prompts = pool.block.prompts, .ranks = {}};
+    const LearnerTools tools{.settings = settings, .phases = phases, .prompts = pool.block.prompts, .ranks = {}};
     const Method method = settings.train.method;
     const std::unique_ptr<PoolLoss> loss = make_pool_loss(method, settings, pool, *table);
     return pool_step(*learner, tools, pool, *loss, pool_optimizer(method, settings), update, 20);

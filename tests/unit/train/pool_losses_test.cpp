@@ -35,7 +35,7 @@ test::PoolFixture fixture_of(Method method, double n = 2) {
 void expect_gradient(test::PoolFixture& f, const at::Tensor& loss) {
   const at::Tensor want = f.gradient_of(loss);
   const Metrics m = f.step(0);
-  EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 2e-5);
+  EXPECT_LE(test::relative_difference(f.learner->parallel->moments().first, want), 2e-5);
   EXPECT_NEAR(m.at("loss"), loss.item<double>(), 1e-4 * std::abs(loss.item<double>()));
 }
 
@@ -65,14 +65,14 @@ TEST(BonSft, weighted_is_the_expectation_over_all_subsets) {
 TEST(BonSft, an_epoch_of_small_updates_is_the_whole) {
   test::PoolFixture whole = fixture_of(Method::bon_sft), parts = fixture_of(Method::bon_sft);
   whole.step(0);
-  const at::Tensor want = whole.learner->optimizer.first_moment().clone();
+  const at::Tensor want = whole.learner->parallel->moments().first.clone();
   parts.settings.bon_sft.batch = 1;
   std::int64_t updates = 0;
   for (std::size_t i = 0; i < kPool; ++i) updates += best_of_two(i / kM)[i % kM] > 0 ? 1 : 0;
   at::Tensor sum = at::zeros_like(want);
   for (std::int64_t u = 0; u < updates; ++u) {
     parts.step(u);
-    sum += parts.learner->optimizer.first_moment() / static_cast<double>(updates);
+    sum += parts.learner->parallel->moments().first / static_cast<double>(updates);
   }
   EXPECT_LE(test::relative_difference(sum, want), 2e-5);
 }

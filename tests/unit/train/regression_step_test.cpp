@@ -56,7 +56,7 @@ TEST(RegressionStep, gradient_and_metrics_are_those_of_the_formula) {
     }
     const at::Tensor want = f.gradient_of(loss);
     const Metrics m = f.step(0);
-    EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5);
+    EXPECT_LE(test::relative_difference(f.learner->parallel->moments().first, want), 1e-5);
     const std::map<std::string, double> figures = {
         {"loss", squares},        {"residual", sizes}, {"residual_clipped", beyond / kPool},
         {"log_ratio", log_ratio}, {"length", tokens},  {"grad_norm", want.norm().item<double>()},
@@ -93,7 +93,7 @@ TEST(RegressionStep, importance_weighs_samples_by_a_power_of_w) {
     }
     const at::Tensor want = f.gradient_of(loss);
     const Metrics m = f.step(0);
-    EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5) << "center " << center;
+    EXPECT_LE(test::relative_difference(f.learner->parallel->moments().first, want), 1e-5) << "center " << center;
     EXPECT_NEAR(m.at("loss"), loss.item<double>(), 3e-5 * loss.item<double>());
   }
 }
@@ -115,7 +115,7 @@ TEST(RegressionStep, rows_that_the_pool_kept_stand_for_the_trunk) {
       kept.samples.insert(kept.samples.end(), values + prompt, values + rows.numel());
     }
     f.step(0);
-    return f.learner->optimizer.first_moment().clone();
+    return f.learner->parallel->moments().first.clone();
   };
   const at::Tensor computed = gradient(0, 0.0f);
   EXPECT_LE(test::relative_difference(gradient(0, 1.0f), computed), 1e-5);
@@ -157,7 +157,7 @@ TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
     }
     const at::Tensor want = f.gradient_of(loss);
     const Metrics m = f.step(0);
-    EXPECT_LE(test::relative_difference(f.learner->optimizer.first_moment(), want), 1e-5) << "limit " << limit;
+    EXPECT_LE(test::relative_difference(f.learner->parallel->moments().first, want), 1e-5) << "limit " << limit;
     if (limit == 0) {
       EXPECT_NEAR(m.at("loss"), loss.item<double>(), 3e-5 * loss.item<double>());
     }
@@ -201,7 +201,7 @@ TEST(RegressionStep, an_epoch_visits_every_sample_once) {
       std::vector<double> losses;
       for (std::int64_t u = 0; u < 3; ++u) {
         losses.push_back(f.step(epoch * 3 + u).at("loss"));
-        sum += f.learner->optimizer.first_moment();
+        sum += f.learner->parallel->moments().first;
       }
       orders.insert(losses);
       EXPECT_LE(test::relative_difference(sum, want), 1e-5) << "epoch " << epoch;
@@ -223,7 +223,7 @@ TEST(RegressionStep, learns_log_w_and_takes_its_own_rate) {
   f.settings.regression.learning_rate = 5e-3;
   f.settings.regression.warmup = 3;
   f.settings.optimizer.beta1 = 0.9;
-  f.learner = make_learner(f.reference, f.settings);
+  f.learner = make_learner(f.reference, f.settings, *f.group);
   const double before = f.step(0).at("loss");
   EXPECT_NEAR(f.step(1).at("learning_rate"), 5e-3 * 2 / 4, 1e-12);
   for (std::int64_t u = 2; u < 40; ++u) f.step(u);

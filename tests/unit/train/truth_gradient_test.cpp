@@ -74,7 +74,8 @@ TEST_P(LoopGradient, is_the_enumerated_one_within_monte_carlo_error) {
   settings.ppo.epochs = 1;
   // With no memory and no clipping the optimiser's first moment is the gradient itself; weights do not move.
   settings.optimizer = {.learning_rate = 1e-20, .beta1 = 0, .schedule = Schedule::constant, .clip_norm = 0};
-  const auto learner = make_learner(world.reference, settings);
+  comm::LocalCollectives local;
+  const auto learner = make_learner(world.reference, settings, local);
   disturb(*learner);
   const CausalLm& policy = learner->policy.model;
 
@@ -91,10 +92,8 @@ TEST_P(LoopGradient, is_the_enumerated_one_within_monte_carlo_error) {
     for (std::int64_t i = 0; i < truth.numel(); ++i) x.push_back(stream.normal(i, d));
     directions.push_back(at::tensor(x, at::kDouble) / std::sqrt(static_cast<double>(truth.numel())));
   }
-  comm::LocalCollectives local;
   Phases phases;
-  const LearnerTools tools{
-      .settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
+  const LearnerTools tools{.settings = settings, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
   const std::vector<std::int64_t> rows = {0, 1};
   std::array<MeanOfBatches, kDirections> along;
   MeanOfBatches monitor, objective_metric;
@@ -106,7 +105,7 @@ TEST_P(LoopGradient, is_the_enumerated_one_within_monte_carlo_error) {
     // The loss is a mean over tokens of whitened advantages; the objective's gradient a mean over responses.
     const double per_response = -metrics.at("advantage_sd") * tokens / static_cast<double>(batch.num_sequences());
     const at::Tensor gradient =
-        learner->optimizer.first_moment().narrow(0, 0, learner->policy_size).to(at::kDouble) * per_response;
+        learner->parallel->moments().first.narrow(0, 0, learner->policy_size).to(at::kDouble) * per_response;
     for (std::size_t d = 0; d < kDirections; ++d) along[d].add((gradient * directions[d]).sum().item<double>());
     monitor.add(metrics.at("kl_to_bon"));
     objective_metric.add(metrics.at("objective"));
@@ -194,14 +193,11 @@ std::vector<at::Tensor> weights_after_training(const World& world, Objective obj
   for (float& r : rewards) r = map(r);
   const LogFTable table(rewards, kPrompts, estimator);
   const std::vector<std::int64_t> rows = {0, 1};
-  const auto learner = make_learner(world.reference, settings);
   comm::LocalCollectives local;
+  const auto learner = make_learner(world.reference, settings, local);
   Phases phases;
-  const LearnerTools tools{.settings = settings,
-                           .learners = local,
-                           .phases = phases,
-                           .prompts = world.prompts,
-                           .ranks = ranks_of_table(table, rows)};
+  const LearnerTools tools{
+      .settings = settings, .phases = phases, .prompts = world.prompts, .ranks = ranks_of_table(table, rows)};
   std::vector<at::Tensor> after;
   for (std::int64_t step = 0; step < 2; ++step) {
     RolloutBatch batch = rollout_batch(world, learner->policy.model, settings, step);

@@ -48,11 +48,10 @@ struct Outcome {
 };
 
 Outcome train(const World& world, const Settings& settings, double n) {
-  const auto learner = make_learner(world.reference, settings);
   comm::LocalCollectives local;
+  const auto learner = make_learner(world.reference, settings, local);
   Phases phases;
-  const LearnerTools tools{
-      .settings = settings, .learners = local, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
+  const LearnerTools tools{.settings = settings, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
   const std::vector<std::int64_t> rows = {0, 1};
   const std::int64_t steps = settings.train.steps, per_step = updates_per_step(settings);
   double monitor = 0;
