@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "vbon/base/error.hpp"
+#include "vbon/model/recompute.hpp"
 
 namespace vbon {
 namespace {
@@ -31,6 +32,20 @@ at::Tensor mlp(const CausalLm& model, const Block& block, const at::Tensor& x, c
                   block.mlp_out);
 }
 
+at::Tensor run_block(const CausalLm& model, std::int64_t layer, const at::Tensor& x, const RopeRows& rope,
+                     const Attend& attend, const Multiply& multiply) {
+  const LmSpec& s = model.spec;
+  const Block& block = model.blocks[static_cast<std::size_t>(layer)];
+  const at::Tensor normed = normalise(x, block.attention_norm, s.norm, s.norm_eps);
+  const at::Tensor mixed = attention(model, block, layer, normed, rope, attend, multiply);
+  const auto after = [&](const at::Tensor& y) {
+    return mlp(model, block, normalise(y, block.mlp_norm, s.norm, s.norm_eps), multiply);
+  };
+  if (s.parallel_residual) return x + mixed + after(x);
+  const at::Tensor y = x + mixed;
+  return y + after(y);
+}
+
 }  // namespace
 
 double attention_scale(const LmSpec& spec, std::int64_t layer) {
@@ -47,18 +62,13 @@ at::Tensor embed(const CausalLm& model, const at::Tensor& tokens, const at::Tens
 at::Tensor run_blocks(const CausalLm& model, at::Tensor x, const at::Tensor& positions, std::int64_t first,
                       std::int64_t last, const Attend& attend, const Multiply& multiply) {
   check(0 <= first && first <= last && last <= model.num_layers(), "run_blocks: layers out of range");
-  const LmSpec& s = model.spec;
   const RopeRows rope = rope_rows(model.rope, positions, x.scalar_type());
   for (std::int64_t layer = first; layer < last; ++layer) {
-    const Block& block = model.blocks[static_cast<std::size_t>(layer)];
-    const at::Tensor normed = normalise(x, block.attention_norm, s.norm, s.norm_eps);
-    const at::Tensor mixed = attention(model, block, layer, normed, rope, attend, multiply);
-    if (s.parallel_residual) {
-      x = x + mixed + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps), multiply);
-    } else {
-      x = x + mixed;
-      x = x + mlp(model, block, normalise(x, block.mlp_norm, s.norm, s.norm_eps), multiply);
-    }
+    if (model.recompute)
+      x = recomputed([&model, layer, rope, attend,
+                      multiply](const at::Tensor& in) { return run_block(model, layer, in, rope, attend, multiply); },
+                     x);
+    else x = run_block(model, layer, x, rope, attend, multiply);
   }
   return x;
 }

@@ -19,7 +19,9 @@ std::unique_ptr<LearnerState> make_learner(const CausalLm& reference, const Sett
   state->reference = &reference;
   state->policy = make_policy(reference, settings.train.layers);
   const bool online = !is_offline(settings.train.method);
+  state->policy.model.recompute = settings.train.recompute;
   state->critic = make_critic(online ? settings.ppo.baseline : Baseline::none, reference, settings.train.layers);
+  state->critic.model.model.recompute = settings.train.recompute;
   std::vector<NamedParameter> parameters = trained_parameters(state->policy);
   const std::size_t of_policy = parameters.size();
   for (NamedParameter& p : trained_parameters(state->critic)) parameters.push_back(p);

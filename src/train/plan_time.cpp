@@ -111,12 +111,14 @@ class TimeOf {
   double prepare_flops(std::int64_t own) const {
     return real(own) * (trunk() + (2 + critic_models()) * top() + 2 * head(response_));
   }
-  // Forward and backward of one sequence: 2 + 4 flops a parameter; the head's own gradient only where it is trained.
-  double gradient() const { return 3 * top() + head(response_) * (sizes_.head_trained ? 3 : 2); }
+  // Forward and backward of one sequence: 2 + 4 flops a parameter, and 2 for blocks that are computed twice; the head's
+  // own gradient only where it is trained.
+  double passes() const { return s_.train.recompute ? 4 : 3; }
+  double gradient() const { return passes() * top() + head(response_) * (sizes_.head_trained ? 3 : 2); }
 
   double update_flops(std::int64_t learners) const {
     const double own = real(ceil_div(batch_.minibatch_sequences, learners) * batch_.updates);
-    double flops = own * (gradient() + critic_models() * 3 * top());
+    double flops = own * (gradient() + critic_models() * passes() * top());
     // Learners meet other sequences than those they measured: what those share with the reference is computed again.
     const double total = real(batch_.sequences);
     const double met = total * (1 - std::pow(1 - 1 / real(learners), real(batch_.epochs + 1)));

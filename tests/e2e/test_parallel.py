@@ -69,6 +69,16 @@ def interrupted(toy, run, overrides, ranks, lines=1):
     return train(toy, run, *arguments, ranks=ranks)
 
 
+@pytest.mark.parametrize("method, overrides", [("vbon", ["train.layers=all"]), ("ppo", ["ppo.baseline=critic_model"]),
+                                               ("regression", [])])
+def test_recomputation_changes_no_bit(toy, method, overrides):
+    arguments = [*METHODS[method], *overrides, ALL]
+    kept = train(toy, f"kept-{method}", *arguments, ranks=2)
+    again = train(toy, f"again-{method}", *arguments, "train.recompute=true", "cluster.bucket_mib=0.1", ranks=2)
+    assert parts(again) == parts(kept)
+    assert metrics_without_time(again / "metrics.jsonl") == metrics_without_time(kept / "metrics.jsonl")
+
+
 @pytest.mark.parametrize("method", ["vbon", "ppo"])
 def test_a_sharded_run_goes_on_where_it_stopped(toy, method):
     overrides = [*METHODS[method], "train.steps=6", ALL, "cluster.shard_optimizer=true"]

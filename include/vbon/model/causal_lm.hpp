@@ -31,6 +31,9 @@ struct CausalLm {
   Norm final_norm;
   at::Tensor head;  // [V, D]; the same tensor as token_embedding when tied
   RopeTable rope;
+  // Under autograd every block keeps its input alone and is computed again by the backward pass (recompute.hpp): what
+  // run_blocks() is given must live until then.
+  bool recompute = false;
 
   at::Device device() const { return token_embedding.device(); }
   at::ScalarType dtype() const { return token_embedding.scalar_type(); }

@@ -168,6 +168,7 @@ struct TrainSection {
   std::int64_t micro_batch = 32;
   std::int64_t chunk_prompts = 0;
   std::int64_t warm_start = 0;
+  bool recompute = false;
   double reference_cache_mib = 1024;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
@@ -193,6 +194,9 @@ struct TrainSection {
     v(c.warm_start, {.name = "warm_start",
                      .help = "online methods: begin with this many updates of regression on the pool",
                      .unit = "steps"});
+    v(c.recompute, {.name = "recompute",
+                    .help = "trained blocks keep their input alone and are computed again by the backward pass: less "
+                            "memory, about a third more work"});
     v(c.reference_cache_mib,
       {.name = "reference_cache_mib",
        .help = "memory for the reference's logits of a batch; beyond it they are computed again each epoch",
