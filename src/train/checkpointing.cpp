@@ -16,6 +16,7 @@ namespace {
 constexpr const char* kOptimizer = "state/optimizer.safetensors";
 constexpr const char* kCritic = "state/critic.safetensors";
 constexpr const char* kAnchor = "state/anchor.safetensors";
+constexpr const char* kMasters = "state/masters.safetensors";
 constexpr const char* kBehind = "state/behind.safetensors";
 constexpr const char* kCounters = "state/counters.json";
 
@@ -26,6 +27,7 @@ std::vector<std::string> part_names(const Settings& settings, const LearnerState
   if (state.critic.exists()) names.push_back(kCritic);
   if (state.anchor) names.push_back(kAnchor);
   if (behind.version >= 0) names.push_back(kBehind);
+  if (state.parameters.has_masters()) names.push_back(kMasters);
   return names;
 }
 
@@ -46,6 +48,8 @@ Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& sta
                     .temperature = settings.sampling.temperature,
                     .max_new_tokens = settings.sampling.max_new_tokens});
   write_tensors(folder / kOptimizer, {{"first_moment", moments.first}, {"second_moment", moments.second}});
+  if (state.parameters.has_masters())
+    write_tensors(folder / kMasters, {{"parameters", state.parameters.values().cpu()}});
   if (state.critic.exists()) write_tensors(folder / kCritic, {{"parameters", critic_part(state)}});
   if (state.anchor) write_tensors(folder / kAnchor, {{"parameters", state.anchor->parameters.values()}});
   if (behind.version >= 0) {
@@ -68,13 +72,18 @@ Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& sta
 
 Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state, BehindWeights& behind) {
   const at::NoGradGuard no_grad;
-  // The exported weights are float32, exactly those that were trained.
-  const CausalLm saved = load_causal_lm(checkpoint.folder / "policy", at::kCPU);
+  // The exported weights are exactly those that were trained, and sampled from; masters have more digits.
+  const CausalLm saved = load_causal_lm(checkpoint.folder / "policy", at::kCPU, state.policy.model.dtype());
   CausalLm source = saved;
   Policy same{source, state.policy.layers, state.policy.first_trained_block};
   const std::vector<NamedParameter> from = trained_parameters(same), to = trained_parameters(state.policy);
   check(from.size() == to.size(), "a checkpoint of another model");
   for (std::size_t i = 0; i < from.size(); ++i) to[i].tensor->detach().copy_(*from[i].tensor);
+  if (state.parameters.has_masters()) {
+    const SafeTensors masters = SafeTensors::open_file(checkpoint.folder / kMasters);
+    state.parameters.values().copy_(load_tensor(masters, "parameters", {state.parameters.size()}, at::kFloat));
+    state.parameters.refresh();
+  }
   const SafeTensors optimizer = SafeTensors::open_file(checkpoint.folder / kOptimizer);
   const nlohmann::json text = nlohmann::json::parse(read_file(checkpoint.folder / kCounters));
   const std::vector<std::int64_t> shape = {state.parameters.size()};
@@ -89,6 +98,7 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state, Behi
     const SafeTensors anchor = SafeTensors::open_file(checkpoint.folder / kAnchor);
     at::Tensor& values = state.anchor->parameters.values();
     values.copy_(load_tensor(anchor, "parameters", {values.numel()}, at::kFloat));
+    state.anchor->parameters.refresh();
   }
   behind = {.version = text.value("behind", std::int64_t{-1}), .policy = {}, .anchor = {}};
   if (behind.version >= 0) {

@@ -5,8 +5,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/function_hook.h>
-#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
 #include <bit>
@@ -40,19 +38,6 @@ Share share_of(std::int64_t n, std::int64_t part, std::int64_t num_parts) {
   return {n * part / num_parts, n * (part + 1) / num_parts};
 }
 
-// Autograd calls it when it has added to a parameter's gradient.
-class DataParallel::Hook final : public torch::autograd::PostAccumulateGradHook {
- public:
-  Hook(std::shared_ptr<DataParallel*> owner, std::size_t parameter) : owner_(std::move(owner)), parameter_(parameter) {}
-  void operator()(const at::Tensor& /*parameter*/) override {
-    if (*owner_ != nullptr) (*owner_)->arrived(parameter_);
-  }
-
- private:
-  std::shared_ptr<DataParallel*> owner_;
-  std::size_t parameter_;
-};
-
 DataParallel::DataParallel(FlatParameters& parameters, const OptimizerConfig& config, comm::Collectives& learners,
                            const DataParallelOptions& options)
     : parameters_(parameters), config_(config), learners_(learners), options_(options) {
@@ -66,20 +51,17 @@ DataParallel::DataParallel(FlatParameters& parameters, const OptimizerConfig& co
     buckets_.push_back({.range = range});
   optimizer_ = AdamW(parameters, config, slices());
   buckets_of_.resize(parameters.pieces().size());
-  if (learners.size() == 1 || options.fixed) return;
-  self_ = std::make_shared<DataParallel*>(this);
+  if (!overlaps()) return;
   for (std::size_t p = 0; p < buckets_of_.size(); ++p) {
     const std::int64_t begin = parameters.offset_of(p), end = begin + parameters.pieces()[p].numel();
     for (std::size_t b = 0; b < buckets_.size(); ++b)
       if (begin < buckets_[b].range.begin + buckets_[b].range.size && buckets_[b].range.begin < end)
         buckets_of_[p].push_back(b);
-    torch::autograd::impl::set_post_acc_grad_hooks(parameters.pieces()[p], std::make_unique<Hook>(self_, p));
   }
+  parameters.listen([this](std::size_t piece) { arrived(piece); });
 }
 
-DataParallel::~DataParallel() {
-  if (self_) *self_ = nullptr;
-}
+DataParallel::~DataParallel() { parameters_.listen({}); }
 
 std::vector<Range> DataParallel::slices() const {
   if (!options_.sharded || learners_.size() == 1) return {};
@@ -98,7 +80,7 @@ std::vector<Share> DataParallel::shares(std::int64_t n) const {
 }
 
 void DataParallel::last_backward() {
-  if (!self_) return;
+  if (!overlaps()) return;
   check(!armed_ && next_ == 0, "last_backward: one an update");
   armed_ = true;
   for (Bucket& bucket : buckets_) bucket.waiting = 0;
@@ -204,7 +186,8 @@ void DataParallel::apply(double learning_rate) {
   if (!slices().empty())
     for (const Bucket& bucket : buckets_)
       learners_.all_gather(floats(parameters_.padded_values(), bucket.range), "parameters");
-  parameters_.padded_gradients().zero_();
+  parameters_.refresh();
+  parameters_.zero_gradients();
 }
 
 // [padded] from every learner's slices.

@@ -40,6 +40,7 @@ void move_anchor(LearnerState& state, double rate) {
   const at::NoGradGuard no_grad;
   at::Tensor& anchor = state.anchor->parameters.values();
   anchor.lerp_(state.parameters.values().narrow(0, 0, state.policy_size), rate);
+  state.anchor->parameters.refresh();
 }
 
 std::int64_t updates_per_step(const Settings& settings) { return settings.ppo.epochs * settings.train.minibatches; }

@@ -27,7 +27,9 @@ int RolloutWeights::root() const {
 void RolloutWeights::send(const at::Tensor& source, PolicyCopy* copy, std::int64_t version, const char* what) {
   const at::NoGradGuard no_grad;
   if (context_.publishing == nullptr) {
-    if (copy != nullptr) copy->parameters.values().copy_(source);
+    if (copy == nullptr) return;
+    copy->parameters.values().copy_(source);
+    copy->parameters.refresh();
     return;
   }
   // The root sends from where the weights are; the others receive where they sample: learners that sample from their
@@ -35,8 +37,12 @@ void RolloutWeights::send(const at::Tensor& source, PolicyCopy* copy, std::int64
   const bool is_root = context_.publishing->rank() == root();
   const at::Tensor& buffer = is_root || copy == nullptr ? source : copy->parameters.values();
   const std::span<float> values(buffer.mutable_data_ptr<float>(), static_cast<std::size_t>(buffer.numel()));
-  comm::publish(*context_.publishing, std::as_writable_bytes(values), version, root(), what);
-  if (is_root && copy != nullptr) copy->parameters.values().copy_(source);
+  const std::int64_t received =
+      comm::publish(*context_.publishing, std::as_writable_bytes(values), version, root(), what);
+  check(received == version, "the weights of the version that is sampled from");
+  if (copy == nullptr) return;
+  if (is_root) copy->parameters.values().copy_(source);
+  copy->parameters.refresh();
 }
 
 void RolloutWeights::publish(std::int64_t version, const at::Tensor& policy, const at::Tensor& anchor) {

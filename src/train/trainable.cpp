@@ -3,6 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <charconv>
 #include <set>
@@ -34,6 +36,29 @@ TrainedLayers TrainedLayers::parse(std::string_view text) {
 
 std::string TrainedLayers::text() const { return last == 0 ? "all" : fmt::format("last {}", last); }
 
+struct FlatParameters::Hooked {
+  std::vector<at::Tensor> gradients;  // of each piece where it is not added to by autograd itself
+  std::function<void(std::size_t)> listener;
+};
+
+// Autograd calls it when it has added to a piece's gradient.
+class FlatParameters::Hook final : public torch::autograd::PostAccumulateGradHook {
+ public:
+  Hook(std::shared_ptr<Hooked> hooked, std::size_t piece) : hooked_(std::move(hooked)), piece_(piece) {}
+  void operator()(const at::Tensor& piece) override {
+    if (const at::Tensor& sum = hooked_->gradients[piece_]; sum.defined()) {
+      const at::NoGradGuard no_grad;
+      sum.add_(piece.grad());
+      piece.mutable_grad().reset();
+    }
+    if (hooked_->listener) hooked_->listener(piece_);
+  }
+
+ private:
+  std::shared_ptr<Hooked> hooked_;
+  std::size_t piece_;
+};
+
 FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients,
                                std::int64_t multiple) {
   check(!parameters.empty(), "nothing to train");
@@ -47,21 +72,50 @@ FlatParameters::FlatParameters(const std::vector<NamedParameter>& parameters, Gr
     padded_gradients_ = at::zeros({padded}, options);
     gradients_ = padded_gradients_.narrow(0, 0, total);
   }
+  hooked_ = std::make_shared<Hooked>();
   const at::NoGradGuard no_grad;
   std::int64_t offset = 0;
   for (const NamedParameter& p : parameters) {
     const auto shape = p.tensor->sizes().vec();
     const std::int64_t size = p.tensor->numel();
-    at::Tensor view = values_.narrow(0, offset, size).view(shape).detach();
-    view.copy_(*p.tensor);
-    view.set_requires_grad(true);  // also says that the weights change: the sampler packs such anew
-    if (gradients == Gradients::kept) view.mutable_grad() = gradients_.narrow(0, offset, size).view(shape).detach();
-    *p.tensor = view;
-    pieces_.push_back(view);
+    const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, offset, size).view(shape).detach(); };
+    const bool is_float = p.tensor->scalar_type() == at::kFloat;
+    part(values_).copy_(*p.tensor);
+    at::Tensor piece = is_float ? part(values_) : p.tensor->detach().clone();
+    piece.set_requires_grad(true);  // also says that the weights change: the sampler packs such anew
+    at::Tensor sum;
+    if (gradients == Gradients::kept) {
+      if (is_float) piece.mutable_grad() = part(gradients_);
+      else sum = part(gradients_);
+    }
+    has_masters_ = has_masters_ || !is_float;
+    hooked_->gradients.push_back(sum);
+    *p.tensor = piece;
+    pieces_.push_back(piece);
     offsets_.push_back(offset);
     offset += aligned(size);
   }
   offsets_.push_back(offset);
+  if (has_masters_ && gradients == Gradients::kept) hook();
+}
+
+void FlatParameters::hook() {
+  for (std::size_t i = 0; i < pieces_.size(); ++i)
+    torch::autograd::impl::set_post_acc_grad_hooks(pieces_[i], std::make_unique<Hook>(hooked_, i));
+}
+
+void FlatParameters::listen(std::function<void(std::size_t)> listener) {
+  const bool is_hooked = has_masters_ || hooked_->listener;
+  hooked_->listener = std::move(listener);
+  if (!is_hooked && hooked_->listener) hook();
+}
+
+void FlatParameters::refresh() {
+  if (!has_masters_) return;
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < pieces_.size(); ++i)
+    if (pieces_[i].scalar_type() != at::kFloat)
+      pieces_[i].detach().copy_(values_.narrow(0, offsets_[i], pieces_[i].numel()).view(pieces_[i].sizes()));
 }
 
 std::int64_t first_trained_block(const LmSpec& spec, TrainedLayers layers) {

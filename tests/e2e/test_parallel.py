@@ -133,3 +133,23 @@ def test_behind_with_an_anchor_or_a_critic_goes_on_too(toy, method):
     whole = train(toy, f"behind-{method}", *overrides)
     run = interrupted(toy, f"in-flight-{method}", overrides, 1, 3)
     assert parts(run) == parts(whole)
+
+
+STUTTER = """#!/bin/sh
+# Starts a rank; the one that learns is stopped for a moment again and again.
+"$@" &
+pid=$!
+if [ "$OMPI_COMM_WORLD_RANK" = 2 ]; then
+  while kill -STOP $pid 2>/dev/null; do sleep 0.05; kill -CONT $pid; sleep 0.05; done
+fi
+wait $pid
+"""
+
+
+def test_a_learner_that_stutters_publishes_nothing_torn_or_late(toy, behind):
+    """Workers wait for the version that is due, whenever it comes (its checksum and number are checked)."""
+    script = toy.folder / "stutter.sh"
+    script.write_text(STUTTER)
+    script.chmod(0o755)
+    run = train(toy, "stutter", *LAG, *ROLES[3], ranks=3, under=[str(script)])
+    assert parts(run) == parts(behind)

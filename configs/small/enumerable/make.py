@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 LETTERS = "abc"
-HIDDEN, INNER, LAYERS, HEADS = 32, 64, 2, 2
+HIDDEN, INNER, LAYERS, HEADS = 64, 256, 2, 2
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 1 + len(LETTERS), "hidden_size": HIDDEN,
     "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": HEADS,
@@ -21,7 +21,7 @@ CONFIG = {
 }
 
 
-def weights(seed=11, deviation=0.12):
+def weights(seed=11, deviation=0.15):
     random = np.random.default_rng(seed)
 
     def matrix(*shape):

@@ -89,12 +89,12 @@ class DataParallel {
   std::int64_t num_overlapped() const { return overlapped_; }
 
  private:
-  class Hook;
   struct Bucket {
     Range range;
     std::int64_t waiting = 0;  // parameters of it whose gradient this backward pass still owes
   };
 
+  bool overlaps() const { return learners_.size() > 1 && !options_.fixed; }
   std::vector<Range> slices() const;  // of the padded buffer, whose state is kept here
   void arrived(std::size_t parameter);
   void launch();  // the next bucket
@@ -115,7 +115,7 @@ class DataParallel {
   std::int64_t overlapped_ = 0;
   std::vector<std::pair<std::int64_t, at::Tensor>> tree_;  // fixed: (level, sum) of parts done, levels falling
   AdamW optimizer_;
-  std::shared_ptr<DataParallel*> self_;  // for hooks, which parameters may keep longer than this lives
+  // X  // for hooks, which parameters may keep longer than this lives
 };
 
 }  // namespace vbon

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,14 +35,16 @@ struct NamedParameter {
 // states dealt out, and vectorised loops over blocks have no remainder.
 inline constexpr std::int64_t kFlatBlock = 16384;
 
+// Tensors of a lower precision are copies: the flat buffer holds their float32 masters, which the optimiser moves and
+// refresh() rounds into the tensors; their gradients are added up in float32, micro-batch by micro-batch.
 class FlatParameters {
  public:
   FlatParameters() = default;
   enum class Gradients { kept, none };
-  // Copies the tensors into one buffer, in order, and makes each of them a leaf view of it whose gradient is a view of
-  // gradients() (none: no buffer, for copies that are written to but not learned). Pieces start at multiples of 64
-  // bytes; the gaps stay zero.
-  // The padded buffers go on with zeros up to a multiple of `multiple`.
+  // Copies the tensors into one buffer, in order, and makes each of them a leaf whose gradient goes to gradients()
+  // (none: no buffer, for copies that are written to but not learned): a float32 tensor and its gradient become views
+  // of the buffers. Pieces start at multiples of 64 bytes; the gaps stay zero. The padded buffers go on with zeros up
+  // to a multiple of `multiple`.
   explicit FlatParameters(const std::vector<NamedParameter>& parameters, Gradients gradients = Gradients::kept,
                           std::int64_t multiple = kFlatBlock);
 
@@ -52,17 +55,30 @@ class FlatParameters {
   std::int64_t size() const { return values_.defined() ? values_.numel() : 0; }
   const at::Tensor& padded_values() const { return padded_values_; }
   const at::Tensor& padded_gradients() const { return padded_gradients_; }
-  // The tensors, views of values(), and where in it each lies.
+  // The tensors, and where in values() each lies.
   const std::vector<at::Tensor>& pieces() const { return pieces_; }
   std::int64_t offset_of(std::size_t piece) const { return offsets_.at(piece); }
   // Floats of the first `count` pieces: where the next one begins.
   std::int64_t size_of_first(std::size_t count) const { return offsets_.at(count); }
   void zero_gradients() { gradients_.zero_(); }
+  // To be called when values() were written to: rounds them into tensors of a lower precision. Nothing else to do for
+  // float32.
+  void refresh();
+  bool has_masters() const { return has_masters_; }
+
+  // Called with its number whenever a backward pass has added to a piece's gradient; one listener, empty: none.
+  void listen(std::function<void(std::size_t piece)> listener);
 
  private:
+  class Hook;
+  struct Hooked;
+  void hook();
+
   at::Tensor values_, gradients_, padded_values_, padded_gradients_;
   std::vector<at::Tensor> pieces_;
   std::vector<std::int64_t> offsets_;  // of each piece, and the end
+  std::shared_ptr<Hooked> hooked_;     // shared with the pieces' hooks
+  bool has_masters_ = false;
 };
 
 // A policy that starts as the reference and shares with it, in memory, everything that is not trained.

@@ -20,6 +20,7 @@
 #include "unit/train/toy_world.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
+#include "vbon/model/hf_weights.hpp"
 #include "vbon/train/learner.hpp"
 
 namespace vbon {
@@ -108,12 +109,20 @@ const std::vector<float> kTable = {-2.0f, -1.25f, -1.25f, 0.25f, 0.5f,  2.0f,  3
 
 class Fixture {
  public:
-  explicit Fixture(const Case& c) : settings(settings_of(c)), reference(test::toy_lm(c.shape, 31)) {
+  explicit Fixture(const Case& c, at::ScalarType dtype = at::kFloat)
+      : settings(settings_of(c)), reference(test::toy_lm(c.shape, 31)) {
+    for (const WeightEntry& entry : weight_table(reference.spec)) {
+      at::Tensor& t = entry.target(reference);
+      t = t.to(dtype);
+    }
+    tie_again(reference);
     at::set_num_threads(1);
     prompts = test::toy_prompts();
     learner = make_learner(reference, settings, *group);
-    test::disturb_all(trained_parameters(learner->policy), 0.03, 70);
-    test::disturb_all(trained_parameters(learner->critic), 0.2, 90);
+    if (dtype == at::kFloat) {
+      test::disturb_all(trained_parameters(learner->policy), 0.03, 70);
+      test::disturb_all(trained_parameters(learner->critic), 0.2, 90);
+    }
     batch = test::toy_rollouts(prompts);
     batch.reward = kRewards;
     // Drawn by a policy that was a little different: ratios on both sides of the clip range.
@@ -530,6 +539,36 @@ TEST(OnlineStep, weights_that_broke_are_told_with_the_prompts) {
                                          testing::HasSubstr("11")));
   }
   EXPECT_TRUE(f.learner->parameters.values().equal(before));
+}
+
+// Two updates of a bfloat16 policy with float32 masters: near those of float32, from the same samples.
+TEST(OneStep, bfloat16_follows_float32) {
+  const std::vector<Case> all = cases();
+  for (const Case& c : {all[1], all[9]}) {
+    Fixture exact(c), low(c, at::kBFloat16);
+    for (Fixture* f : {&exact, &low}) {
+      f->settings.optimizer.learning_rate = 1e-4;
+      f->learner = make_learner(f->reference, f->settings, *f->group);
+    }
+    low.batch = exact.batch;
+    ASSERT_EQ(low.learner->policy.model.dtype(), at::kBFloat16);
+    const at::Tensor before = low.learner->parameters.values().clone();
+    Metrics want, got;
+    for (std::int64_t step = 0; step < 2; ++step) {
+      want = exact.step(step);
+      got = low.step(step);
+    }
+    EXPECT_NEAR(got.at("entropy"), want.at("entropy"), 0.05 * want.at("entropy"));
+    EXPECT_NEAR(got.at("grad_norm"), want.at("grad_norm"), 0.2 * want.at("grad_norm"));
+    const at::Tensor a = low.last_gradient(), b = exact.last_gradient();
+    EXPECT_GT(((a * b).sum() / (a.norm() * b.norm())).item<float>(), 0.9) << c.name;
+    // Masters move by less than the tensors can show.
+    const at::Tensor moved = (low.learner->parameters.values() - before).abs();
+    EXPECT_GT(moved.max().item<float>(), 0);
+    EXPECT_LT(moved.max().item<float>(), 1e-3f);
+    const auto difference = [&](const Fixture& f) { return f.learner->parameters.values().narrow(0, 0, 500); };
+    EXPECT_LE((difference(low) - difference(exact)).abs().max().item<float>(), 0.01f);
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -222,6 +223,34 @@ TEST(Critic, head_starts_at_zero_and_a_model_of_its_own_leaves_its_language_head
     EXPECT_TRUE(names.contains("critic.model.layers.0.self_attn.q_proj.weight"));
     Critic top = make_critic(Baseline::critic_model, reference, {1});
     EXPECT_EQ(trained_parameters(top).size(), 2u + 6u + 1u);  // head, one block, final norm
+  }
+}
+
+TEST(FlatParameters, tensors_of_low_precision_have_masters_and_float_gradients) {
+  at::Tensor low = at::zeros({5, 4}, at::kBFloat16), high = at::zeros({3}, at::kFloat);
+  low.fill_(1.0);
+  high.fill_(0.5);
+  FlatParameters flat({{"low", &low}, {"high", &high}});
+  EXPECT_TRUE(flat.has_masters());
+  EXPECT_EQ(low.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(flat.values().scalar_type(), at::kFloat);
+  // 1 + 2^-9 is no bfloat16: a thousand such gradients do not get lost one by one.
+  std::vector<std::size_t> heard;
+  flat.listen([&](std::size_t piece) { heard.push_back(piece); });
+  for (int micro = 0; micro < 4; ++micro) (low.sum() * (micro == 0 ? 1.0 : 0.00390625) + high.sum() * 2.0).backward();
+  EXPECT_EQ(heard.size(), 8u);
+  EXPECT_EQ(flat.gradients()[0].item<float>(), 1.0f + 3 * 0.00390625f);
+  EXPECT_EQ(flat.gradients()[flat.offset_of(1)].item<float>(), 8.0f);
+  EXPECT_FALSE(low.grad().defined());
+  {
+    const at::NoGradGuard no_grad;
+    flat.values().add_(0.001);  // too little for the tensor
+    flat.refresh();
+    EXPECT_EQ(low[0][0].item<float>(), 1.0f);
+    EXPECT_EQ(high[0].item<float>(), 0.501f);
+    for (int i = 0; i < 3; ++i) flat.values().add_(0.001);  // but not for its master
+    flat.refresh();
+    EXPECT_EQ(low[4][3].item<float>(), 1.0f + 0.0078125f * 1);
   }
 }
 
