@@ -4,9 +4,9 @@
 //   config: ../quickstart.yaml        # what every run starts from, relative to the grid file
 //   dir: runs/sweeps/objectives       # everything that the sweep writes
 //   seeds: [1, 2, 3]                  # run.seed of the runs; default: that of the configuration
-//   launch: [jobs/mpirun.sh, -n, 3]   # what starts a run's ranks; default: nothing, one process
-//   set: {eval.samples: 64}           # of all runs
-//   runs:                             # blocks: every combination of `product`, with `zip` in step, for every seed
+//   launch: [jobs/mpirun.sh, -n, 3]   # what starts a run's ranks; default: nothing, one process; in Slurm:
+//   [jobs/launch.sh] set: {eval.samples: 64}           # of all runs runs:                             # blocks: every
+//   combination of `product`, with `zip` in step, for every seed
 //     - name: vbon
 //       set: {train.method: vbon}
 //       product: {vbon.N: [2, 4, 8], vbon.objective: [exact, L]}
