@@ -4,7 +4,8 @@
 #   jobs/mpirun.sh -n 3 build/current/bin/vbon train -c config.yaml
 #
 # More ranks than cores are fine (waiting ranks sleep), root is fine, traffic stays on the machine, threads move freely
-# between cores. Any OMPI_MCA_* variable already set wins. On a cluster use srun --mpi=pmix instead.
+# between cores. Any OMPI_MCA_* variable already set wins. In an allocation of Slurm use
+# jobs/launch.sh instead.
 set -euo pipefail
 [ $# -gt 0 ] || { sed -n 's/^# \{0,1\}//p' "$0" | tail -n +2; exit 2; }
 command -v mpirun >/dev/null || { echo "mpirun.sh: no mpirun; run jobs/setup.sh or load your cluster's MPI module" >&2; exit 2; }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what is missing, makes the Python environment and builds vbon. Outside this checkout it writes only Debian
 # packages and the caches of pip and ccache. Safe to run again: what is there and right is left alone.
-usage="usage: jobs/setup.sh [--with-data] [--with-tests] [--no-build]
+usage="usage: jobs/setup.sh [--with-data] [--with-tests] [--with-slurm] [--no-build]
   --with-data   also models and text of the quick-start (180 MB to download, 0.9 GB on disk)
   --with-tests  also what the tests compare with (transformers, trl ...)
+  --with-slurm  also a Slurm for its own tests, which start its daemons themselves
   --no-build    stop before the build
 environment:
   VBON_CUDA=ON|OFF        with or without CUDA devices; default: ON if the CUDA 13 toolkit, cuDNN and NCCL are here
@@ -15,11 +16,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/system.sh"
 cd "$root"
 
-with_data=false with_tests=false build=true
+with_data=false with_tests=false with_slurm=() build=true
 for option in "$@"; do
   case $option in
     --with-data) with_data=true ;;
     --with-tests) with_tests=true ;;
+    --with-slurm) with_slurm=("${slurm_packages[@]}") ;;
     --no-build) build=false ;;
     -h | --help) echo "$usage"; exit 0 ;;
     *) fail "$user_error" "unknown option $option
@@ -111,7 +113,7 @@ build_vbon() {
 }
 
 begin=$SECONDS
-install_system
+install_system "${with_slurm[@]}"
 make_environment
 install_list requirements.txt "Python packages (80 MB)"
 choose_cuda

@@ -7,6 +7,9 @@ readonly debian_packages=(
   libpcre2-dev libssl-dev libutf8proc-dev libgtest-dev libgmock-dev
 )
 
+# Of the tests with label slurm alone (setup.sh --with-slurm).
+readonly slurm_packages=(slurm-wlm munge)
+
 # header | what it is | Debian package
 readonly headers=(
   "mpi.h|MPI (Open MPI 4.1 or another MPI 3.1)|libopenmpi-dev openmpi-bin"
@@ -31,11 +34,11 @@ readonly programs=(
   "mpirun|MPI launcher|openmpi-bin"
 )
 
-missing_packages() {
+missing_packages() {  # of debian_packages and those named
   local installed
-  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${debian_packages[@]}" 2>/dev/null || true)
+  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${debian_packages[@]}" "$@" 2>/dev/null || true)
   local package
-  for package in "${debian_packages[@]}"; do
+  for package in "${debian_packages[@]}" "$@"; do
     grep -qx "installed $package" <<<"$installed" || echo "$package"
   done
 }
@@ -66,9 +69,9 @@ missing_by_look() {  # lines "what | Debian package", found by looking for progr
   (find_python) >/dev/null 2>&1 || echo "Python >= 3.11 with venv; VBON_PYTHON names it | python3-venv"
 }
 
-install_system() {
+install_system() {  # [PACKAGE...]: debian_packages and these
   local missing=() as_root=()
-  if command -v dpkg-query >/dev/null; then mapfile -t missing < <(missing_packages); else missing=(unknown); fi
+  if command -v dpkg-query >/dev/null; then mapfile -t missing < <(missing_packages "$@"); else missing=(unknown); fi
   if [ ${#missing[@]} -eq 0 ]; then
     say "Debian packages: here"
     return
@@ -77,7 +80,7 @@ install_system() {
   if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
     timed "apt-get update" logged build/logs/apt-update.log "${as_root[@]}" apt-get update
     timed "apt-get install ${missing[*]}" logged build/logs/apt-install.log "${as_root[@]}" \
-      env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+      env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install --yes --no-install-recommends \
       -o DPkg::Lock::Timeout=300 "${missing[@]}"
     return
   fi

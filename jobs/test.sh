@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up, builds, and runs the tests that need no GPU.
 usage="usage: jobs/test.sh [LABEL[,LABEL...]]
-  LABEL  unit, mpi, golden, e2e (ctest) and python (pytest); default: all of these. Any other ctest label works too."
+  LABEL  unit, mpi, golden, e2e (ctest) and python (pytest); default: all of these. slurm: a real Slurm of four
+         virtual nodes, started and stopped by the tests. Any other ctest label works too."
 
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
@@ -32,7 +33,9 @@ part() {  # NAME COMMAND...: runs it and notes how it ended
 }
 
 begin=$SECONDS
-"$root/jobs/setup.sh" --with-tests
+more=()
+case ,$labels, in *,slurm,*) more=(--with-slurm) ;; esac
+"$root/jobs/setup.sh" --with-tests "${more[@]}"
 summary+=("set-up and build: $((SECONDS - begin)) s")
 
 of_ctest=$(tr , '\n' <<<"$labels" | grep -vx python | paste -sd, || true)

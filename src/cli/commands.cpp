@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "cli/allocation.hpp"
 #include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
@@ -43,6 +44,7 @@ const Command& find_command(const std::string& name) {
 ExitCode run_with_ranks(int argc, char** argv, const Command& command, const CommandLine& line) {
   Prepared prepared{.loaded = load_settings(line, command.needed)};
   const Settings& settings = prepared.loaded.settings();
+  if (settings.checkpoint.before_end_s > 0) prepared.loaded.text.end_s = allocation_end(launched_rank() == 0);
   prepared.programs = {start_program(settings.reward), start_program(settings.evaluator), {}};
   for (const auto& [name, more] : settings.rewards) prepared.programs.more[name] = start_program(more.reward);
   comm::MpiRuntime mpi(argc, argv, {.timeout_s = settings.cluster.init_timeout_s});

@@ -89,6 +89,8 @@ class Sweep {
       say("{}: {}", name, time);
       return true;
     }
+    // A run that stopped before the end of the allocation: the sweep stops with it, and both go on together.
+    if (code == static_cast<int>(ExitCode::requeue)) stop::request(stop::signal_number());
     if (stop::requested()) return false;
     log::error("{} failed after {} (exit {}); see {}", name, time, code, log.string());
     worst_ = code == static_cast<int>(ExitCode::environment) && worst_ == ExitCode::ok ? ExitCode::environment

@@ -4,7 +4,7 @@
 //   config: ../quickstart.yaml        # what every run starts from, relative to the grid file
 //   dir: runs/sweeps/objectives       # everything that the sweep writes
 //   seeds: [1, 2, 3]                  # run.seed of the runs; default: that of the configuration
-//   launch: [jobs/mpirun.sh, -n, 3]   # what starts a run's ranks; default: nothing, one process
+//   launch: [jobs/mpirun.sh, -n, 3]   # what starts a run's ranks ([jobs/launch.sh] in Slurm); default: one process
 //   set: {eval.samples: 64}           # of all runs
 //   runs:                             # blocks: every combination of `product`, with `zip` in step, for every seed
 //     - name: vbon

@@ -21,6 +21,13 @@ std::string bare(const std::string& yaml) {
   return has_quotes ? yaml.substr(1, yaml.size() - 2) : yaml;
 }
 
+// jobs/ of the checkout that the program was built in; empty: it has been taken elsewhere.
+std::string jobs_folder(const std::filesystem::path& program) {
+  for (std::filesystem::path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
+    if (std::filesystem::exists(at / "jobs" / "sweep.sbatch")) return (at / "jobs").string();
+  return "";
+}
+
 }  // namespace
 
 std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& grid_file,
@@ -31,31 +38,29 @@ std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& gri
     if (key == "runs_at_once") most = "%" + bare(value);
     else options += fmt::format(" {}", quoted("--" + key + "=" + bare(value)));
   }
-  const std::string sweep = fmt::format("{} sweep {}", quoted(program.string()), quoted(grid_file.string()));
-  const std::string logs = (plan.grid.dir / "logs").string();
+  const std::string logs = (plan.grid.dir / "logs").string(), found = jobs_folder(program);
   return fmt::format(
       R"(#!/usr/bin/env bash
 # Submits the sweep '{name}': {stages} of shared stages, {runs} runs, then the report. Written by vbon sweep --slurm; each
-# job is a `vbon sweep` of one piece, so submitting again does only what is missing.
-set -euo pipefail
+# job is jobs/sweep.sbatch with one piece, so submitting again does only what is missing. Options of sbatch may follow.
+VBON_JOBS=${{VBON_JOBS:-{jobs}}}
+source "${{VBON_JOBS:?name the folder jobs/ of the checkout of vbon}}/slurm.sh"
+export VBON={program}
 mkdir -p {logs}
-options=({options})
-submit() {{ sbatch --parsable --requeue --open-mode=append "${{options[@]}}" "$@"; }}
+options=({options} "$@")
+piece() {{ submit sweep --job-name={job} "${{options[@]}}" "$@"; }}
 
-stages=$(submit --job-name={job}-stages --array=0-{last_stage} --output={logs}/stages-%a.slurm \
-  --wrap {run_stage})
-runs=$(submit --job-name={job}-runs --array=0-{last_run}{most} --output={logs}/run-%a.slurm \
-  --dependency="afterok:$stages" --wrap {run_one})
-report=$(submit --job-name={job}-report --ntasks=1 --output={logs}/report.slurm \
-  --dependency="afterany:$runs" --wrap {report})
+stages=$(piece --array=0-{last_stage} --output={logs}/stages-%a.slurm -- {grid} --stage)
+runs=$(piece --array=0-{last_run}{most} --output={logs}/run-%a.slurm --dependency="afterok:$stages" -- {grid} --only)
+report=$(piece --ntasks=1 --output={logs}/report.slurm --dependency="afterany:$runs" -- {dir} report)
 echo "stages $stages, runs $runs, report $report"
 )",
       fmt::arg("name", plan.grid.name), fmt::arg("stages", plan.stages.size()), fmt::arg("runs", plan.grid.runs.size()),
       fmt::arg("logs", quoted(logs)), fmt::arg("options", options), fmt::arg("job", quoted(plan.grid.name)),
+      fmt::arg("jobs", found.empty() ? "" : quoted(found)), fmt::arg("program", quoted(program.string())),
       fmt::arg("last_stage", plan.stages.size() - 1), fmt::arg("last_run", plan.grid.runs.size() - 1),
-      fmt::arg("most", most), fmt::arg("run_stage", quoted(sweep + " --stage $SLURM_ARRAY_TASK_ID")),
-      fmt::arg("run_one", quoted(sweep + " --only $SLURM_ARRAY_TASK_ID")),
-      fmt::arg("report", quoted(fmt::format("python3 -m analysis report {}", quoted(plan.grid.dir.string())))));
+      fmt::arg("most", most), fmt::arg("grid", quoted(grid_file.string())),
+      fmt::arg("dir", quoted(plan.grid.dir.string())));
 }
 
 }  // namespace vbon::cli

@@ -8,7 +8,8 @@
 
 namespace vbon::cli {
 
-// A bash script that calls sbatch. `grid_file` as the jobs will find it.
+// A bash script that submits jobs/sweep.sbatch of the checkout that `program` was built in. `grid_file` as the jobs
+// will find it.
 std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& grid_file,
                          const std::filesystem::path& program);
 

@@ -99,6 +99,12 @@ std::vector<std::int64_t> PoolParts::missing(std::int64_t shard, std::int64_t nu
   return absent;
 }
 
+bool PoolParts::complete() const {
+  for (std::int64_t chunk = 0; chunk < num_chunks(); ++chunk)
+    if (!fs::exists(part_path(chunk)) || !is_sound_h5(part_path(chunk))) return false;
+  return true;
+}
+
 std::string PoolParts::merge() const {
   std::vector<std::string> absent;
   for (std::int64_t chunk = 0; chunk < num_chunks(); ++chunk)

@@ -9,7 +9,6 @@
 
 #include "vbon/base/files.hpp"
 #include "vbon/base/log.hpp"
-#include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"
 #include "vbon/comm/agree.hpp"
 #include "vbon/generate/engine.hpp"
@@ -17,6 +16,7 @@
 #include "vbon/store/lock.hpp"
 #include "vbon/store/pool_parts.hpp"
 #include "vbon/train/prefixes.hpp"
+#include "vbon/train/stop_check.hpp"
 
 namespace vbon {
 namespace {
@@ -108,7 +108,8 @@ class PoolWork {
     return comm::from_root(*context_.everyone, found, 0, "the pool");
   }
 
-  // Draws and scores this rank's share of the missing chunks; false: stopped by a signal.
+  // Draws and scores this rank's share of the missing chunks; false: stopped by a signal, or before the allocation
+  // ends.
   bool draw() {
     std::string list;
     comm::together(*context_.everyone, "parts of the pool", [&] {
@@ -130,6 +131,7 @@ class PoolWork {
     comm::together(*context_.everyone, "folder of parts", [&] {
       if (context_.world.rank() == 0) make_folders(parts_->folder());  // after all that may be refused
     });
+    StopCheck stop(*context_.everyone, settings_, text_);
     bool stopped = false;
     comm::together(*context_.everyone, "drawing the pool", [&] {
       double rewards = 0, count = 0;
@@ -141,10 +143,13 @@ class PoolWork {
           progress.mean_reward = rewards / count;
           if (observer_) observer_(progress);
         }
-        stopped = stop::requested();
+        stopped = stop.step_done();
       }
     });
-    return !comm::any_rank(*context_.everyone, stopped, "stop requested");
+    if (!stop.agreed()) return true;
+    if (context_.world.rank() == 0)
+      log::info("{}; what is drawn is kept, run the same command to go on", stop.reason());
+    return false;
   }
 
   void load_models() {
@@ -233,16 +238,23 @@ class PoolWork {
     return rows;
   }
 
+  // False: another shard's job came first, and merges or has merged.
+  bool lock_for_merging() {
+    if (lock_holder(lock_path())) return false;
+    try {
+      lock_.emplace(lock_path(), LockHolder{.job = text_.job});
+    } catch (const UserError&) {  // it came since
+      return false;
+    }
+    return !fs::exists(path_);
+  }
+
   PoolResult merge() {
     std::string sha256;
     comm::together(*context_.everyone, "merging the pool", [&] {
       if (context_.world.rank() != 0) return;
-      const bool complete = job_.merge_only || parts_->missing().empty();
-      if (!complete) return;
-      if (lock_->path() != lock_path()) {
-        if (lock_holder(lock_path())) return;  // another shard's job came first
-        lock_.emplace(lock_path(), LockHolder{.job = text_.job});
-      }
+      if (!job_.merge_only && !parts_->complete()) return;
+      if (lock_->path() != lock_path() && !lock_for_merging()) return;
       sha256 = parts_->merge();
       if (!settings_.pool.keep_parts) parts_->remove();
     });

@@ -268,6 +268,8 @@ std::vector<std::string> problems(const Settings& s) {
   p.unless(s.eval.bootstrap >= 100, "eval.bootstrap is {}; at least 100 resamples are needed", s.eval.bootstrap);
   for (const double n : s.eval.bon_n) p.unless(n >= 1, "eval.bon_n holds {}; every N must be at least 1", n);
   p.unless(s.checkpoint.every >= 0, "checkpoint.every is {}; it must not be negative", s.checkpoint.every);
+  p.unless(s.checkpoint.before_end_s >= 0, "checkpoint.before_end is {}; it must not be negative",
+           s.checkpoint.before_end_s);
   p.unless(s.log.every_s > 0, "log.every_s is {}; it must be positive", s.log.every_s);
   return p.take();
 }

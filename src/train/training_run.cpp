@@ -14,7 +14,6 @@
 
 #include "train/rollout_weights.hpp"
 #include "vbon/base/log.hpp"
-#include "vbon/base/stop.hpp"
 #include "vbon/comm/agree.hpp"
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/objective/ppo.hpp"
@@ -25,6 +24,7 @@
 #include "vbon/train/checkpointing.hpp"
 #include "vbon/train/pool_losses.hpp"
 #include "vbon/train/run_plan.hpp"
+#include "vbon/train/stop_check.hpp"
 
 namespace vbon {
 namespace {
@@ -46,10 +46,12 @@ class TrainingRun {
     if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
     if (!is_evaluated()) evaluate_if_due();
     if (context_.is_root() && observer_.started) observer_.started(counters_.step);
+    StopCheck stop(*context_.everyone, settings_, text_);
     while (counters_.step < settings_.train.steps) {
       step();
+      stop.step_done();
       context_.world.waiter().limit(settings_.cluster.timeout_s);
-      if (comm::any_rank(*context_.everyone, stop::requested(), "stop requested")) return stopped();
+      if (stop.agreed()) return stopped(stop.reason());
     }
     return finished();
   }
@@ -484,11 +486,11 @@ class TrainingRun {
     });
   }
 
-  TrainingResult stopped() {
+  TrainingResult stopped(const std::string& reason) {
     save();
     if (context_.is_root())
-      log::info("stopped by signal {} after step {}; run the same command to go on", stop::signal_number(),
-                counters_.step);
+      log::info("{}; {} of {} steps are done, run the same command to go on", reason, counters_.step,
+                settings_.train.steps);
     return {.code = ExitCode::requeue, .steps_done = counters_.step, .final_checkpoint = last_checkpoint_.string()};
   }
 

@@ -95,6 +95,16 @@ def test_a_signal_stops_it_after_the_chunk_and_asks_to_be_requeued(fresh, inputs
     assert_same_contents(fresh.folder / "pool.h5", inputs / "pool.h5")
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_it_stops_before_its_allocation_ends(fresh, inputs, ranks):
+    without_pool(fresh)
+    done = fresh.run(*POOL[:-1], ranks=ranks, expect=75, environment={"VBON_END_TIME": str(time.time() + 200)})
+    assert done.stderr.count("stopped in time: the allocation ends in") == 1
+    assert len(parts(fresh)) == ranks, "a chunk of each rank, which is kept"
+    fresh.run(*POOL, ranks=ranks, environment={"VBON_END_TIME": str(time.time() + 3600)})
+    assert_same_contents(fresh.folder / "pool.h5", inputs / "pool.h5")
+
+
 @pytest.mark.parametrize("arguments, name", [([], "pool.h5.lock"), (["--shard", "0/2"], "pool.h5.shard-0-of-2.lock")])
 def test_a_pool_has_one_job_at_a_time(fresh, inputs, arguments, name):
     without_pool(fresh)

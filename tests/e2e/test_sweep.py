@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import wait_until
+from conftest import ROOT, wait_until
 
 GRID = """
 config: toy.yaml
@@ -98,18 +98,20 @@ def test_one_piece_alone(grid):
 
 
 def test_slurm_script_is_bash_that_submits_in_order(grid):
+    (grid.folder / "grid.yaml").write_text(GRID + 'slurm: {time: "01:00:00", runs_at_once: 5}\n')
     grid.run("sweep", "grid.yaml", "--slurm", "submit.sh")
     fake = grid.folder / "bin"
     fake.mkdir()
     (fake / "sbatch").write_text('#!/bin/sh\necho "$@" >> "$CALLS"\nwc -l < "$CALLS"\n')
     (fake / "sbatch").chmod(0o755)
     calls = grid.folder / "calls"
-    subprocess.run(["bash", "submit.sh"], cwd=grid.folder, check=True,
-                   env={**os.environ, "PATH": f"{fake}:{os.environ['PATH']}", "CALLS": str(calls)})
+    subprocess.run(["bash", "submit.sh", "--qos=low"], cwd=grid.folder, check=True,
+                   env={**os.environ, "PATH": f"{fake}:{os.environ['PATH']}", "CALLS": str(calls), "VBON_JOBS": str(ROOT / "jobs")})
     stages, array, report = calls.read_text().splitlines()
-    assert "--array=0-1 " in stages and "--stage" in stages
-    assert "--array=0-7%16" in array and "afterok:1" in array and "--only" in array
-    assert "afterany:2" in report and "analysis report" in report
+    assert "--array=0-1 " in stages and stages.endswith("jobs/sweep.sbatch " + f"{grid.folder}/grid.yaml --stage")
+    assert "--array=0-7%5" in array and "afterok:1" in array and array.endswith("grid.yaml --only")
+    assert "afterany:2" in report and report.endswith("jobs/sweep.sbatch study report")
+    assert all("--time=01:00:00" in call and "--qos=low" in call for call in (stages, array, report))
 
 
 def test_grids_that_cannot_be(grid):

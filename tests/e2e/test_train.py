@@ -155,6 +155,37 @@ def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
     assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_it_stops_before_its_allocation_ends(toy, uninterrupted, ranks):
+    """A minute before the end; then with the end gone by already, one step at a time; then with time enough."""
+    run = toy.folder / f"in-time{ranks}"
+    command = ["train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "-s", "checkpoint.before_end=60"]
+
+    def steps():
+        return len((run / "metrics.jsonl").read_text().splitlines())
+
+    def ends_in(seconds, expect=75):
+        return toy.run(*command, ranks=ranks, expect=expect, environment={"VBON_END_TIME": str(time.time() + seconds)})
+
+    for seconds in (59, -1000):
+        before = steps() if run.exists() else 0
+        done = ends_in(seconds)
+        assert "stopped in time: the allocation ends in" in done.stderr and "checkpoint.before_end is 1m00s" in done.stderr
+        assert done.stderr.count("stopped in time") == 1, "one rank says it"
+        assert steps() == before + 1 and (run / f"checkpoints/step-{steps():08}/manifest.json").exists()
+        assert not (run / "lock").exists()
+    ends_in(3600, expect=0)
+    assert sha256(run / FINAL / "policy/model.safetensors") == sha256(uninterrupted / FINAL / "policy/model.safetensors")
+    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
+
+
+def test_before_end_can_be_switched_off_and_is_checked(toy):
+    command = ["train", "-c", "toy.yaml", "-s", "run.dir=no-end", "--quiet"]
+    toy.refused(*command, "-s", "checkpoint.before_end=-1", words=["checkpoint.before_end"])
+    toy.refused(*command, words=["VBON_END_TIME", "date +%s"], environment={"VBON_END_TIME": "tomorrow"})
+    toy.run(*command, "-s", "checkpoint.before_end=0", environment={"VBON_END_TIME": "1"})
+
+
 def test_finished_foreign_and_changed_folders_are_refused(toy, uninterrupted):
     before = sha256(uninterrupted / "metrics.jsonl")
     done = toy.run("train", "-c", "toy.yaml", "-s", "run.dir=whole", expect=2)

@@ -51,7 +51,8 @@ class Checkout:
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         variables = {"PATH": str(self.bin), "HOME": str(self.folder), "FAKE_LOG": str(self.log),
                      "VBON_PYTHON": "python3", "CUDA_HOME": "/nowhere", **environment}
-        return subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True, check=False,
+                              timeout=60)
 
     def setup(self, *options: str, **environment: str) -> subprocess.CompletedProcess:
         return self.run("bash", "jobs/setup.sh", *(options or ["--no-build"]), **environment)
@@ -207,6 +208,116 @@ def test_compile_jobs_leave_two_gibibytes_for_each(checkout):
         assert checkout.source("compile_jobs").stdout.strip() == str(expected)
 
 
+def test_slurm_is_installed_only_when_asked_for(checkout):
+    checkout.fake("dpkg-query", '#!/bin/bash\nshift 2\nfor p in "$@"; do case $p in slurm-wlm | munge) ;; '
+                                '*) echo "installed $p" ;; esac; done\n')
+    checkout.fake("apt-get", '#!/bin/bash\necho "$*" >>"$FAKE_LOG"\n')
+    assert "Debian packages: here" in checkout.setup().stdout
+    checkout.installed()
+    assert checkout.setup("--no-build", "--with-slurm").returncode == 0
+    assert checkout.log.read_text().splitlines()[1].endswith(" slurm-wlm munge")
+
+
+def slurm(checkout, code, **environment):
+    """Runs code after sourcing what the Slurm jobs share, with more of the usual programs."""
+    for name in ("cut", "date", "find", "wc"):
+        if not (checkout.bin / name).exists():
+            (checkout.bin / name).symlink_to(shutil.which(name))
+    return checkout.run("bash", "-c", f"source jobs/slurm.sh; {code}", **environment)
+
+
+def test_a_failing_machine_is_tried_again_three_times_and_afresh_after_progress(checkout):
+    """Progress after each failure, and whether the job is started again."""
+    for steps, expected in (([5, 5, 5, 5, 5], "yyynn"), ([0, 1, 1, 1, 1], "yyyyn"), ([7, 3, 3, 3], "yyyn"),
+                            ([1, 1, 1, 2, 2, 2, 2], "yyyyyyn")):
+        code = "rm -f tries; for p in {}; do if may_try_again tries $p; then printf y; else printf n; fi; done"
+        assert slurm(checkout, code.format(" ".join(map(str, steps)))).stdout == expected
+
+
+def test_progress_is_counted_by_the_files_of_the_run(checkout):
+    checkout.fake("vbon", """#!/bin/bash
+case "$*" in
+  "train -c a.yaml --dry-run") printf 'run:\\n  dir: "my run"\\n  seed: 1\\npool:\\n  path: p.h5\\n' >&2 ;;
+  "sweep g.yaml --dry-run") printf '2 runs in study, 1 done\\n' ;;
+  *) exit 2 ;;
+esac
+""")
+    run, study = checkout.folder / "my run", checkout.folder / "study/runs/b"
+    vbon = str(checkout.bin / "vbon")
+
+    def progress(words="train -c a.yaml"):
+        return int(slurm(checkout, f"progress {words}", VBON=vbon).stdout)
+
+    assert progress() == 0 and progress("train -c unknown.yaml") == 0
+    for folder in (run / "eval", study, checkout.folder / "p.h5.parts"):
+        folder.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text("{}\n{}\n")
+    (run / "eval/step-00000002.h5").touch()
+    (checkout.folder / "p.h5.parts/chunk-000000.h5").touch()
+    assert progress() == 4
+    (checkout.folder / "p.h5").touch()
+    assert progress() > 1000
+    (study / "metrics.jsonl").write_text("{}\n{}\n{}\n")
+    (checkout.folder / "study/sweep.json").write_text('{\n "runs": [\n  {\n   "dir": "runs/a",\n   "name": "a"\n  },\n'
+                                                      '  {\n   "dir": "runs/b"\n  }\n ]\n}\n')
+    assert progress("sweep g.yaml --only 1") == 3 and progress("sweep g.yaml --only 0") == 0
+
+
+@pytest.mark.parametrize("code, state, expected, called", [
+    (0, "RUNNING", 0, False), (2, "RUNNING", 2, False), (1, "RUNNING", 1, False), (137, "RUNNING", 137, False),
+    (75, "RUNNING", 0, True), (74, "RUNNING", 0, True), (138, "RUNNING", 0, True),
+    (75, "CANCELLED", 75, False), (75, "PREEMPTED", 75, False), (74, "COMPLETING", 74, False)])
+def test_a_job_ends_as_its_exit_code_says(checkout, code, state, expected, called):
+    checkout.fake("scontrol", f"""#!/bin/bash
+case "$1" in
+  --oneliner) echo "JobId=9 ArrayJobId=7 JobState={state} Reason=None" ;;
+  *) echo "$*" >>"$FAKE_LOG" ;;
+esac
+""")
+    done = slurm(checkout, f"end_of_job with_signals bash -c 'exit {code}'", SLURM_JOB_ID="9", SLURM_ARRAY_JOB_ID="7",
+                 SLURM_ARRAY_TASK_ID="2", VBON="/bin/false")
+    assert done.returncode == expected, done.stderr
+    assert (checkout.log.read_text() if checkout.log.exists() else "") == ("requeue 7_2\n" if called else "")
+
+
+def test_a_signal_to_the_job_goes_on_to_the_ranks(checkout):
+    """The shell waits for what they make of it: here, some work and exit 75."""
+    ranks = "trap 'echo told; sleep 0.2; exit 75' USR1; echo $$ >pid; while :; do sleep 0.05; done"
+    (checkout.bin / "sleep").symlink_to(shutil.which("sleep"))
+    code = f'with_signals bash -c "{ranks.replace("$", chr(92) + "$")}" || echo "code $?"'
+    for signals in (["USR1"], ["TERM"], ["TERM", "USR1"]):
+        kills = "; ".join(f"kill -{name} $$" for name in signals)
+        tell = f"rm -f pid; (until [ -s pid ]; do sleep 0.05; done; {kills}) & "
+        assert slurm(checkout, tell + code).stdout.split("\n")[:2] == ["told", "code 75"], signals
+
+
+def test_what_is_submitted(checkout):
+    checkout.fake("sbatch", '#!/bin/bash\necho "$SBATCH_PARTITION $*" >>"$FAKE_LOG"\necho "$(wc -l <"$FAKE_LOG");cluster"\n')
+    (checkout.folder / "a.yaml").touch()
+    (checkout.folder / "jobs/cluster.env").write_text("export SBATCH_PARTITION=gpu\nlogs='my logs'\n")
+    slurm(checkout, "true")
+
+    def submit(*words):
+        checkout.log.unlink(missing_ok=True)
+        done = checkout.run("bash", "jobs/submit.sh", *words)
+        return done, checkout.log.read_text().splitlines() if checkout.log.exists() else []
+
+    done, (array, merge, train) = submit("pool,train", "a.yaml", "--array=0-7", "--time=5", "--", "-s", "run.seed=2")
+    assert done.returncode == 0 and done.stdout == "3\n", done.stderr
+    assert array.startswith("gpu ") and "--array=0-7" in array and array.endswith("jobs/pool.sbatch a.yaml -s run.seed=2")
+    assert "--array" not in merge and "afterok:1" in merge and merge.endswith("jobs/pool.sbatch a.yaml --merge -s run.seed=2")
+    assert "afterok:2" in train and train.endswith("jobs/train.sbatch a.yaml -s run.seed=2")
+    assert all("--time=5" in call and "--output=my logs/" in call for call in (array, merge, train))
+    for words, said in ((["train", "b.yaml"], "no file 'b.yaml'"), (["trian", "a.yaml"], "unknown job 'trian'"),
+                        (["train", "a.yaml", "--array=0-3"], "--array is of pools"), (["train"], "usage"),
+                        (["sweep", "a.yaml", "--", "-s", "a=b"], "its grid has its settings")):
+        done, calls = submit(*words)
+        assert done.returncode == 2 and said in done.stderr and not calls
+    checkout.fake("sbatch", "#!/bin/bash\necho 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
+    done, _ = submit("train", "a.yaml")
+    assert done.returncode == 2 and "invalid partition" in done.stderr and "sinfo" in done.stderr
+
+
 def test_test_job_reports_each_part_and_fails_with_any(checkout):
     (checkout.folder / "tests").mkdir()
     (checkout.folder / "build").mkdir()
@@ -225,5 +336,7 @@ def test_test_job_reports_each_part_and_fails_with_any(checkout):
     assert "ctest (unit,mpi,golden,e2e): FAILED" in bad.stdout and "pytest: passed" in bad.stdout
     some = checkout.run("bash", "jobs/test.sh", "unit")
     assert "^(unit)$" in some.stdout and "pytest" not in some.stdout
+    assert "--with-slurm" not in good.stdout
+    assert "--with-slurm" in checkout.run("bash", "jobs/test.sh", "slurm").stdout
     python = checkout.run("bash", "jobs/test.sh", "python")
     assert "ctest" not in python.stdout and "pytest: passed" in python.stdout

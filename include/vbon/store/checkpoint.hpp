@@ -24,11 +24,17 @@ namespace fs = std::filesystem;
 struct CheckpointConfig {
   int every = 10;
   Keep keep = Keep::last_of(2);
+  double before_end_s = 300;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.every,
       {.name = "every", .help = "steps between checkpoints; 0: only at the end and on signals", .unit = "steps"});
     v(c.keep, {.name = "keep", .help = "which checkpoints stay beside the best and the final one: all | last K"});
+    v(c.before_end_s,
+      {.name = "before_end",
+       .help = "stop with a checkpoint when the allocation (Slurm's, or VBON_END_TIME in seconds since 1970) ends so "
+               "soon, the longest step so far added; `vbon pool` does, too; 0: on signals only",
+       .unit = "s"});
   }
 };
 

@@ -30,6 +30,8 @@ class PoolParts {
   // foreign part; a damaged one and left-over temporaries of the shard's are removed (with a warning) and drawn again.
   // One process of a shard calls it before any of them writes; shards do not touch each other's files.
   std::vector<std::int64_t> missing(std::int64_t shard = 0, std::int64_t num_shards = 1) const;
+  // Whether every chunk of every shard is there and sound. Touches nothing: other shards may be writing.
+  bool complete() const;
   // Commits one chunk's rows; any process, each chunk one at a time. `seconds`: spent on it.
   void write(std::int64_t chunk, const SampleBlock& rows, double seconds) const;
   // Writes the pool from all parts; its `seconds` is their sum. UserError naming what is missing or foreign.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct RunText {
   std::string resolved_yaml;
   std::string hash;  // of the keys that may not change on resume
   std::function<std::vector<std::string>(const std::string& saved)> changed_keys;
-  std::string job;  // of the batch system; empty: none
+  std::string job;              // of the batch system; empty: none
+  std::optional<double> end_s;  // of the allocation, since 1970, where this rank knows it
   bool force = false;
 };
 

@@ -77,7 +77,7 @@ TEST(Grid, the_submit_script_chains_stages_runs_and_report) {
   plan.stages.resize(2);
   const std::string script = slurm_script(plan, "/a dir/grid.yaml", "/opt/vbon");
   for (const char* word : {"--partition=gpu", "--time=04:00:00", "--array=0-1 ", "--array=0-13%16", "afterok:$stages",
-                           "afterany:$runs", "analysis report", "--stage $SLURM_ARRAY_TASK_ID", "--requeue"})
+                           "afterany:$runs", "'runs/study' report", "'/a dir/grid.yaml' --stage", "VBON='/opt/vbon'"})
     EXPECT_THAT(script, HasSubstr(word));
 }
 

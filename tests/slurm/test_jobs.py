@@ -1,0 +1,141 @@
+"""jobs/*.sbatch on a real Slurm: what is stopped, requeued, cancelled or shared among jobs ends as if it had not been."""
+import json
+
+from conftest import ROOT, toys
+
+SMALL = ["--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=30"]
+THREE_NODES = ["--nodes=3", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=30"]
+SLOWLY = {"TOY_REWARD_SLEEP": "0.02"}  # a step takes half a second
+
+
+def assert_as_whole(work, whole, steps=6):
+    weights, metrics = whole(steps)
+    assert (work.folder / "run/finished").exists() and work.weights() == weights
+    assert toys.metrics_without_time(work.folder / "run/metrics.jsonl") == metrics
+
+
+def test_a_chain_of_pool_training_and_evaluation(work, inputs, whole):
+    """An array of shards, its merge, a training run on two nodes, its evaluation: each begins when the other is done."""
+    (work.folder / "pool.h5").unlink()
+    last = work.submit("pool,train,eval", "toy.yaml", "--array=0-2", "--nodes=1-2", "--ntasks=2", "--cpus-per-task=1", "--time=30",
+                       "--ntasks-per-node=1", "--gres=gpu:1")
+    assert work.job(last)["JobState"] == "PENDING" and "afterok" in work.job(last)["Dependency"]
+    work.ended(last)
+    toys.assert_same_contents(work.folder / "pool.h5", inputs / "pool.h5")
+    assert_as_whole(work, whole)
+    assert list((work.folder / "run/eval").rglob("summary.json"))
+    logs = work.logs()
+    assert logs.count("--- vbon-pool-") == 4 and "devices 0" in logs and "2 tasks" in logs
+
+
+def test_preempted_twice_and_a_node_lost_it_ends_the_same(work, whole):
+    number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
+    for stop in range(3):
+        seen = work.steps()
+        work.wait(lambda: work.steps() >= seen + 2, "progress")
+        assert work.steps() < 14, "the run was over before it could be stopped"
+        if stop < 2:
+            work.slurm.ask("scancel", "--batch", "--signal=USR1", number)
+        else:
+            work.slurm.ask("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
+        work.wait(lambda: int(work.job(number)["Restarts"]) == stop + 1, f"start {stop + 2}")
+        work.slurm.ask("scontrol", "update", "NodeName=n2", "State=RESUME")
+    work.ended(number)
+    assert_as_whole(work, whole, 16)
+    log = work.log(number)
+    assert log.count("stopped with what is done kept: requeued") == 2, "the third time Slurm does it by itself"
+    assert "start 4" in log and "3 tasks" in log and len((work.folder / "run/attempts.jsonl").read_text().splitlines()) == 4
+
+
+def test_it_stops_before_its_own_time_is_over(work, whole):
+    """Two minutes, of which all but some seconds are to be left: Slurm says when the job ends, the run stops in time."""
+    number = work.submit("train", "toy.yaml", *SMALL[:-1], "--time=2", "--", "-s", "checkpoint.before_end=112", environment=SLOWLY)
+    job = work.ended(number)
+    log = work.log(number)
+    assert int(job["Restarts"]) >= 1 and log.count("stopped in time: the allocation ends in 1m") == int(job["Restarts"])
+    assert_as_whole(work, whole)
+
+
+def test_a_cancelled_step_costs_nothing_and_a_cancelled_job_stays_cancelled(work, whole):
+    number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
+    work.wait(lambda: work.steps() >= 2, "progress")
+    step = next(line.split()[0] for line in work.slurm.ask("squeue", "--steps", "-h", "-j", number, "-o", "%i %j").splitlines()
+                if line.endswith(" vbon"))
+    work.slurm.ask("scancel", step)
+    work.wait(lambda: "exit " in work.log(number), "end of the step")
+    seen = work.steps()
+    assert seen < 16
+    if work.job(number)["JobState"] == "FAILED":  # what the ranks were not given the time to end by themselves
+        number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
+    work.wait(lambda: work.steps() >= seen + 2, "more progress")
+    work.slurm.ask("scancel", number)
+    work.ended(number, "CANCELLED")
+    restarts = work.job(number)["Restarts"]
+    again = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16")
+    work.ended(again)
+    assert_as_whole(work, whole, 16)
+    assert work.job(number)["JobState"] == "CANCELLED" and work.job(number)["Restarts"] == restarts
+
+
+def test_what_cannot_run_is_refused_with_its_reason(work):
+    said = work.submit("train", "toy.yaml", "--nodes=9", expect=2)
+    assert "more processors than permitted" in said or "not available" in said or "Node count specification invalid" in said
+    assert "sinfo" in said
+    assert "no file 'none.yaml'" in work.submit("train", "none.yaml", expect=2)
+    assert "unknown job 'tran'" in work.submit("tran", "toy.yaml", expect=2)
+    # Too few ranks for the roles; and its evaluation, which then can never begin, does not wait for ever.
+    last = work.submit("train,eval", "toy.yaml", *SMALL, "--", "-s", "cluster.roles={rollout: 2, scorer: 1, learner: 4}")
+    work.ended(last, "CANCELLED")
+    train = str(int(last) - 1)
+    assert work.ended(train, "FAILED")["ExitCode"] == "2:0"
+    assert "7" in work.log(train) and "rank" in work.log(train)
+    missing = work.submit("train", "toy.yaml", *SMALL, environment={"VBON": "/nowhere/vbon"})
+    assert work.ended(missing, "FAILED")["ExitCode"] == "2:0"
+    assert "no program /nowhere/vbon" in work.log(missing) and "cluster.env" in work.log(missing)
+
+
+def test_a_machine_that_fails_is_tried_three_times_more(work):
+    """The reward's program dies in the first online step, every time."""
+    (work.folder / "reward.py").write_text("import sys\nsys.stdin.readline()\nprint('{\"reward\": 1}', flush=True)\nsys.exit(1)\n")
+    number = work.submit("train", "toy.yaml", *SMALL, "--ntasks-per-node=2", "--", "-s", "eval.every=0")
+    job = work.ended(number, "FAILED", seconds=150)
+    log = work.log(number)
+    assert job["ExitCode"] == "74:0" and job["Restarts"] == "3", log
+    assert [f"try {i} of 3" in log for i in (1, 2, 3)] == [True] * 3 and "not requeued" in log
+    assert work.steps() == 2, "the steps before stand"
+
+
+def test_without_pmix_mpirun_starts_the_ranks(work, whole):
+    fake = work.folder / "bin"
+    fake.mkdir()
+    (fake / "srun").write_text('#!/bin/sh\ncase "$1" in --mpi=list) echo "MPI plugin types are: none pmi2" >&2 ;; '
+                               '*) exec /usr/bin/srun "$@" ;; esac\n')
+    (fake / "srun").chmod(0o755)
+    work.cluster_env.write_text(f"logs=logs\nPATH={fake}:$PATH\n")
+    number = work.submit("train", "toy.yaml", *SMALL, "--ntasks-per-node=2", environment=SLOWLY)
+    work.wait(lambda: work.steps() >= 2, "progress")
+    work.slurm.ask("scancel", "--batch", "--signal=USR1", number)
+    job = work.ended(number)
+    assert job["Restarts"] == "1" and "mpirun inside the allocation" in work.log(number)
+    assert_as_whole(work, whole)
+
+
+def test_a_sweep_is_jobs_of_the_same_kind(work):
+    (work.folder / "grid.yaml").write_text(f"""
+config: toy.yaml
+dir: study
+launch: [{ROOT}/jobs/launch.sh]
+set: {{train.warm_start: 0, train.steps: 2, eval.every: 0, eval.samples: 4, pool.path: p.h5, pool.eval_path: e.h5}}
+runs:
+  - set: {{train.method: regression}}
+  - set: {{train.method: vbon}}
+slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once: 2}}
+""")
+    last = work.submit("sweep", "grid.yaml")
+    work.ended(last)
+    runs = json.loads((work.folder / "study/sweep.json").read_text())["runs"]
+    assert len(runs) == 2 and all((work.folder / "study" / run["dir"] / "finished").exists() for run in runs)
+    times = [json.loads(line)["time"]["total"] for run in runs
+             for line in (work.folder / "study" / run["dir"] / "metrics.jsonl").read_text().splitlines()]
+    assert {len(ranks) for ranks in times} == {2}, "a rank a task"
+    assert (work.folder / "study/report.html").exists()
