@@ -29,9 +29,12 @@ submit() {  # JOB [SBATCH OPTIONS] -- ARGUMENTS: submits jobs/JOB.sbatch, prints
   command -v sbatch >/dev/null || fail "$user_error" "no sbatch: this is no machine that submits to Slurm"
   mkdir -p "$logs"
   # A job whose predecessor failed can never run: it is cancelled and not left waiting. Later options win.
-  sbatch --parsable --kill-on-invalid-dep=yes --output="$logs/%x-%j.log" "${options[@]}" "$jobs/$name.sbatch" "$@" |
-    cut -d ';' -f 1 ||
-    fail "$user_error" "Slurm does not take this $name job (above); sinfo --long says what partitions and nodes offer"
+  local words=(--kill-on-invalid-dep=yes --output="$logs/%x-%j.log" "${options[@]}" "$jobs/$name.sbatch" "$@") said
+  # Slurm may take what no node can run, and leave it waiting for ever.
+  said=$(sbatch --test-only "${words[@]}" 2>&1) ||
+    fail "$user_error" "Slurm cannot start this $name job (${options[*]}): $said
+'sinfo --long' says what partitions and nodes offer; 'sbatch OPTIONS jobs/$name.sbatch FILE' queues it all the same"
+  sbatch --parsable "${words[@]}" | cut -d ';' -f 1
 }
 
 launch() {  # [-n RANKS] PROGRAM ARGUMENTS: becomes the launcher of its ranks; without -n one a task of the allocation

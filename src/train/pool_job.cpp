@@ -142,8 +142,8 @@ class PoolWork {
           draw_chunk(missing[i], rewards, count);
           progress.mean_reward = rewards / count;
           if (observer_) observer_(progress);
+          stopped = stop.step_done();
         }
-        stopped = stop.step_done();
       }
     });
     if (!stop.agreed()) return true;

@@ -292,7 +292,7 @@ def test_a_signal_to_the_job_goes_on_to_the_ranks(checkout):
 
 
 def test_what_is_submitted(checkout):
-    checkout.fake("sbatch", '#!/bin/bash\necho "$SBATCH_PARTITION $*" >>"$FAKE_LOG"\necho "$(wc -l <"$FAKE_LOG");cluster"\n')
+    checkout.fake("sbatch", '#!/bin/bash\n[ "$1" = --test-only ] && exit\necho "$SBATCH_PARTITION $*" >>"$FAKE_LOG"\necho "$(wc -l <"$FAKE_LOG");cluster"\n')
     (checkout.folder / "a.yaml").touch()
     (checkout.folder / "jobs/cluster.env").write_text("export SBATCH_PARTITION=gpu\nlogs='my logs'\n")
     slurm(checkout, "true")

@@ -5,6 +5,14 @@ from conftest import ROOT, toys
 
 SMALL = ["--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=30"]
 THREE_NODES = ["--nodes=3", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=30"]
+# Answers the two questions that a start asks, then is killed: by the machine, as it were.
+DYING = """
+import os, sys
+for i, line in enumerate(sys.stdin):
+    if i == 2:
+        os.kill(os.getpid(), 9)
+    print('{"reward": 1}', flush=True)
+"""
 SLOWLY = {"TOY_REWARD_SLEEP": "0.02"}  # a step takes half a second
 
 
@@ -52,7 +60,7 @@ def test_it_stops_before_its_own_time_is_over(work, whole):
     number = work.submit("train", "toy.yaml", *SMALL[:-1], "--time=2", "--", "-s", "checkpoint.before_end=112", environment=SLOWLY)
     job = work.ended(number)
     log = work.log(number)
-    assert int(job["Restarts"]) >= 1 and log.count("stopped in time: the allocation ends in 1m") == int(job["Restarts"])
+    assert int(job["Restarts"]) >= 1 and log.count("stopped in time: the allocation ends in") == int(job["Restarts"])
     assert_as_whole(work, whole)
 
 
@@ -62,12 +70,11 @@ def test_a_cancelled_step_costs_nothing_and_a_cancelled_job_stays_cancelled(work
     step = next(line.split()[0] for line in work.slurm.ask("squeue", "--steps", "-h", "-j", number, "-o", "%i %j").splitlines()
                 if line.endswith(" vbon"))
     work.slurm.ask("scancel", step)
-    work.wait(lambda: "exit " in work.log(number), "end of the step")
+    assert work.ended(number, "FAILED")["ExitCode"] != "0:0", "its ranks are killed at once"
     seen = work.steps()
-    assert seen < 16
-    if work.job(number)["JobState"] == "FAILED":  # what the ranks were not given the time to end by themselves
-        number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
-    work.wait(lambda: work.steps() >= seen + 2, "more progress")
+    assert seen < 14
+    number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
+    work.wait(lambda: work.steps() >= seen + 1, "more progress")
     work.slurm.ask("scancel", number)
     work.ended(number, "CANCELLED")
     restarts = work.job(number)["Restarts"]
@@ -78,15 +85,17 @@ def test_a_cancelled_step_costs_nothing_and_a_cancelled_job_stays_cancelled(work
 
 
 def test_what_cannot_run_is_refused_with_its_reason(work):
-    said = work.submit("train", "toy.yaml", "--nodes=9", expect=2)
-    assert "more processors than permitted" in said or "not available" in said or "Node count specification invalid" in said
-    assert "sinfo" in said
+    for resource in ("--nodes=9", "--cpus-per-task=64", "--gres=gpu:3", "--mem=100G"):
+        said = work.submit("train", "toy.yaml", *SMALL, resource, expect=2)
+        assert resource in said and "node configuration is not available" in said and "sinfo" in said
+    assert "invalid partition" in work.submit("train", "toy.yaml", *SMALL, "--partition=x", expect=2)
+    assert not work.slurm.ask("squeue", "-h", "-t", "PENDING"), "nothing waits for what will never be"
     assert "no file 'none.yaml'" in work.submit("train", "none.yaml", expect=2)
     assert "unknown job 'tran'" in work.submit("tran", "toy.yaml", expect=2)
     # Too few ranks for the roles; and its evaluation, which then can never begin, does not wait for ever.
     last = work.submit("train,eval", "toy.yaml", *SMALL, "--", "-s", "cluster.roles={rollout: 2, scorer: 1, learner: 4}")
     work.ended(last, "CANCELLED")
-    train = str(int(last) - 1)
+    train = next((work.folder / "logs").glob("vbon-train-*.log")).stem.split("-")[-1]
     assert work.ended(train, "FAILED")["ExitCode"] == "2:0"
     assert "7" in work.log(train) and "rank" in work.log(train)
     missing = work.submit("train", "toy.yaml", *SMALL, environment={"VBON": "/nowhere/vbon"})
@@ -96,7 +105,7 @@ def test_what_cannot_run_is_refused_with_its_reason(work):
 
 def test_a_machine_that_fails_is_tried_three_times_more(work):
     """The reward's program dies in the first online step, every time."""
-    (work.folder / "reward.py").write_text("import sys\nsys.stdin.readline()\nprint('{\"reward\": 1}', flush=True)\nsys.exit(1)\n")
+    (work.folder / "reward.py").write_text(DYING)
     number = work.submit("train", "toy.yaml", *SMALL, "--ntasks-per-node=2", "--", "-s", "eval.every=0")
     job = work.ended(number, "FAILED", seconds=150)
     log = work.log(number)
