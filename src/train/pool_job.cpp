@@ -237,6 +237,7 @@ class PoolWork {
     std::string sha256;
     comm::together(*context_.everyone, "merging the pool", [&] {
       if (context_.world.rank() != 0) return;
+      if (!job_.merge_only && job_.num_shards == 1) parts_->await_all(file_wait_s(settings_.cluster));
       const bool complete = job_.merge_only || parts_->missing().empty();
       if (!complete) return;
       if (lock_->path() != lock_path()) {
