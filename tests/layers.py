@@ -1,4 +1,5 @@
-"""Folders are layers: a file includes its own layer and strictly lower ones, and each third party has its fence.
+"""Folders are layers: a file includes its own layer and strictly lower ones, each third party has its fence, and so has
+the wall clock.
 
 Run as a script it prints what is wrong; tests/test_layers.py runs it.
 """
@@ -20,6 +21,10 @@ FENCES = {
     r"(ATen|torch|c10)/": r"(objective|model|generate|reward|train)/",
     r"torch/torch\.h$": r"nowhere",  # 18 s a file: include the narrowest header that serves
 }
+# The wall clock jumps (time servers, suspended machines): it dates things, and nothing is decided by it.
+WALL_CLOCK = re.compile(r"system_clock|high_resolution_clock|gettimeofday|CLOCK_REALTIME|utc_clock|(?:\bstd|(?<![\w>]))::time\s*\(|"
+                        r"\btime\s*\(\s*(?:nullptr|NULL|0)\s*\)|\bMPI_Wtime\b|last_write_time|st_[mca]tim")
+MAY_READ_IT = {"base/files.cpp": "utc_now()", "store/run_folder.cpp": "a new run's id"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 
 
@@ -38,7 +43,10 @@ def violations():
                 continue
             name = path.relative_to(base).as_posix()
             own = name.split("/")[0]
-            for include in INCLUDE.findall(path.read_text()):
+            text = path.read_text()
+            for match in WALL_CLOCK.findall(text) if name not in MAY_READ_IT else ():
+                found.append(f"{name} uses {match}: waits and timeouts go by std::chrono::steady_clock")
+            for include in INCLUDE.findall(text):
                 other = layer_of(include)
                 if other is not None and other != own and RANK[other] >= RANK[own]:
                     found.append(f"{name} ({own}) includes {include} ({other})")

@@ -22,3 +22,7 @@ def test_the_check_sees_a_violation():
     assert layers.layer_of("model/json.hpp") == "model"
     assert layers.layer_of("vector") is None
     assert layers.RANK["train"] > layers.RANK["model"]
+    for text in ("std::chrono::system_clock::now()", "std::time(nullptr)", "::time(&now)", "clock_gettime(CLOCK_REALTIME, &t)"):
+        assert layers.WALL_CLOCK.search(text), text
+    for text in ("steady_clock::now()", "row.time(step)", "run_time(x)", "utc_now()"):
+        assert not layers.WALL_CLOCK.search(text), text

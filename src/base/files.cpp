@@ -4,9 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <ctime>
 #include <fstream>
+#include <thread>
 #include <utility>
 
 #include "vbon/base/error.hpp"
@@ -98,6 +101,18 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     if (file.close() != 0) throw_output_error(errno, "close", temporary.string());
   }
   commit_file(temporary, path);
+}
+
+bool look_until(const fs::path& folder, double seconds, const std::function<bool()>& look) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  for (double pause_s = 0.005;; pause_s = std::min(2 * pause_s, 0.5)) {
+    if (look()) return true;
+    const double left_s = seconds - std::chrono::duration<double>(Clock::now() - start).count();
+    if (left_s <= 0.0) return false;
+    std::this_thread::sleep_for(std::chrono::duration<double>(std::min(pause_s, left_s)));
+    const Descriptor refresh(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
 }
 
 LineAppender::LineAppender(const fs::path& path) : path_(path) {

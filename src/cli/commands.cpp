@@ -1,15 +1,18 @@
 #include "vbon/cli/commands.hpp"
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <system_error>
+#include <thread>
 
 #include "cli/allocation.hpp"
 #include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"
+#include "vbon/store/lock.hpp"
 
 namespace vbon::cli {
 namespace {
@@ -64,8 +67,21 @@ ExitCode run_with_ranks(int argc, char** argv, const Command& command, const Com
   }
 }
 
+// An error that all ranks have (a wrong configuration) is told by rank 0; its launcher then stops the others. A rank
+// that is not stopped has an error of its own, say a program that its machine lacks.
+bool is_stopped_within(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  for (const auto start = Clock::now(); Clock::now() - start < std::chrono::duration<double>(seconds);) {
+    if (stop::requested()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
 ExitCode fail(const std::exception& e, ExitCode code) {
+  constexpr double kPatience_s = 1.5;
   if (launched_rank() == 0) log::error("{}", e.what());
+  else if (!is_stopped_within(kPatience_s)) log::error("rank {} on {}: {}", launched_rank(), host_name(), e.what());
   log::flush();
   return code;
 }

@@ -9,9 +9,14 @@
 
 #include "comm/requests.hpp"
 #include "vbon/base/log.hpp"
+#include "vbon/base/words.hpp"
 
 namespace vbon::comm {
 namespace {
+
+constexpr int kAreYouThere = Mailbox::kMaxTag + 1;
+constexpr int kHere = Mailbox::kMaxTag + 2;
+constexpr double kAnswer_s = 1.0;  // for ranks that wait: they look at their mail every millisecond
 
 bool holds(std::span<const int> tags, int tag) { return std::find(tags.begin(), tags.end(), tag) != tags.end(); }
 
@@ -26,6 +31,7 @@ class Mailbox::Post final : public Progress {
   std::optional<Message> take(std::span<const int> tags);
   const Message* find(std::span<const int> tags);
   bool advance() override;
+  std::string diagnosis() override;
 
   const Communicator& group() const { return group_; }
   std::size_t unsent() const { return outgoing_.size(); }
@@ -43,6 +49,8 @@ class Mailbox::Post final : public Progress {
     std::vector<std::byte> bytes;
     MPI_Request request = MPI_REQUEST_NULL;
   };
+  void post(int destination, int tag, std::vector<std::byte> bytes);
+  void take_call(MPI_Message handle, const MPI_Status& status);
   bool match_new();
   bool finish_sends();
   std::list<Incoming>::iterator oldest(std::span<const int> tags);
@@ -51,11 +59,12 @@ class Mailbox::Post final : public Progress {
   std::list<Incoming> incoming_;  // in the order of matching, which MPI keeps for each (source, tag)
   std::list<Outgoing> outgoing_;
   std::uint64_t arrived_ = 0;
+  std::vector<bool> answered_;  // by rank of the group, to the question that is asked now
 };
 
 void Mailbox::Post::send(int destination, int tag, std::span<const std::byte> bytes) {
   check(destination >= 0 && destination < group_.size(), "the destination is a rank of the group");
-  check(tag >= 0 && tag <= kMaxTag, "a tag is 0 to 32767");
+  check(tag >= 0 && tag <= kMaxTag, "a tag is 0 to 32765");
   check(static_cast<std::int64_t>(bytes.size()) <= kMaxMessageBytes, "a message has at most 1 GiB");
   std::vector<std::byte> copy(bytes.begin(), bytes.end());
   if (destination == group_.rank()) {
@@ -63,9 +72,19 @@ void Mailbox::Post::send(int destination, int tag, std::span<const std::byte> by
     ++arrived_;
     return;
   }
-  Outgoing& out = outgoing_.emplace_back(Outgoing{.destination = destination, .tag = tag, .bytes = std::move(copy)});
+  post(destination, tag, std::move(copy));
+}
+
+void Mailbox::Post::post(int destination, int tag, std::vector<std::byte> bytes) {
+  Outgoing& out = outgoing_.emplace_back(Outgoing{.destination = destination, .tag = tag, .bytes = std::move(bytes)});
   VBON_MPI(MPI_Isend, out.bytes.data(), static_cast<int>(out.bytes.size()), MPI_BYTE, destination, tag,
            group_.state().comm, &out.request);
+}
+
+void Mailbox::Post::take_call(MPI_Message handle, const MPI_Status& status) {
+  VBON_MPI(MPI_Mrecv, nullptr, 0, MPI_BYTE, &handle, MPI_STATUS_IGNORE);  // it is empty, so it is here
+  if (status.MPI_TAG == kAreYouThere) post(status.MPI_SOURCE, kHere, {});
+  else if (!answered_.empty()) answered_[static_cast<std::size_t>(status.MPI_SOURCE)] = true;
 }
 
 bool Mailbox::Post::match_new() {
@@ -76,6 +95,10 @@ bool Mailbox::Post::match_new() {
     MPI_Status status;
     VBON_MPI(MPI_Improbe, MPI_ANY_SOURCE, MPI_ANY_TAG, group_.state().comm, &found, &handle, &status);
     if (found == 0) return moved;
+    if (status.MPI_TAG > kMaxTag) {
+      take_call(handle, status);
+      continue;
+    }
     int bytes = 0;
     VBON_MPI(MPI_Get_count, &status, MPI_BYTE, &bytes);
     Incoming& in = incoming_.emplace_back();
@@ -175,6 +198,22 @@ class ForMessage final : public Awaited {
 };
 
 }  // namespace
+
+std::string Mailbox::Post::diagnosis() {
+  if (group_.size() == 1) return {};
+  answered_.assign(static_cast<std::size_t>(group_.size()), false);
+  answered_[static_cast<std::size_t>(group_.rank())] = true;
+  for (int rank = 0; rank < group_.size(); ++rank)
+    if (rank != group_.rank()) post(rank, kAreYouThere, {});
+  const auto silent = [&] { return std::count(answered_.begin(), answered_.end(), false); };
+  ForMessage answers([&] { return silent() == 0; }, [] { return std::uint64_t{0}; }, "answers");
+  group_.waiter().wait_for(answers, kAnswer_s);
+  if (silent() == 0) return "all other ranks answer: they wait, too";
+  std::vector<std::string> places;
+  for (int rank = 0; rank < group_.size(); ++rank)
+    if (!answered_[static_cast<std::size_t>(rank)]) places.push_back(group_.place_of(rank));
+  return fmt::format("no answer from {}: stopped, lost, or busy with something other than waiting", joined(places));
+}
 
 Mailbox::Mailbox(Communicator group) : post_(std::make_unique<Post>(std::move(group))) {}
 Mailbox::~Mailbox() = default;

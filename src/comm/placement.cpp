@@ -165,6 +165,8 @@ std::vector<std::string> problems_of(const ClusterConfig& c) {
   demand(c.lag == 0 || c.lag == 1, fmt::format("cluster.lag is {}; it can be 0 or 1", c.lag));
   demand(c.timeout_s > 0.0, fmt::format("cluster.timeout_s is {}; it must be positive", c.timeout_s));
   demand(c.init_timeout_s > 0.0, fmt::format("cluster.init_timeout_s is {}; it must be positive", c.init_timeout_s));
+  demand(c.file_wait_s >= 0.0,
+         fmt::format("cluster.file_wait_s is {}; it can be 0 (do not wait) or more", c.file_wait_s));
   demand(c.piece_mib >= 0.001 && c.piece_mib <= 1024.0,
          fmt::format("cluster.piece_mib is {}; it can be 0.001 to 1024", c.piece_mib));
   demand(c.bucket_mib >= 0.001 && c.bucket_mib <= 65536.0,

@@ -12,6 +12,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr double kAbsent_s = 1.0;
+
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 }  // namespace
@@ -57,19 +59,29 @@ bool Waiter::advance() {
   return moved;
 }
 
+std::string Waiter::diagnoses() {
+  std::string all;
+  for (std::size_t i = 0; i < registered_.size(); ++i)
+    if (const std::string one = registered_[i]->diagnosis(); !one.empty()) all += "; " + one;
+  return all;
+}
+
 void Waiter::wait(Awaited& awaited) {
   Pause pause(*this);
-  auto last_move = Clock::now();
+  auto last_move = Clock::now(), last_look = last_move;
   std::uint64_t moves = awaited.moves();
   while (true) {
+    // Between two looks is a pause of milliseconds: after much more we were stopped ourselves, and blame nobody for it.
+    if (since(last_look) > kAbsent_s) last_move += Clock::now() - last_look;
+    last_look = Clock::now();
     const bool moved = advance();
     if (awaited.done()) return;
     if (moved) pause.restart();
     if (std::exchange(moves, awaited.moves()) != moves) last_move = Clock::now();
     const double stalled_s = since(last_move);
     if (stalled_s > options_.timeout_s)
-      throw EnvironmentError("{} waited {:.3g} s in {}: a peer is stalled or lost", who_, stalled_s,
-                             awaited.description());
+      throw EnvironmentError("{} waited {:.3g} s in {}: a peer is stalled or lost{}", who_, stalled_s,
+                             awaited.description(), diagnoses());
     pause.take(options_.timeout_s - stalled_s + 1e-6);
   }
 }

@@ -66,15 +66,6 @@ std::vector<std::string> named_parts(const fs::path& step_folder) {
   return {names.begin(), names.end()};
 }
 
-bool is_valid(const fs::path& step_folder) {
-  try {
-    verify_checkpoint(step_folder);
-    return true;
-  } catch (const UserError&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 std::string parts_sha256(const Manifest& manifest) {
@@ -96,6 +87,9 @@ Checkpoint verify_checkpoint(const fs::path& step_folder) {
     const fs::path path = step_folder / part.name;
     std::error_code error;
     const std::uintmax_t bytes = fs::file_size(path, error);
+    // An error of the machine is no damage: the run stops, and finds the checkpoint when it can be read again.
+    if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
+      throw_input_error(error.value(), "look at", path.string());
     require(!error, "'{}' is missing", path.string());
     require(bytes == part.bytes, "'{}' has {} bytes where the manifest says {}; it is truncated or changed",
             path.string(), bytes, part.bytes);
@@ -111,7 +105,7 @@ fs::path CheckpointFiles::begin(std::int64_t step, std::span<const std::string> 
   check(!part_names.empty() && std::all_of(part_names.begin(), part_names.end(), is_part_name),
         "parts have plain names");
   const fs::path folder = step_folder(step);
-  check(!is_valid(folder), "a finished checkpoint is not written again");
+  check(!is_valid(step), "a finished checkpoint is not written again");
   if (fs::exists(folder)) remove_step(folder);
   make_folders(folder);
   write_file_atomically(folder / kPlan, plan_text(part_names));
@@ -156,9 +150,19 @@ std::optional<Checkpoint> CheckpointFiles::latest(std::vector<std::string>& skip
   return std::nullopt;
 }
 
-void CheckpointFiles::retain(const std::set<std::int64_t>& protected_steps) const {
+bool CheckpointFiles::is_valid(std::int64_t step) const {
+  try {
+    verify_checkpoint(step_folder(step));
+    return true;
+  } catch (const UserError&) {
+    return false;
+  }
+}
+
+void CheckpointFiles::retain(const std::set<std::int64_t>& protected_steps, std::int64_t newest) const {
   if (keep_.last == 0) return;
   std::vector<std::int64_t> all = steps();
+  std::erase_if(all, [&](std::int64_t step) { return step > newest; });
   const auto kept = static_cast<std::size_t>(keep_.last);
   if (all.size() <= kept) return;
   all.resize(all.size() - kept);
@@ -168,7 +172,10 @@ void CheckpointFiles::retain(const std::set<std::int64_t>& protected_steps) cons
 
 void CheckpointFiles::clean() const {
   for (const std::int64_t step : step_folders(folder_))
-    if (!fs::exists(step_folder(step) / kManifest)) remove_step(step_folder(step));
+    if (!fs::exists(step_folder(step) / kManifest)) {
+      log::info("the checkpoint of step {} was never finished: its parts are removed", step);
+      remove_step(step_folder(step));
+    }
 }
 
 void CheckpointFiles::remove_step(const fs::path& step_folder) const {

@@ -7,6 +7,10 @@
 
 #include <array>
 #include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+#include <type_traits>
 
 #include "store/descriptor.hpp"
 #include "store/strict_json.hpp"
@@ -20,8 +24,13 @@ namespace {
 constexpr int kAttempts = 100;  // a holder may let go, or another may take over, between two looks
 
 std::string text_of(const LockHolder& holder) {
-  return nlohmann::ordered_json{
-             {"host", holder.host}, {"pid", holder.pid}, {"job", holder.job}, {"started", holder.started}}
+  return nlohmann::ordered_json{{"host", holder.host},
+                                {"pid", holder.pid},
+                                {"job", holder.job},
+                                {"started", holder.started},
+                                {"boot", holder.boot},
+                                {"pid_namespace", holder.pid_namespace},
+                                {"start_ticks", holder.start_ticks}}
              .dump() +
          "\n";
 }
@@ -35,6 +44,9 @@ LockHolder read_holder(const fs::path& path) {
     holder.pid = json.at("pid").get<std::int64_t>();
     holder.job = json.at("job").get<std::string>();
     holder.started = json.at("started").get<std::string>();
+    holder.boot = json.value("boot", "");  // these three: not in locks of older versions
+    holder.pid_namespace = json.value("pid_namespace", "");
+    holder.start_ticks = json.value("start_ticks", std::int64_t{0});
   } catch (const nlohmann::json::exception&) {
     return {};
   } catch (const UserError&) {
@@ -43,9 +55,23 @@ LockHolder read_holder(const fs::path& path) {
   return holder;
 }
 
-bool is_dead(const LockHolder& holder) {
-  return holder.host == host_name() && holder.pid > 0 && ::kill(static_cast<pid_t>(holder.pid), 0) != 0 &&
-         errno == ESRCH;
+std::string boot_id() {
+  std::string id;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
+  return id;
+}
+
+// Field 22 of /proc/PID/stat; 0: no such process, or no such file here.
+std::int64_t start_ticks_of(std::int64_t pid) {
+  std::string text;
+  std::getline(std::ifstream(fmt::format("/proc/{}/stat", pid)), text);
+  const std::size_t name_end = text.rfind(')');  // the name before it may hold anything
+  if (name_end == std::string::npos) return 0;
+  std::istringstream fields(text.substr(name_end + 1));
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) fields >> skipped;
+  std::int64_t ticks = 0;
+  return fields >> ticks ? ticks : 0;
 }
 
 // Whether the open file is still the one of that name (and not one that its holder has removed).
@@ -96,9 +122,10 @@ struct FileLock::Held {
 };
 
 FileLock::FileLock(const fs::path& path, LockHolder holder) : held_(std::make_unique<Held>()) {
-  if (holder.host.empty()) holder.host = host_name();
-  holder.pid = ::getpid();
-  holder.started = utc_now();
+  LockHolder me = this_process();
+  me.job = holder.job;
+  if (!holder.host.empty()) me.host = holder.host;
+  holder = std::move(me);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     Descriptor file(path, O_RDWR | O_CREAT | O_EXCL);
     const bool made = file.fd() >= 0;
@@ -111,7 +138,7 @@ FileLock::FileLock(const fs::path& path, LockHolder holder) : held_(std::make_un
     const Flock flock = try_flock(file.fd(), path);
     const LockHolder before = made ? LockHolder{} : read_holder(path);
     if (flock == Flock::held_by_another) refuse(path, before);
-    if (flock == Flock::unsupported && !made && !is_dead(before)) refuse(path, before);
+    if (flock == Flock::unsupported && !made && !is_gone(before)) refuse(path, before);
     if (!is_current(file.fd(), path)) continue;
     if (!made)
       log::warn("taking over the lock '{}' that process {} on {} left behind", path.string(), before.pid, before.host);
@@ -134,8 +161,30 @@ std::optional<LockHolder> lock_holder(const fs::path& path) {
   if (file.fd() < 0) return std::nullopt;
   const Flock flock = try_flock(file.fd(), path);  // given back when the file is closed
   LockHolder holder = read_holder(path);
-  if (flock == Flock::taken || (flock == Flock::unsupported && is_dead(holder))) return std::nullopt;
+  if (flock == Flock::taken || (flock == Flock::unsupported && is_gone(holder))) return std::nullopt;
   return holder;
+}
+
+LockHolder this_process() {
+  LockHolder me{.host = host_name(), .pid = ::getpid(), .started = utc_now(), .boot = boot_id()};
+  std::error_code ignored;
+  me.pid_namespace = fs::read_symlink("/proc/self/ns/pid", ignored).string();
+  me.start_ticks = start_ticks_of(me.pid);
+  return me;
+}
+
+bool is_gone(const LockHolder& holder) {
+  if (holder.host != host_name() || holder.pid <= 0) return false;
+  const LockHolder me = this_process();
+  // An empty one is not known.
+  const auto differ = [](const auto& a, const auto& b) {
+    const std::remove_cvref_t<decltype(a)> unknown{};
+    return a != unknown && b != unknown && a != b;
+  };
+  if (differ(holder.boot, me.boot)) return true;
+  if (differ(holder.pid_namespace, me.pid_namespace)) return false;
+  if (::kill(static_cast<pid_t>(holder.pid), 0) != 0 && errno == ESRCH) return true;
+  return differ(holder.start_ticks, start_ticks_of(holder.pid));
 }
 
 std::string host_name() {

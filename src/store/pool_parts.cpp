@@ -105,6 +105,19 @@ bool PoolParts::complete() const {
   return true;
 }
 
+void PoolParts::await_all(double seconds) const {
+  std::int64_t shown = 0;  // chunks below are there
+  const bool all = look_until(folder_, seconds, [&] {
+    while (shown < num_chunks() && fs::exists(part_path(shown))) ++shown;
+    return shown == num_chunks();
+  });
+  if (!all)
+    throw EnvironmentError(
+        "'{}' was written by another rank and is not there (looked for {:.2g} s, see cluster.file_wait_s); run the same "
+        "command again: what is there is kept",
+        part_path(shown).string(), seconds);
+}
+
 std::string PoolParts::merge() const {
   std::vector<std::string> absent;
   for (std::int64_t chunk = 0; chunk < num_chunks(); ++chunk)

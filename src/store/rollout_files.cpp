@@ -1,6 +1,7 @@
 #include "vbon/store/rollout_files.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <optional>
 
@@ -81,14 +82,33 @@ std::string RolloutFiles::write_chunk(RolloutStage stage, const RolloutHeader& h
 RolloutBatch RolloutFiles::read_chunk(RolloutStage stage, std::int64_t step, std::int64_t chunk,
                                       const std::string& content_sha256) const {
   const fs::path path = chunk_path(stage, step, chunk);
-  try {
-    Rollouts rollouts = read_rollouts(path, stage);
-    require(rollouts.header.step == step && rollouts.header.chunk == chunk && rollouts.content_sha256 == content_sha256,
-            "'{}' is not the chunk that was announced", path.string());
-    return std::move(rollouts.batch);
-  } catch (const UserError& error) {  // another rank wrote it a moment ago: whatever is wrong, the user did not do it
-    throw EnvironmentError("a chunk of step {} cannot be read: {}", step, error.what());
-  }
+  Rollouts rollouts;
+  std::string problem;
+  const auto look = [&] {
+    try {
+      rollouts = read_rollouts(path, stage);
+      require(
+          rollouts.header.step == step && rollouts.header.chunk == chunk && rollouts.content_sha256 == content_sha256,
+          "'{}' is not the chunk that was announced", path.string());
+      return true;
+    } catch (const UserError& error) {
+      problem = error.what();
+    } catch (const EnvironmentError& error) {  // also a stale handle of a network file system
+      problem = error.what();
+    }
+    return false;
+  };
+  const auto start = std::chrono::steady_clock::now();
+  const bool found = look_until(folder_, wait_s_, look);
+  const double waited_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  // Another rank wrote it a moment ago: whatever is wrong, the user did not do it.
+  if (!found)
+    throw EnvironmentError(
+        "a chunk of step {} cannot be read: {} (looked for {:.2g} s, see cluster.file_wait_s); run the same command again: "
+        "the step is drawn again",
+        step, problem, waited_s);
+  if (!problem.empty()) log::info("'{}' could be read {:.2g} s after it was announced", path.string(), waited_s);
+  return std::move(rollouts.batch);
 }
 
 std::string RolloutFiles::write_step(const RolloutHeader& header, const RolloutBatch& batch) const {

@@ -93,7 +93,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
     make_folders(chunk_folder);
     lock.emplace(request.output / "lock", LockHolder{.job = text.job});
   });
-  const RolloutFiles chunks(chunk_folder);
+  const RolloutFiles chunks(chunk_folder, Keep::all(), file_wait_s(settings.cluster));
   EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities),
                     .evaluation = request.name,
                     .method = request.method};

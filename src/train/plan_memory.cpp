@@ -146,9 +146,7 @@ class MemoryOf {
                        models = s_.ppo.baseline == Baseline::critic_model && online ? 2 : 1;
     const std::int64_t blocks = models * sizes_.trained_blocks, of_block = saved_numbers(in_.model);
     const std::int64_t saved = s_.train.recompute ? blocks * in_.model.hidden_size + of_block : blocks * of_block;
-    add("activations for the gradient",
-        micro * inputs * (saved + working_numbers(in_.model)) * kFloat,
-        Held::learn);
+    add("activations for the gradient", micro * inputs * (saved + working_numbers(in_.model)) * kFloat, Held::learn);
     // On CPUs the policy's, which become their gradient, and the reference's; by tensor operations several of each.
     const std::int64_t copies = device_ || sizes_.element_bytes != kFloat ? 8 : 2;
     add("logits of a micro-batch", copies * micro * t * v * kFloat, Held::learn);

@@ -253,6 +253,7 @@ class PoolWork {
     std::string sha256;
     comm::together(*context_.everyone, "merging the pool", [&] {
       if (context_.world.rank() != 0) return;
+      if (!job_.merge_only && job_.num_shards == 1) parts_->await_all(file_wait_s(settings_.cluster));
       if (!job_.merge_only && !parts_->complete()) return;
       if (lock_->path() != lock_path() && !lock_for_merging()) return;
       sha256 = parts_->merge();

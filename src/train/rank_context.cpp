@@ -39,6 +39,8 @@ comm::CollectivesOptions options_of(const comm::ClusterConfig& cluster, int devi
 
 }  // namespace
 
+double file_wait_s(const comm::ClusterConfig& cluster) { return std::min(cluster.file_wait_s, cluster.timeout_s / 2); }
+
 RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConfig& cluster, int num_chunks) {
   const int devices = devices_of_this_machine(cluster.device);
   comm::Placement placement = comm::plan(topology_of(world, devices), cluster.roles, num_chunks);

@@ -147,10 +147,10 @@ class TrainingRun {
       if (!context_.is_root()) return;
       folder_ = RunFolder::open(settings_.run.dir,
                                 {.config = text_.resolved_yaml, .job = text_.job, .changed_keys = text_.changed_keys});
+      log::set_file(folder_->log().string());
       RolloutFiles(folder_->rollouts()).clean();
       RolloutFiles(folder_->eval() / "chunks").clean();
       CheckpointFiles(folder_->checkpoints()).clean();
-      log::set_file(folder_->log().string());
       shared = fmt::format("{}\n{}", folder_->run_id(), folder_->attempt());
       for (const std::string& name : folder_->unknown_files())
         log::warn("'{}' in the run folder is none of ours; left alone", name);
@@ -164,8 +164,9 @@ class TrainingRun {
     if (pool_) provenance_.pool_sha256 = pool_->pool.content_sha256;
     provenance_.forced = forced_;
     const fs::path dir = settings_.run.dir;
-    rollout_files_ = RolloutFiles(dir / "rollouts", settings_.rollouts.keep);
-    eval_chunks_ = RolloutFiles(dir / "eval" / "chunks");
+    const double wait_s = file_wait_s(settings_.cluster);
+    rollout_files_ = RolloutFiles(dir / "rollouts", settings_.rollouts.keep, wait_s);
+    eval_chunks_ = RolloutFiles(dir / "eval" / "chunks", Keep::all(), wait_s);
     checkpoints_ = CheckpointFiles(dir / "checkpoints", settings_.checkpoint.keep);
   }
 
@@ -177,7 +178,10 @@ class TrainingRun {
       make_folders(folder_->eval() / "chunks");
       std::vector<std::string> skipped;
       const std::optional<Checkpoint> latest = checkpoints_.latest(skipped);
-      for (const std::string& line : skipped) log::warn("{}", line);
+      for (const std::string& line : skipped) log::warn("a checkpoint is not used: {}", line);
+      if (!skipped.empty())
+        log::warn("going on from {}; the steps in between are done again",
+                  latest ? fmt::format("the checkpoint of step {}", latest->manifest.step) : "the beginning");
       if (latest) found = std::to_string(latest->manifest.step);
     });
     found = comm::from_root(*context_.everyone, found, context_.placement.learner_root(), "checkpoint");
@@ -475,12 +479,14 @@ class TrainingRun {
       manifest.config_sha256 = text_.hash;
       manifest.world_size = context_.world.size();
       manifest.environment = environment_of(context_);
-      if (checkpoints_.steps().empty() || checkpoints_.steps().back() < counters_.step)
+      // One of an earlier attempt is written again if it is damaged. Our own are verified already.
+      if (saved_step_ != counters_.step && !checkpoints_.is_valid(counters_.step))
         last_checkpoint_ =
             save_checkpoint(checkpoints_, *learner_, moments, behind_, counters_, settings_, manifest).folder;
+      saved_step_ = counters_.step;
       std::set<std::int64_t> protect;
       if (counters_.best_step >= 0) protect.insert(counters_.best_step);
-      checkpoints_.retain(protect);
+      checkpoints_.retain(protect, counters_.step);
       Provenance provenance = provenance_;
       write_metrics_h5(folder_->metrics_h5(), provenance, metrics_->rows());
     });
@@ -519,6 +525,7 @@ class TrainingRun {
   CheckpointFiles checkpoints_{{}};
   std::unique_ptr<MetricsLog> metrics_;  // root
   fs::path last_checkpoint_;
+  std::int64_t saved_step_ = -1;  // by this attempt, or found whole
   std::string forced_;
 
   std::optional<Tokenizer> tokenizer_;

@@ -36,6 +36,8 @@ int work(MpiRuntime& mpi, const std::string& mode) {
   if (mode == "mismatch" && bad) all->broadcast(std::span<float>(values), 0, "weights");
   if (mode == "sizes" && bad) values.resize(90'000);
   if (mode == "stall barrier") all->barrier("the step");
+  if (mode == "wait for mail") mpi.waiter().limit(2.0);
+  if (mode == "stall chain" || mode == "wait for mail") mail.wait({1}, "what its neighbour never sends");
   if (mode == "stall mail") mail.wait({1}, "a scored chunk");
   if (mode == "stall split") world.split(0, "learners");
   if (mode == "together")

@@ -94,7 +94,7 @@ TEST(Faults, a_stalled_rank_is_named_with_the_operation) {
   EXPECT_THAT(ending.output, HasSubstr("s in all_reduce #2 'gradients' of group 'all' for"));
   EXPECT_THAT(ending.output, HasSubstr(rank_here(2)));
   EXPECT_THAT(ending.output, AnyOf(HasSubstr(rank_here(0) + " waited 2"), HasSubstr(rank_here(1) + " waited 2")));
-  EXPECT_THAT(ending.output, HasSubstr("a peer is stalled or lost"));
+  EXPECT_THAT(ending.output, HasSubstr("a peer is stalled or lost; no answer from " + rank_here(2) + ":"));
   EXPECT_LT(ending.seconds, kSoon);
 }
 
@@ -109,6 +109,23 @@ TEST(Faults, mail_that_never_comes_is_named) {
   const Ending ending = run_ranks(2, "stall mail");
   EXPECT_EQ(ending.code, 74) << ending.output;
   EXPECT_THAT(ending.output, HasSubstr("s in the wait for a message (a scored chunk) of group 'mail'"));
+  EXPECT_THAT(ending.output, HasSubstr("no answer from " + rank_here(1) + ":"));
+  EXPECT_LT(ending.seconds, kSoon);
+}
+
+TEST(Faults, the_one_that_all_wait_for_is_named_by_those_that_wait_for_each_other) {
+  const Ending ending = run_ranks(3, "stall chain");
+  EXPECT_EQ(ending.code, 74) << ending.output;
+  EXPECT_THAT(ending.output, HasSubstr("no answer from " + rank_here(2) + ":"));
+  EXPECT_THAT(ending.output, Not(HasSubstr("no answer from " + rank_here(0))));
+  EXPECT_THAT(ending.output, Not(HasSubstr("no answer from " + rank_here(1))));
+  EXPECT_LT(ending.seconds, kSoon);
+}
+
+TEST(Faults, ranks_that_all_wait_are_told_from_one_that_is_stalled) {
+  const Ending ending = run_ranks(3, "wait for mail");
+  EXPECT_EQ(ending.code, 74) << ending.output;
+  EXPECT_THAT(ending.output, HasSubstr("all other ranks answer: they wait, too"));
   EXPECT_LT(ending.seconds, kSoon);
 }
 

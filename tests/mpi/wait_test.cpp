@@ -84,6 +84,30 @@ TEST(Waiting, movement_restarts_the_clock) {
   EXPECT_GT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 0.14);
 }
 
+class Witness final : public Progress {
+ public:
+  explicit Witness(std::string text) : text_(std::move(text)) {}
+  bool advance() override { return false; }
+  std::string diagnosis() override { return text_; }
+
+ private:
+  std::string text_;
+};
+
+TEST(Waiting, says_what_is_known_about_the_others) {
+  Waiter waiter("rank 2 on node7", {.timeout_s = 0.02});
+  Witness knows_nothing(""), knows("no answer from rank 1 on node6");
+  waiter.add(knows_nothing);
+  waiter.add(knows);
+  Never never;
+  try {
+    waiter.wait(never);
+    FAIL() << "returned";
+  } catch (const EnvironmentError& error) {
+    EXPECT_THAT(error.what(), testing::EndsWith("a peer is stalled or lost; no answer from rank 1 on node6"));
+  }
+}
+
 class Counter final : public Progress {
  public:
   bool advance() override { return ++polls_ == 3; }

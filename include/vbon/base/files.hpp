@@ -26,6 +26,11 @@ void commit_file(const fs::path& temporary, const fs::path& path);
 // Writes `content` under `path` by that protocol.
 void write_file_atomically(const fs::path& path, std::string_view content);
 
+// Calls `look` with growing pauses until it returns true; false: it did not within `seconds`. For files that another
+// machine has committed: a network file system may show them late, and asks its server again when their folder is
+// opened.
+bool look_until(const fs::path& folder, double seconds, const std::function<bool()>& look);
+
 // One append-only text file: each line goes out in one write() and is on disk when append() returns.
 class LineAppender {
  public:

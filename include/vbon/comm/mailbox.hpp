@@ -1,6 +1,9 @@
 // Small tagged messages between the ranks of one group, for announcements ("chunk 3 of step 7 is committed") rather
 // than data. Sending never blocks and copies; messages of one (source, tag) arrive in the order they were sent; a rank
 // may write to itself. While a rank waits for anything at all, its mailbox goes on receiving.
+//
+// A rank whose wait is given up asks the others whether they are there: whoever waits for something answers at once, so
+// the message names the one that everybody waits for, however many wait for each other.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +40,7 @@ struct Message {
 
 class Mailbox {
  public:
-  static constexpr int kMaxTag = 32767;
+  static constexpr int kMaxTag = 32765;  // MPI's least limit, but for two of our own
 
   explicit Mailbox(Communicator group);  // takes a dup or split over: it belongs to this mailbox alone
   ~Mailbox();                            // logs what was never sent or never read

@@ -49,6 +49,7 @@ struct ClusterConfig {
   int lag = 0;
   double timeout_s = 600.0;
   double init_timeout_s = 1800.0;
+  double file_wait_s = 60.0;
   bool comm_checks = false;
   double piece_mib = 2.0;
   double bucket_mib = 25.0;
@@ -67,6 +68,12 @@ struct ClusterConfig {
       {.name = "timeout_s", .help = "a rank that waits this long without any progress ends the run", .unit = "s"});
     v(c.init_timeout_s,
       {.name = "init_timeout_s", .help = "the same until the first step is done (models load)", .unit = "s"});
+    v(c.file_wait_s,
+      {.name = "file_wait_s",
+       .help =
+           "how long a rank that is told of a file looks for it (network file systems show files late); at most half "
+           "of timeout_s",
+       .unit = "s"});
     v(c.comm_checks,
       {.name = "comm_checks", .help = "compare every collective call across ranks first (slow; for bugs)"});
     v(c.piece_mib, {.name = "piece_mib", .help = "messages of CPU collectives are cut into pieces", .unit = "MiB"});

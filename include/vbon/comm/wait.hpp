@@ -14,6 +14,8 @@ class Progress {
  public:
   virtual ~Progress() = default;
   virtual bool advance() = 0;  // never blocks; true: something moved
+  // What it knows about a wait that is given up, for the message; empty: nothing. May take a second.
+  virtual std::string diagnosis() { return {}; }
 };
 
 // Something that will be over one day.
@@ -42,8 +44,8 @@ class Waiter {
   void remove(Progress& progress);
   bool advance();  // polls everything once; true: something moved
 
-  // Returns when awaited.done(). EnvironmentError naming this rank, its host and the description after timeout_s
-  // without movement.
+  // Returns when awaited.done(). EnvironmentError naming this rank, its host, the description and every diagnosis after
+  // timeout_s without movement.
   void wait(Awaited& awaited);
   // The same for `seconds` at most, movement or not; false: not done by then. No error.
   bool wait_for(Awaited& awaited, double seconds);
@@ -55,6 +57,7 @@ class Waiter {
 
  private:
   class Pause;
+  std::string diagnoses();
   std::string who_;  // "rank 2 on node7"
   WaitOptions options_;
   std::vector<Progress*> registered_;

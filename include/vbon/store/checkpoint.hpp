@@ -83,8 +83,12 @@ class CheckpointFiles {
   // The newest checkpoint that verifies; `skipped` gets a line for every newer one that does not.
   std::optional<Checkpoint> latest(std::vector<std::string>& skipped) const;
   std::vector<std::int64_t> steps() const;  // with a manifest (valid or not), ascending
-  // Deletes all but the last K (by `keep`) and `protected_steps` (best, final). To be called after commit().
-  void retain(const std::set<std::int64_t>& protected_steps) const;
+  // Whether the step's checkpoint is there and verifies.
+  bool is_valid(std::int64_t step) const;
+  // Deletes all but the last K (by `keep`) of those up to `newest` and `protected_steps` (best, final). To be called
+  // after commit(). A later one is of an earlier attempt, and damaged: it keeps none from its place, and waits for its
+  // step.
+  void retain(const std::set<std::int64_t>& protected_steps, std::int64_t newest) const;
   // Deletes folders without a manifest as far as their plan names them. At start, before anybody writes.
   void clean() const;
 

@@ -34,6 +34,8 @@ class PoolParts {
   bool complete() const;
   // Commits one chunk's rows; any process, each chunk one at a time. `seconds`: spent on it.
   void write(std::int64_t chunk, const SampleBlock& rows, double seconds) const;
+  // After all ranks have written theirs: waits until every part is shown here, `seconds` at most.
+  void await_all(double seconds) const;
   // Writes the pool from all parts; its `seconds` is their sum. UserError naming what is missing or foreign.
   std::string merge() const;
   // Removes the parts and their folder; leaves and names what we did not write.

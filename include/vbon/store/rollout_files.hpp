@@ -22,7 +22,9 @@ struct RolloutsConfig {
 
 class RolloutFiles {
  public:
-  explicit RolloutFiles(fs::path folder, Keep keep = Keep::all()) : folder_(std::move(folder)), keep_(keep) {}
+  // `wait_s`: how long a reader looks for a chunk that it was told of, where the file system shows files late.
+  explicit RolloutFiles(fs::path folder, Keep keep = Keep::all(), double wait_s = 0)
+      : folder_(std::move(folder)), keep_(keep), wait_s_(wait_s) {}
 
   const fs::path& folder() const { return folder_; }
   fs::path chunk_path(RolloutStage stage, std::int64_t step, std::int64_t chunk) const;
@@ -30,7 +32,7 @@ class RolloutFiles {
 
   // Sampled or scored: committed when the call returns, so that the reader may be told. Returns the content's SHA-256,
   // which the message carries and the reader checks: EnvironmentError when another file, or none that is whole, is
-  // there.
+  // there, and goes on to be for `wait_s`.
   std::string write_chunk(RolloutStage stage, const RolloutHeader& header, const RolloutBatch& batch) const;
   RolloutBatch read_chunk(RolloutStage stage, std::int64_t step, std::int64_t chunk,
                           const std::string& content_sha256) const;
@@ -48,6 +50,7 @@ class RolloutFiles {
  private:
   fs::path folder_;
   Keep keep_;
+  double wait_s_ = 0;
 };
 
 }  // namespace vbon

@@ -32,6 +32,9 @@ struct RankContext {
   double idle_seconds() const { return world.waiter().idle_seconds(); }
 };
 
+// Seconds that a reader looks for a file that another rank has announced: less than that rank would wait for us.
+double file_wait_s(const comm::ClusterConfig& cluster);
+
 // Collective over the world: placement by cluster.roles, groups, device, threads (set for tensor operations here).
 // `num_chunks` of a step; 0: not known.
 RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConfig& cluster, int num_chunks);

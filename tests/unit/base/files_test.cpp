@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 
 #include "vbon/base/error.hpp"
@@ -47,6 +48,22 @@ TEST_F(Files, appended_lines_come_back_and_a_torn_one_does_not) {
   }
   std::ofstream(folder_ / "log", std::ios::app) << "torn";
   EXPECT_EQ(read_complete_lines(folder_ / "log"), (std::vector<std::string>{"first", "second"}));
+}
+
+TEST_F(Files, a_file_that_is_shown_late_is_looked_for) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  int looks = 0;
+  EXPECT_TRUE(look_until(folder_, 0, [&] { return ++looks == 1; }));
+  EXPECT_FALSE(look_until(folder_, 0, [&] { return ++looks == 3; })) << "once, without waiting";
+  EXPECT_TRUE(look_until(folder_, 60, [&] {
+    if (++looks == 6) write_file_atomically(folder_ / "late", "x");
+    return fs::exists(folder_ / "late");
+  }));
+  EXPECT_EQ(looks, 6);
+  EXPECT_LT(seconds(), 30);
+  EXPECT_FALSE(look_until(folder_ / "no folder", 0.1, [] { return false; }));
+  EXPECT_GE(seconds(), 0.1);
 }
 
 TEST_F(Files, lines_lose_carriage_returns_and_the_byte_order_mark) {

@@ -82,12 +82,28 @@ TEST_F(Checkpoints, retention_keeps_the_last_and_the_protected_and_leaves_strang
   const CheckpointFiles files(folder_, Keep::last_of(2));
   for (std::int64_t step = 1; step <= 6; ++step) write(files, step);
   write_raw(folder_ / "step-00000003/policy/notes.txt", "the user's");
-  files.retain({2});
+  files.retain({2}, 6);
   EXPECT_EQ(files.steps(), (std::vector<std::int64_t>{2, 5, 6}));
   EXPECT_FALSE(fs::exists(folder_ / "step-00000001"));
   EXPECT_EQ(read_file(folder_ / "step-00000003/policy/notes.txt"), "the user's");
   EXPECT_FALSE(fs::exists(folder_ / "step-00000003/policy/config.json"));
   EXPECT_TRUE(fs::exists(folder_ / "step-00000002/policy/config.json"));
+}
+
+TEST_F(Checkpoints, damaged_ones_of_later_steps_push_no_sound_one_out) {
+  const CheckpointFiles files(folder_, Keep::last_of(1));
+  for (std::int64_t step : {2, 4, 6}) write(files, step);
+  for (const char* name : {"step-00000004", "step-00000006"}) write_raw(folder_ / name / kParts[0], "damaged");
+  std::vector<std::string> skipped;
+  EXPECT_EQ(files.latest(skipped)->manifest.step, 2);
+  EXPECT_FALSE(files.is_valid(4));
+  write(files, 3);
+  files.retain({}, 3);
+  EXPECT_EQ(files.steps(), (std::vector<std::int64_t>{3, 4, 6}));
+  write(files, 4);  // its step has come: it is written again
+  files.retain({}, 4);
+  EXPECT_TRUE(files.is_valid(4));
+  EXPECT_EQ(files.steps(), (std::vector<std::int64_t>{4, 6}));
 }
 
 TEST_F(Checkpoints, unfinished_folders_go_as_far_as_their_plan_names_them) {

@@ -117,7 +117,7 @@ RolloutBatch complete_rollouts(std::int64_t step) {
     Manifest manifest;
     manifest.step = step;
     checkpoints.commit(manifest);
-    checkpoints.retain({});
+    checkpoints.retain({}, step);
     if (::write(acknowledge, &step, sizeof step) != sizeof step) ::_exit(0);
   }
 }

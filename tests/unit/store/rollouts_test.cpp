@@ -1,4 +1,6 @@
+#include <chrono>
 #include <functional>
+#include <thread>
 
 #include "examples.hpp"
 #include "temp_folder.hpp"
@@ -47,6 +49,33 @@ TEST_F(RolloutTest, chunks_join_into_a_step_and_go) {
   EXPECT_EQ(back.batch.value.size(), step.tokens.size());
   EXPECT_TRUE(std::isnan(back.batch.evaluator.at(5)));
   EXPECT_EQ(back.batch.at_ceiling.at(5), 0);
+}
+
+TEST_F(RolloutTest, a_chunk_that_is_shown_late_is_waited_for_and_one_that_never_comes_is_named) {
+  const RolloutFiles files(folder_), patient(folder_, Keep::all(), 20);
+  const RolloutBatch batch = example_rollouts(0, 3, RolloutStage::scored);
+  const std::string sha256 = files.write_chunk(RolloutStage::scored, header_of(7, 0), batch);
+  const fs::path path = files.chunk_path(RolloutStage::scored, 7, 0), away = folder_ / "away";
+  for (const std::string first : {"", "torn", "another"}) {  // what is to be seen of it at first
+    fs::rename(path, away);
+    if (first == "torn") write_raw(path, read_file(away).substr(0, 700));
+    if (first == "another")
+      files.write_chunk(RolloutStage::scored, header_of(7, 0), example_rollouts(3, 3, RolloutStage::scored));
+    std::thread late([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      fs::rename(away, path);
+    });
+    EXPECT_EQ(first_difference(patient.read_chunk(RolloutStage::scored, 7, 0, sha256), batch), "") << first;
+    late.join();
+  }
+  fs::remove(path);
+  try {
+    RolloutFiles(folder_, Keep::all(), 0.05).read_chunk(RolloutStage::scored, 7, 0, sha256);
+    FAIL() << "read";
+  } catch (const EnvironmentError& error) {
+    EXPECT_NE(std::string(error.what()).find(path.string()), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("cluster.file_wait_s"), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(RolloutTest, the_attempt_does_not_enter_the_checksum_and_everything_else_does) {

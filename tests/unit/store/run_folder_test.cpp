@@ -102,6 +102,33 @@ TEST_F(RunFolders, a_locked_one_names_its_holder_until_the_holder_is_killed) {
   ::close(ready[1]);
 }
 
+TEST(LockHolders, are_gone_when_their_process_or_its_machine_has_ended) {
+  const LockHolder me = this_process();
+  EXPECT_FALSE(is_gone(me));
+  EXPECT_FALSE(me.boot.empty());
+  EXPECT_GT(me.start_ticks, 0);
+  LockHolder other = me;
+  other.start_ticks -= 1;
+  EXPECT_TRUE(is_gone(other)) << "the pid is another process's by now";
+  other = me;
+  other.boot = "11111111-2222-3333-4444-555555555555";
+  EXPECT_TRUE(is_gone(other)) << "the machine has been started since";
+  other.host = "elsewhere";
+  EXPECT_FALSE(is_gone(other)) << "of another host we know nothing";
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ::waitpid(child, nullptr, 0);
+  other = me;
+  other.pid = child;
+  EXPECT_TRUE(is_gone(other));
+  other.pid_namespace = "pid:[1]";
+  EXPECT_FALSE(is_gone(other)) << "its pids are not ours";
+  LockHolder older{.host = me.host, .pid = me.pid};  // a lock of an older version
+  EXPECT_FALSE(is_gone(older));
+  older.pid = child;
+  EXPECT_TRUE(is_gone(older));
+}
+
 TEST_F(RunFolders, one_of_many_that_start_together_gets_the_lock) {
   std::vector<pid_t> children;
   int gate[2];

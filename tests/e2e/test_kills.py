@@ -1,0 +1,187 @@
+"""kill -9 of one rank, of all, or of mpirun, at random moments, for every method and number of ranks: the same command
+started again ends with the same bits as a run that nobody stopped.
+
+VBON_KILLS=66 makes 66 kills (each method on 1, 2 and 4 ranks, twice); without it one a method, as CI has time for.
+The kinds of kill and of moment go round, so that any number of kills meets all of them.
+"""
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import tempfile
+import time
+
+import pytest
+
+from conftest import Vbon
+from faults import all_ranks, assert_nobody_left, assert_same_end, lines, ranks_by_number, send, settings
+
+KILLS = int(os.environ.get("VBON_KILLS", "11"))
+STEPS = 8
+
+ONLINE = {
+    "vbon": ["train.warm_start=2"],
+    "ppo": ["train.method=ppo", "ppo.baseline=critic_model", "ppo.adaptive_kl=true", "ppo.kl_target=0.01",
+            "ppo.kl_horizon=100"],
+    "jeffreys": ["train.method=jeffreys", "mixture.samples=1"],
+    "bond": ["train.method=bond", "bond.quantile=anchor", "anchor.samples=4", "anchor.every=3", "anchor.rate=1"],
+    "jbond": ["train.method=jbond", "anchor.rate=0.3"],
+}
+OFFLINE = {
+    "regression": ["train.method=regression", "optimizer.schedule=cosine"],
+    "bon_sft": ["train.method=bon_sft"],
+    "dpo": ["train.method=dpo", "preference.labels=sampled", "preference.batch=8"],
+    "ipo": ["train.method=ipo", "preference.batch=8"],
+    "slic": ["train.method=slic", "preference.batch=8"],
+    "bonbon": ["train.method=bonbon"],
+}
+# Name, further settings, methods: a line here is another way to run them that has to resume as exactly.
+VARIANTS = [
+    ("", [], [*ONLINE, *OFFLINE]),
+]
+ROLES = {1: [], 2: [], 4: ["cluster.roles={rollout: 1, scorer: 1, learner: 2}"]}  # auto would have one learner
+KINDS = ["one", "all", "mpirun"]
+MOMENTS = ["step", "checkpoint", "start", "evaluation", "step", "end"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    variant: str
+    method: str
+    ranks: int
+    overrides: tuple
+
+    @property
+    def name(self):
+        return "-".join(filter(None, [self.variant, self.method, str(self.ranks)]))
+
+
+def cases():
+    """Every method before any comes again; then the same on another number of ranks."""
+    found = []
+    for turn in range(len(ROLES)):
+        for place, (variant, more, method) in enumerate(
+                (name, more, method) for name, more, methods in VARIANTS for method in methods):
+            ranks = list(ROLES)[(place + turn) % len(ROLES)]
+            overrides = (*{**ONLINE, **OFFLINE}[method], *more, *ROLES[ranks])
+            found.append(Case(variant, method, ranks, overrides))
+    return found
+
+
+CASES = list(itertools.islice(itertools.cycle(cases()), KILLS))
+TALLY = collections.Counter()
+
+
+@pytest.fixture(scope="module")
+def place(inputs):
+    """Inputs, and what killed ranks leave behind, in folders that go with the test: shared memory, MPI's sockets."""
+    made = [tempfile.mkdtemp(prefix="vbon-test-", dir=parent) for parent in (None, "/dev/shm")]
+    vbon = Vbon(pathlib.Path(shutil.copytree(inputs, pathlib.Path(made[0]) / "toy")))
+    vbon.beside = {"TMPDIR": made[0], "OMPI_MCA_btl_vader_backing_directory": made[1]}
+    vbon.whole, vbon.seconds = {}, {}
+    yield vbon
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
+    if TALLY:
+        print("\nkills:", ", ".join(f"{name} {count}" for name, count in sorted(TALLY.items())))
+
+
+def command(case, run):
+    return ["train", "-c", "toy.yaml", "--quiet",
+            *settings("train.warm_start=0", f"train.steps={STEPS}", "eval.every=4", "checkpoint.every=2",
+                      "cluster.comm_checks=false", *case.overrides, f"run.dir={run}")]
+
+
+def whole(place, case):
+    """The run that nobody stops, once for each way to run."""
+    if case.name not in place.whole:
+        name, start = f"whole-{case.name}", time.monotonic()
+        place.run(*command(case, name), ranks=case.ranks, environment=place.beside)
+        place.whole[case.name], place.seconds[case.name] = place.folder / name, time.monotonic() - start
+    return place.whole[case.name]
+
+
+def half_checkpoints(run):
+    return [path.name for path in run.glob("checkpoints/step-*") if not (path / "manifest.json").exists()]
+
+
+def await_moment(moment, run, process, chance):
+    """Returns at a moment of this kind, or when the run has ended before."""
+    def until(condition):
+        while process.poll() is None and not condition():
+            time.sleep(0.0005)
+
+    if moment == "start":
+        time.sleep(chance.uniform(0, 0.7))
+    elif moment == "step":
+        target = chance.randrange(1, STEPS)
+        until(lambda: lines(run) >= target)
+        time.sleep(chance.uniform(0, 0.1))
+    elif moment == "checkpoint":
+        after = chance.choice([1, 3, 5])  # checkpoints follow steps 2, 4, 6
+        until(lambda: lines(run) > after and half_checkpoints(run))
+        time.sleep(chance.uniform(0, 0.01))
+    elif moment == "evaluation":
+        folder = run / "eval/chunks"
+        until(lambda: lines(run) >= 4 and folder.exists() and any(folder.iterdir()))
+        time.sleep(chance.uniform(0, 0.03))
+    else:  # the last checkpoint, the last words
+        until(lambda: lines(run) == STEPS)
+        time.sleep(chance.uniform(0, 0.03))
+
+
+def strike(kind, process, ranks, chance):
+    pids = ranks_by_number(process)
+    if kind == "mpirun" or ranks == 1:
+        send([process.pid], signal.SIGKILL)
+    elif kind == "one":
+        send([pids[chance.choice(sorted(pids))]], signal.SIGKILL)
+    else:
+        send(pids.values(), signal.SIGKILL)
+
+
+def acknowledged(run):
+    """What a reader could have relied on: lines of the record, checkpoints with their manifest."""
+    record = (run / "metrics.jsonl").read_bytes() if (run / "metrics.jsonl").exists() else b""
+    manifests = {path.parent.name: path.read_bytes() for path in run.glob("checkpoints/step-*/manifest.json")}
+    return record[:record.rfind(b"\n") + 1], manifests
+
+
+@pytest.mark.parametrize("number, case", enumerate(CASES), ids=[f"{i}-{case.name}" for i, case in enumerate(CASES)])
+def test_killed_it_ends_the_same(place, number, case):
+    expected = whole(place, case)
+    kind, moment = KINDS[(number + number // len(KINDS)) % len(KINDS)], MOMENTS[number % len(MOMENTS)]
+    chance = random.Random(f"{number} {case.name}")
+    for attempt in range(6):  # on a fast machine a run may be over before its moment has come
+        run = place.folder / f"killed-{number}-{attempt}"
+        process = place.start(*command(case, run.name), ranks=case.ranks,
+                              environment={**place.beside, "TOY_REWARD_SLEEP": "0.003"})
+        all_ranks(process, case.ranks)
+        await_moment(moment, run, process, chance)
+        before = acknowledged(run)
+        if process.poll() is None and not (run / "finished").exists():
+            strike(kind, process, case.ranks, chance)
+            process.communicate(timeout=60)
+            if process.returncode != 0 and not (run / "finished").exists():
+                break
+        process.communicate(timeout=60)
+        shutil.rmtree(run, ignore_errors=True)
+    else:
+        pytest.fail("no run could be met in time")
+    assert_nobody_left(place.folder)
+    TALLY[f"of {kind if case.ranks > 1 else 'the one rank'}"] += 1
+    TALLY["while a checkpoint was written"] += bool(half_checkpoints(run))
+    record, manifests = acknowledged(run)
+    assert record.startswith(before[0]), "a line of the record is lost"
+    for step, manifest in before[1].items():  # a newer one may have taken its place
+        assert manifests.get(step) == manifest or max(manifests, default="") > step, "a checkpoint is lost"
+    place.run(*command(case, run.name), ranks=case.ranks, environment=place.beside)
+    assert_same_end(run, expected)
+    assert len((run / "attempts.jsonl").read_text().splitlines()) in (1, 2), "one that was killed early wrote nothing"
+    assert json.loads((run / "finished").read_text())["steps"] == STEPS
+    shutil.rmtree(run)
