@@ -18,6 +18,7 @@ COMMANDS = (
     "temperatures",
     "curves",
     "timing",
+    "scaling",
     "compare",
     "samples",
     "tensorboard",

@@ -19,7 +19,7 @@ from .timing import NOT_PHASES, PHASES, ROLES, times_of
 MAX_RUNS = 6  # each in a column of its own; more are put together by method
 KINDS = {"online": "samples and learns", "offline": "learns from the pool"}
 ROLE_NAMES = tuple(role for _, role in ROLES)
-PHASE_ROLE = {phase: role for phase, role in ROLES} | {"prepare": "learner", "evaluate": "learner"}
+PHASE_ROLE = {phase: role for phase, role in ROLES} | {"prepare": "learner", "reduce": "learner", "evaluate": "learner"}
 ABOUT = (
     "Means over the steps of a kind, in seconds. A phase: of the rank that spent most in it. Idle: mean of the ranks "
     "of a role, asleep for others. Whole step: of the slowest rank; phases of different ranks overlap, so they do not "

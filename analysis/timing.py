@@ -8,8 +8,8 @@ from .io import Metrics
 from .plots import INK, data_uri, figure
 
 PHASES = {
-    "generate": "#0072B2", "score": "#E69F00", "prepare": "#56B4E9", "update": "#D55E00", "publish": "#CC79A7",
-    "store": "#009E73", "evaluate": "#7A5195", "other": "#9a9a9a", "idle": "#ececec",
+    "generate": "#0072B2", "score": "#E69F00", "prepare": "#56B4E9", "update": "#D55E00", "reduce": "#8C510A",
+    "publish": "#CC79A7", "store": "#009E73", "evaluate": "#7A5195", "other": "#9a9a9a", "idle": "#ececec",
 }  # fmt: skip
 ROLES = (("generate", "rollout"), ("score", "scorer"), ("update", "learner"))
 NOT_PHASES = ("total", "tokens_per_s", "idle")
