@@ -1,8 +1,10 @@
-"""A real Slurm on this machine: slurmctld, munged and virtual nodes with stand-ins for GPUs, on the loopback device only.
+"""A real Slurm on this machine: slurmctld, munged, virtual nodes with stand-ins for GPUs, on the loopback device only.
 
 Needs root and the packages slurm-wlm and munge; no systemd, no configuration of the machine's own. By hand:
     python3 tests/slurm/cluster.py [NODES]      starts it, prints what to export, stops it when its input ends
 """
+
+import contextlib
 import os
 import pathlib
 import shutil
@@ -48,7 +50,8 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 KillWait=5
 MinJobAge=3600
 GresTypes=gpu
-NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports[1]}-{last}] CPUs=2 RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN
+NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports[1]}-{last}] \\
+  CPUs=2 RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -101,15 +104,24 @@ class Cluster:
         for i in range(GPUS):
             os.mknod(root / f"dev/gpu{i}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         ports = free_ports(self.nodes + 1)
-        (root / "slurm.conf").write_text(CONF.format(root=root, nodes=self.nodes, gpus=GPUS, ports=ports, last=ports[-1]))
+        (root / "slurm.conf").write_text(
+            CONF.format(root=root, nodes=self.nodes, gpus=GPUS, ports=ports, last=ports[-1])
+        )
         (root / "gres.conf").write_text(f"Name=gpu File={root}/dev/gpu[0-{GPUS - 1}]\n")
         (root / "task-prolog").write_text(PROLOG.format(root=root))
         (root / "task-prolog").chmod(0o755)
         (root / "munge.key").write_bytes(os.urandom(1024))
         (root / "munge.key").chmod(0o400)
-        self.run_daemon("munged", "--foreground", "--num-threads=2", f"--key-file={root}/munge.key",
-                        f"--socket={root}/munge.socket", f"--pid-file={root}/munged.pid", f"--log-file={root}/munged.log",
-                        f"--seed-file={root}/munged.seed")
+        self.run_daemon(
+            "munged",
+            "--foreground",
+            "--num-threads=2",
+            f"--key-file={root}/munge.key",
+            f"--socket={root}/munge.socket",
+            f"--pid-file={root}/munged.pid",
+            f"--log-file={root}/munged.log",
+            f"--seed-file={root}/munged.seed",
+        )
         self.wait_for("munged", (root / "munge.socket").exists)
         self.run_daemon("slurmctld", "-D", "-f", root / "slurm.conf")
         for name in names:
@@ -121,8 +133,16 @@ class Cluster:
         if program is None:
             raise RuntimeError(f"no {name}: jobs/setup.sh --with-slurm installs Slurm")
         output = (self.root / f"{name}.out").open("a")
-        self.processes.append(subprocess.Popen([program, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=output,
-                                               stderr=output, env={**os.environ, **self.environment}, cwd=self.root))
+        self.processes.append(
+            subprocess.Popen(
+                [program, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.environment},
+                cwd=self.root,
+            )
+        )
 
     def wait_for(self, what, condition, seconds=30):
         deadline = time.monotonic() + seconds
@@ -138,8 +158,9 @@ class Cluster:
         return text
 
     def ask(self, *command):
-        done = subprocess.run([*map(str, command)], env={**os.environ, **self.environment}, capture_output=True, text=True,
-                              timeout=30)
+        done = subprocess.run(
+            [*map(str, command)], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30
+        )
         return done.stdout
 
     def processes_left(self):
@@ -164,16 +185,12 @@ class Cluster:
                 time.sleep(0.2)
         for process in reversed(self.processes):  # munged last
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                pass
         left = self.processes_left()
         for pid in left:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
-            except ProcessLookupError:
-                pass
         for process in self.processes:
             process.wait()
         logs = self.logs()

@@ -4,6 +4,6 @@
 apart=(unshare --mount --pid --ipc --fork --kill-child --mount-proc)
 if "${apart[@]}" mount -t tmpfs none /dev/shm 2>/dev/null; then
   # The shell stays: as the first process it collects those that lose their parents.
-  exec "${apart[@]}" bash -c 'mount -t tmpfs none /dev/shm; "$@"; exit $?' bash "$@"
+  exec "${apart[@]}" bash -c 'mount -t tmpfs none /dev/shm; VBON_ISOLATED=1 "$@"; exit $?' bash "$@"
 fi
 exec "$@"

@@ -1,4 +1,5 @@
-"""jobs/*.sbatch on a real Slurm: what is stopped, requeued, cancelled or shared among jobs ends as if it had not been."""
+"""jobs/*.sbatch on a real Slurm: work that is stopped, requeued, cancelled or shared ends as if it had not been."""
+
 import json
 
 from conftest import ROOT, toys
@@ -23,10 +24,19 @@ def assert_as_whole(work, whole, steps=6):
 
 
 def test_a_chain_of_pool_training_and_evaluation(work, inputs, whole):
-    """An array of shards, its merge, a training run on two nodes, its evaluation: each begins when the other is done."""
+    """An array of shards, its merge, a training run on up to two nodes, its evaluation: one after the other."""
     (work.folder / "pool.h5").unlink()
-    last = work.submit("pool,train,eval", "toy.yaml", "--array=0-2", "--nodes=1-2", "--ntasks=2", "--cpus-per-task=1", "--time=30",
-                       "--ntasks-per-node=1", "--gres=gpu:1")
+    last = work.submit(
+        "pool,train,eval",
+        "toy.yaml",
+        "--array=0-2",
+        "--nodes=1-2",
+        "--ntasks=2",
+        "--cpus-per-task=1",
+        "--time=30",
+        "--ntasks-per-node=1",
+        "--gres=gpu:1",
+    )
     assert work.job(last)["JobState"] == "PENDING" and "afterok" in work.job(last)["Dependency"]
     work.ended(last)
     toys.assert_same_contents(work.folder / "pool.h5", inputs / "pool.h5")
@@ -40,24 +50,31 @@ def test_preempted_twice_and_a_node_lost_it_ends_the_same(work, whole):
     number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
     for stop in range(3):
         seen = work.steps()
-        work.wait(lambda: work.steps() >= seen + 2, "progress")
+        work.wait(lambda least=seen + 2: work.steps() >= least, "progress")
         assert work.steps() < 14, "the run was over before it could be stopped"
         if stop < 2:
             work.slurm.ask("scancel", "--batch", "--signal=USR1", number)
         else:
             work.slurm.ask("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
-        work.wait(lambda: int(work.job(number)["Restarts"]) == stop + 1, f"start {stop + 2}")
+        work.wait(lambda starts=stop + 1: int(work.job(number)["Restarts"]) == starts, f"start {stop + 2}")
         work.slurm.ask("scontrol", "update", "NodeName=n2", "State=RESUME")
     work.ended(number)
     assert_as_whole(work, whole, 16)
     log = work.log(number)
     assert log.count("stopped with what is done kept: requeued") == 2, "the third time Slurm does it by itself"
-    assert "start 4" in log and "3 tasks" in log and len((work.folder / "run/attempts.jsonl").read_text().splitlines()) == 4
+    assert (
+        "start 4" in log
+        and "3 tasks" in log
+        and len((work.folder / "run/attempts.jsonl").read_text().splitlines()) == 4
+    )
 
 
 def test_it_stops_before_its_own_time_is_over(work, whole):
-    """Two minutes, of which all but some seconds are to be left: Slurm says when the job ends, the run stops in time."""
-    number = work.submit("train", "toy.yaml", *SMALL[:-1], "--time=2", "--", "-s", "checkpoint.before_end=112", environment=SLOWLY)
+    """Two minutes, all but seconds of which are to be left: Slurm says when the job ends, the run stops in time."""
+    slowly = {"TOY_REWARD_SLEEP": "0.1"}  # the run takes longer than those seconds
+    number = work.submit(
+        "train", "toy.yaml", *SMALL[:-1], "--time=2", "--", "-s", "checkpoint.before_end=112", environment=slowly
+    )
     job = work.ended(number)
     log = work.log(number)
     assert int(job["Restarts"]) >= 1 and log.count("stopped in time: the allocation ends in") == int(job["Restarts"])
@@ -67,8 +84,11 @@ def test_it_stops_before_its_own_time_is_over(work, whole):
 def test_a_cancelled_step_costs_nothing_and_a_cancelled_job_stays_cancelled(work, whole):
     number = work.submit("train", "toy.yaml", *THREE_NODES, "--", "-s", "train.steps=16", environment=SLOWLY)
     work.wait(lambda: work.steps() >= 2, "progress")
-    step = next(line.split()[0] for line in work.slurm.ask("squeue", "--steps", "-h", "-j", number, "-o", "%i %j").splitlines()
-                if line.endswith(" vbon"))
+    step = next(
+        line.split()[0]
+        for line in work.slurm.ask("squeue", "--steps", "-h", "-j", number, "-o", "%i %j").splitlines()
+        if line.endswith(" vbon")
+    )
     work.slurm.ask("scancel", step)
     assert work.ended(number, "FAILED")["ExitCode"] != "0:0", "its ranks are killed at once"
     seen = work.steps()
@@ -93,7 +113,9 @@ def test_what_cannot_run_is_refused_with_its_reason(work):
     assert "no file 'none.yaml'" in work.submit("train", "none.yaml", expect=2)
     assert "unknown job 'tran'" in work.submit("tran", "toy.yaml", expect=2)
     # Too few ranks for the roles; and its evaluation, which then can never begin, does not wait for ever.
-    last = work.submit("train,eval", "toy.yaml", *SMALL, "--", "-s", "cluster.roles={rollout: 2, scorer: 1, learner: 4}")
+    last = work.submit(
+        "train,eval", "toy.yaml", *SMALL, "--", "-s", "cluster.roles={rollout: 2, scorer: 1, learner: 4}"
+    )
     work.ended(last, "CANCELLED")
     train = next((work.folder / "logs").glob("vbon-train-*.log")).stem.split("-")[-1]
     assert work.ended(train, "FAILED")["ExitCode"] == "2:0"
@@ -117,8 +139,10 @@ def test_a_machine_that_fails_is_tried_three_times_more(work):
 def test_without_pmix_mpirun_starts_the_ranks(work, whole):
     fake = work.folder / "bin"
     fake.mkdir()
-    (fake / "srun").write_text('#!/bin/sh\ncase "$1" in --mpi=list) echo "MPI plugin types are: none pmi2" >&2 ;; '
-                               '*) exec /usr/bin/srun "$@" ;; esac\n')
+    (fake / "srun").write_text(
+        '#!/bin/sh\ncase "$1" in --mpi=list) echo "MPI plugin types are: none pmi2" >&2 ;; '
+        '*) exec /usr/bin/srun "$@" ;; esac\n'
+    )
     (fake / "srun").chmod(0o755)
     work.cluster_env.write_text(f"logs=logs\nPATH={fake}:$PATH\n")
     number = work.submit("train", "toy.yaml", *SMALL, "--ntasks-per-node=2", environment=SLOWLY)
@@ -144,7 +168,10 @@ slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once:
     work.ended(last)
     runs = json.loads((work.folder / "study/sweep.json").read_text())["runs"]
     assert len(runs) == 2 and all((work.folder / "study" / run["dir"] / "finished").exists() for run in runs)
-    times = [json.loads(line)["time"]["total"] for run in runs
-             for line in (work.folder / "study" / run["dir"] / "metrics.jsonl").read_text().splitlines()]
+    times = [
+        json.loads(line)["time"]["total"]
+        for run in runs
+        for line in (work.folder / "study" / run["dir"] / "metrics.jsonl").read_text().splitlines()
+    ]
     assert {len(ranks) for ranks in times} == {2}, "a rank a task"
     assert (work.folder / "study/report.html").exists()
