@@ -87,13 +87,13 @@ class Work(toys.Vbon):
         found = list((self.folder / "logs").glob(f"*-{number}.log"))
         return found[0].read_text() if found else ""
 
-    def wait(self, condition, what, seconds=90):
+    def wait(self, condition, what, seconds=240):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"no {what} within {seconds} s\n{self.slurm.ask('squeue')}{self.logs()}"
             time.sleep(0.1)
 
-    def ended(self, number, state="COMPLETED", seconds=120):
+    def ended(self, number, state="COMPLETED", seconds=400):
         """Waits for the job's end; returns its record."""
         over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"}
         self.wait(lambda: self.job(number).get("JobState") in over, f"end of job {number}", seconds)
