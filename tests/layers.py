@@ -21,10 +21,12 @@ FENCES = {
     r"(ATen|torch|c10)/": r"(objective|model|generate|reward|train)/",
     r"torch/torch\.h$": r"nowhere",  # 18 s a file: include the narrowest header that serves
 }
-# The wall clock jumps (time servers, suspended machines): it dates things, and nothing is decided by it.
+# The wall clock jumps (time servers, suspended machines): it dates things, and decides nothing but how far
+# the end of an allocation is.
 WALL_CLOCK = re.compile(r"system_clock|high_resolution_clock|gettimeofday|CLOCK_REALTIME|utc_clock|(?:\bstd|(?<![\w>]))::time\s*\(|"
                         r"\btime\s*\(\s*(?:nullptr|NULL|0)\s*\)|\bMPI_Wtime\b|last_write_time|st_[mca]tim")
-MAY_READ_IT = {"base/files.cpp": "utc_now()", "store/run_folder.cpp": "a new run's id"}
+MAY_READ_IT = {"base/files.cpp": "utc_now()", "store/run_folder.cpp": "a new run's id",
+               "base/time_limit.cpp": "the end of an allocation is told by it"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 
 

@@ -1,5 +1,5 @@
-// Activation recomputation: a part of a network that keeps its input for the backward pass and nothing else, and computes
-// again what the gradient needs (Chen et al. 2016).
+// Activation recomputation: a part of a network that keeps its input for the backward pass and nothing else, and
+// computes again what the gradient needs (Chen et al. 2016).
 #pragma once
 
 #include <ATen/core/Tensor.h>
