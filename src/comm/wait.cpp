@@ -12,7 +12,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kAbsent_s = 1.0;
+constexpr auto kAbsent = std::chrono::seconds(1);
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -71,14 +71,16 @@ void Waiter::wait(Awaited& awaited) {
   auto last_move = Clock::now(), last_look = last_move;
   std::uint64_t moves = awaited.moves();
   while (true) {
-    // Between two looks is a pause of milliseconds: after much more we were stopped ourselves, and blame nobody for it.
-    if (since(last_look) > kAbsent_s) last_move += Clock::now() - last_look;
-    last_look = Clock::now();
     const bool moved = advance();
     if (awaited.done()) return;
     if (moved) pause.restart();
-    if (std::exchange(moves, awaited.moves()) != moves) last_move = Clock::now();
-    const double stalled_s = since(last_move);
+    // Between two looks is a pause of milliseconds: after much more we were stopped ourselves, and blame nobody for it.
+    // One reading of the clock a round: a stop between two readings would count as a wait.
+    const auto look = Clock::now();
+    if (look - last_look > kAbsent) last_move += look - last_look;
+    last_look = look;
+    if (std::exchange(moves, awaited.moves()) != moves) last_move = look;
+    const double stalled_s = std::chrono::duration<double>(look - last_move).count();
     if (stalled_s > options_.timeout_s)
       throw EnvironmentError("{} waited {:.3g} s in {}: a peer is stalled or lost{}", who_, stalled_s,
                              awaited.description(), diagnoses());

@@ -108,6 +108,27 @@ TEST(Waiting, says_what_is_known_about_the_others) {
   }
 }
 
+// A rank that is stopped while it looks: the first look lasts longer than any wait may.
+class Stopped final : public Progress, public Awaited {
+ public:
+  bool advance() override {
+    if (++looks_ == 1) std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+    return false;
+  }
+  bool done() override { return looks_ == 3; }
+  std::string description() const override { return "a message"; }
+
+ private:
+  int looks_ = 0;
+};
+
+TEST(Waiting, who_was_stopped_blames_nobody) {
+  Waiter waiter("rank 0", {.timeout_s = 0.5});
+  Stopped stopped;
+  waiter.add(stopped);
+  EXPECT_NO_THROW(waiter.wait(stopped));
+}
+
 class Counter final : public Progress {
  public:
   bool advance() override { return ++polls_ == 3; }
