@@ -1,5 +1,6 @@
-# LibTorch from a PyPI wheel (or any LibTorch folder by VBON_LIBTORCH): imported targets LibTorch::cpu and, with
-# VBON_CUDA, LibTorch::cuda. TorchConfig.cmake is not used: that of a CUDA wheel wants nvcc even for a CPU build.
+# LibTorch from a PyPI wheel (or any LibTorch folder by VBON_LIBTORCH): the imported target LibTorch::cpu. TorchConfig.cmake
+# is not used: that of a CUDA wheel wants nvcc even for a CPU build. With VBON_CUDA libtorch_cuda has to be there, too; the
+# program loads it itself where there is a driver (model/cuda_library.hpp).
 
 set(_candidates ${VBON_LIBTORCH})
 file(GLOB _wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
@@ -34,12 +35,4 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   target_link_libraries(LibTorch::cpu INTERFACE ${LIBTORCH_CPU_LIBRARY} ${LIBTORCH_C10_LIBRARY})
   target_link_options(LibTorch::cpu INTERFACE
     -Wl,-rpath,${_lib_dir} -Wl,-rpath-link,${_site}/nvidia/cu13/lib -Wl,-rpath-link,${_lib_dir})
-  if(VBON_CUDA)
-    add_library(LibTorch::cuda INTERFACE IMPORTED)
-    # Registers itself when loaded; no symbol of it need be named, so the linker is told to keep it.
-    target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu
-      -Wl,--push-state,--no-as-needed ${LIBTORCH_CUDA_LIBRARY} ${LIBTORCH_C10_CUDA_LIBRARY} -Wl,--pop-state)
-    target_link_options(LibTorch::cuda INTERFACE
-      -Wl,-rpath-link,${_site}/nvidia/cusparselt/lib -Wl,-rpath-link,${_site}/nvidia/nvshmem/lib)
-  endif()
 endif()

@@ -68,6 +68,9 @@ function(vbon_layer name)
   endif()
 endfunction()
 
+# Tests run side by side and their tensors are tiny: a second thread a test would only wait for a core.
+set(_test_environment OMP_NUM_THREADS=1)
+
 # vbon_test(NAME SOURCES ... LINK ... LABELS unit): one GoogleTest program of one process, one ctest entry.
 function(vbon_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
@@ -78,7 +81,8 @@ function(vbon_test name)
   _vbon_test_properties(${name} ${arg_LINK})
   target_link_libraries(${name} PRIVATE GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+    ENVIRONMENT "${_test_environment}")
 endfunction()
 
 # vbon_mpi_test(NAME SOURCES ... LINK ... NP 1 2 4 [LOCAL NAME]): one program with the MPI test main, a ctest entry
@@ -95,7 +99,8 @@ function(vbon_mpi_test name)
   _vbon_test_properties(${name} ${arg_LINK} vbon_comm)
   foreach(np ${arg_NP})
     add_test(NAME ${name}.np${np} COMMAND ${PROJECT_SOURCE_DIR}/jobs/mpirun.sh -n ${np} $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}.np${np} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS mpi PROCESSORS ${np})
+    set_tests_properties(${name}.np${np} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS mpi PROCESSORS ${np}
+      ENVIRONMENT "${_test_environment}")
   endforeach()
   if(arg_LOCAL)
     vbon_test(${arg_LOCAL} SOURCES ${PROJECT_SOURCE_DIR}/tests/support/local_world.cpp

@@ -12,6 +12,7 @@
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"
+#include "vbon/model/cuda_library.hpp"
 #include "vbon/store/lock.hpp"
 
 namespace vbon::cli {
@@ -163,6 +164,7 @@ ExitCode run(int argc, char** argv) {
     const CommandLine line = parse_command_line(argc, argv);
     if (line.quiet) log::init(launched_rank(), 1, log::Level::warn);
     stop::install();
+    if (const std::string why = load_cuda_library(); !why.empty()) log::warn("CUDA devices cannot be used: {}", why);
     const Command& command = find_command(line.command);
     const ExitCode code = command.alone != nullptr ? command.alone(line) : run_with_ranks(argc, argv, command, line);
     flush_output();

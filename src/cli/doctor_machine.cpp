@@ -12,6 +12,7 @@
 #include "cli/host.hpp"
 #include "vbon/base/version.hpp"
 #include "vbon/base/words.hpp"
+#include "vbon/model/cuda_library.hpp"
 #include "vbon/train/run_inputs.hpp"
 
 extern char** environ;  // NOLINT: POSIX's own name

@@ -4,6 +4,7 @@
 #include "vbon/base/version.hpp"
 #include "vbon/cli/commands.hpp"
 #include "vbon/cli/table.hpp"
+#include "vbon/model/cuda_library.hpp"
 #include "vbon/store/hdf5.hpp"
 #include "vbon/train/run_inputs.hpp"
 

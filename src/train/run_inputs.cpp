@@ -22,13 +22,6 @@ std::string start_token_text(const Settings& settings) {
 at::ScalarType scalar_type(Dtype dtype) { return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat; }
 
 std::string torch_version() { return TORCH_VERSION; }
-bool has_cuda_build() {
-#ifdef VBON_CUDA
-  return true;
-#else
-  return false;
-#endif
-}
 
 std::unique_ptr<RewardModel> load_reward(const RewardConfig& config, at::Device device,
                                          const std::shared_ptr<ExecProgram>& program) {

@@ -1,5 +1,6 @@
 """Every published configuration: it loads, validates, comes back the same from its own print-out, and can be planned.
 Every published grid: all of its runs are valid, and no two are one."""
+import functools
 import json
 import pathlib
 import re
@@ -14,11 +15,15 @@ CONFIGS = [path for path in FILES if path not in GRIDS]
 COMMANDS = ["sft", "reward", "pool", "train", "eval", "run"]
 
 
-@pytest.fixture
-def empty(tmp_path):
-    return Vbon(tmp_path)
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A folder that stays so."""
+    folder = tmp_path_factory.mktemp("empty")
+    yield Vbon(folder)
+    assert not list(folder.iterdir()), "a dry run writes nothing"
 
 
+@functools.cache
 def resolved(vbon, path, command, *more):
     """The configuration that a dry run prints."""
     done = vbon.run(command, "-c", path, "--dry-run", *more)
@@ -34,11 +39,10 @@ def ids(path: pathlib.Path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=ids)
-def test_it_comes_back_the_same(empty, path):
+def test_it_comes_back_the_same(empty, tmp_path, path):
     text = resolved(empty, path, "train")
-    (empty.folder / "again.yaml").write_text(text)
-    assert resolved(empty, "again.yaml", "train") == text
-    assert not set(empty.folder.iterdir()) - {empty.folder / "again.yaml"}, "a dry run writes nothing"
+    (tmp_path / "again.yaml").write_text(text)
+    assert resolved(empty, tmp_path / "again.yaml", "train") == text
     other = resolved(empty, path, "train", "-s", "run.seed=99")
     assert other != text and "seed: 99" in other
 
@@ -60,13 +64,11 @@ def test_every_command_takes_it(empty, path, command):
 @pytest.mark.parametrize("path", CONFIGS, ids=ids)
 def test_it_can_be_planned(toy, path):
     """With the toy's model in the place of the one that set-up makes, for ranks as a user would take."""
-    text = resolved(toy, path, "train")
     for ranks in (1, 3, 8):
         done = toy.run("plan", "-c", path, "--ranks", ranks, "--json", "-s", "model.reference=reference",
                        "-s", "train.layers=all")
         plan = json.loads(done.stdout)
         assert plan and str(ranks) in done.stdout
-    assert "model:" in text
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=ids)
@@ -81,7 +83,6 @@ def test_a_grid_is_valid(empty, path):
     done = empty.run("sweep", path, "--dry-run")
     assert "0 done" in done.stdout and done.stdout.count("to do") >= 1
     assert done.stdout.count("stages 0:") == 1 and "stages 1:" not in done.stdout, "its runs share one set of pools"
-    assert not list(empty.folder.iterdir()), "a dry run writes nothing"
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

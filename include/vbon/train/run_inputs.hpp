@@ -67,7 +67,6 @@ UsedPool load_pool(const std::string& path, const Settings& settings, const Prom
 
 at::ScalarType scalar_type(Dtype dtype);
 std::string torch_version();
-bool has_cuda_build();  // devices can be used if there are any
 
 // Programs of exec rewards, started before MPI; null where a reward is of another kind.
 struct RewardPrograms {

@@ -3,6 +3,7 @@
 #include "vbon/train/batch_pass.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -33,6 +34,7 @@ struct World {
 
   explicit World(std::int64_t last, Baseline baseline = Baseline::critic_head, test::ToyShape shape = {})
       : reference(test::toy_lm(shape, 31)), policy(make_policy(reference, {last})) {
+    at::set_num_threads(1);  // tiny tensors: threads would only cut the sums elsewhere
     const auto trained = trained_parameters(policy);
     flat = FlatParameters(trained);
     tie_again(policy.model);

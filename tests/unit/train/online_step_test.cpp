@@ -38,6 +38,7 @@ struct Case {
   PpoConfig ppo;
   std::int64_t last = 0;
   test::ToyShape shape;
+  double rounding = 1e-6;  // of the gradient, relative, between micro-batches
 };
 
 std::vector<Case> cases() {
@@ -66,7 +67,8 @@ std::vector<Case> cases() {
       {.name = "exact_none_not_whitened_cut_penalty",
        .vbon = {.n = 2.5},
        .ppo = ppo(Baseline::none, KlForm::exact),
-       .shape = {.kind = test::ToyKind::gpt2}},
+       .shape = {.kind = test::ToyKind::gpt2},
+       .rounding = 3e-6},  // advantages of one sign: what is left of large sums that nearly cancel
       {.name = "ppo_head_discounted", .method = Method::ppo, .ppo = ppo(Baseline::critic_head, KlForm::penalty)},
       {.name = "ppo_rloo_exact_kl", .method = Method::ppo, .ppo = ppo(Baseline::rloo, KlForm::exact), .last = 2},
   };
@@ -482,7 +484,7 @@ TEST_P(OnlineStep, micro_batches_change_rounding_alone) {
     if (micro == 2) f.settings.train.reference_cache_mib = 0;
     f.step();
     if (!whole.defined()) whole = f.last_gradient();
-    EXPECT_LE(test::relative_difference(f.last_gradient(), whole), 1e-6) << micro;
+    EXPECT_LE(test::relative_difference(f.last_gradient(), whole), GetParam().rounding) << micro;
   }
 }
 
