@@ -13,16 +13,14 @@
 #include <string>
 
 #include "train/rollout_weights.hpp"
+#include "train/training_inputs.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/comm/agree.hpp"
-#include "vbon/model/hf_weights.hpp"
 #include "vbon/objective/ppo.hpp"
 #include "vbon/store/metrics.hpp"
 #include "vbon/store/run_folder.hpp"
 #include "vbon/text/prompts.hpp"
-#include "vbon/train/amortise.hpp"
 #include "vbon/train/checkpointing.hpp"
-#include "vbon/train/pool_losses.hpp"
 #include "vbon/train/run_plan.hpp"
 #include "vbon/train/stop_check.hpp"
 
@@ -35,12 +33,15 @@ class TrainingRun {
  public:
   TrainingRun(comm::Communicator& world, const Settings& settings, const RunText& text, RewardPrograms& programs,
               const TrainingObserver& observer)
-      : settings_(settings), text_(text), programs_(programs), observer_(observer),
-        context_(make_rank_context(world, settings.cluster, static_cast<int>(online_chunks(settings)))) {}
+      : settings_(settings), text_(text), observer_(observer),
+        context_(make_rank_context(world, settings.cluster, static_cast<int>(online_chunks(settings)))),
+        in_(context_, settings, text, programs) {}
 
   TrainingResult run() {
-    context_.world.waiter().limit(settings_.cluster.init_timeout_s);
-    load();
+    comm::together(*context_.everyone, "making a learner", [&] {
+      if (context_.is(comm::Role::learner)) learner_ = make_learner(in_.reference, settings_, *context_.learners);
+      weights_.emplace(context_, settings_, in_.reference, learner_.get());
+    });
     open_folder();
     restore();
     if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
@@ -58,88 +59,6 @@ class TrainingRun {
 
  private:
   bool evaluates() const { return settings_.eval.every > 0; }
-  // Learns from the pool alone: a warm start is regression.
-  bool is_offline_step(std::int64_t step) const {
-    return is_offline(settings_.train.method) || step < settings_.train.warm_start;
-  }
-  Method offline_method() const {
-    return is_offline(settings_.train.method) ? settings_.train.method : Method::regression;
-  }
-
-  bool foretells() const {
-    return settings_.train.method == Method::vbon && settings_.ppo.baseline == Baseline::prefix;
-  }
-
-  void load() {
-    identities_ = identify(context_, settings_);
-    comm::together(*context_.everyone, "loading", [&] {
-      tokenizer_ = Tokenizer::load(settings_.model.reference);
-      spec_ = read_lm_spec(settings_.model.reference);
-      prompts_ = load_prompts(settings_.prompts.train, settings_, *tokenizer_, spec_);
-      require(is_offline(settings_.train.method) || settings_.train.prompts_per_step <= prompts_.rows.num_prompts(),
-              "train.prompts_per_step is {}, but '{}' holds {} prompts", settings_.train.prompts_per_step,
-              settings_.prompts.train, prompts_.rows.num_prompts());
-      // The trunk's rows of a pool of another reference, which --force lets pass, are none of this one's.
-      const bool reads_trunk = is_offline_step(0) && context_.is(comm::Role::learner) && !text_.force;
-      if (reads_pool(settings_))
-        pool_ = load_pool(settings_.pool.path, settings_, prompts_, identities_, text_.force, forced_,
-                          {.parts = reads_trunk ? SampleParts::with_trunk : SampleParts::all,
-                           .use = settings_.pool.use,
-                           .some_prompts = settings_.amortised.weight.has_value()});
-      if (evaluates()) {
-        eval_prompts_ = load_prompts(settings_.prompts.eval, settings_, *tokenizer_, spec_);
-        eval_pool_ = load_pool(settings_.pool.eval_path, settings_, *eval_prompts_, identities_, text_.force, forced_);
-      }
-      if (context_.is(comm::Role::scorer)) {
-        reward_ = load_reward(settings_.reward, context_.device, programs_.reward);
-        more_rewards_ = load_more_rewards(settings_, context_.device, programs_);
-        if (settings_.evaluator.configured() && evaluates())
-          evaluator_ = load_reward(settings_.evaluator, context_.device, programs_.evaluator);
-      }
-      if (context_.is(comm::Role::learner) || context_.is(comm::Role::rollout))
-        reference_ = load_causal_lm(settings_.model.reference, context_.device, scalar_type(settings_.model.dtype));
-      if (context_.is(comm::Role::learner)) learner_ = make_learner(reference_, settings_, *context_.learners);
-      weights_.emplace(context_, settings_, reference_, learner_.get());
-    });
-    amortise();
-    comm::together(*context_.everyone, "what the pool says", [&] {
-      if (pool_ && !ranks_) ranks_ = ranks_of_table(*pool_->table, pool_->row);
-      if (is_offline_step(0) && context_.is(comm::Role::learner))
-        pool_loss_ = make_pool_loss(offline_method(), settings_, pool_->pool, *pool_->table, pool_->more);
-      if (foretells())
-        prefix_values_ = fit_prefix_values(
-            pool_->pool, *pool_->table, [this](const LogF& f) { return scaled_objective(settings_.vbon, f).reward; });
-    });
-    if (pool_ && has_target_n(settings_.train.method) && context_.is_root())
-      for (const std::string& warning : warnings(settings_.vbon, pool_->pool.header.num_samples))
-        log::warn("{}", warning);
-  }
-
-  // F by the head: as the prior of the pool's table, and of prompts that the pool lacks.
-  void amortise() {
-    if (!settings_.amortised.weight) return;
-    double round = 0;  // the head's
-    const auto mixtures_of = [&](const PromptRows& prompts) {
-      return amortised_mixtures(context_, settings_, identities_, context_.is_root() ? &reference_ : nullptr, prompts,
-                                context_.placement.learner_root(), round);
-    };
-    if (pool_)
-      pool_->table->set_prior({.of_row = mixtures_of(pool_->pool.block.prompts),
-                               .weight = *settings_.amortised.weight,
-                               .round = settings_.reward.round});
-    PromptRows lacking;  // in the pool
-    std::vector<std::int64_t> rows;
-    for (std::int64_t row = 0; row < prompts_.rows.num_prompts(); ++row)
-      if (!pool_ || pool_->row[idx(row)] < 0) {
-        rows.push_back(row);
-        lacking.add(prompts_.rows.id[idx(row)], prompts_.rows.text[idx(row)], prompts_.rows.tokens_of(row));
-      }
-    std::vector<LogisticMixture> mixtures = mixtures_of(lacking);
-    std::map<std::int64_t, LogisticMixture> by_row;
-    for (std::size_t i = 0; i < rows.size(); ++i) by_row.emplace(rows[i], std::move(mixtures[i]));
-    ranks_ = with_mixtures(pool_ ? ranks_of_table(*pool_->table, pool_->row) : RewardRanks{}, std::move(by_row), round);
-  }
-
   // The root holds the folder; every rank knows its path, run id and attempt.
   void open_folder() {
     std::string shared;
@@ -157,12 +76,12 @@ class TrainingRun {
     });
     shared = comm::from_root(*context_.everyone, shared, context_.placement.learner_root(), "run id");
     const std::size_t newline = shared.find('\n');
-    provenance_ = provenance_of(context_, settings_, text_.resolved_yaml, identities_);
+    provenance_ = provenance_of(context_, settings_, text_.resolved_yaml, in_.identities);
     provenance_.run_id = shared.substr(0, newline);
     provenance_.attempt = std::stoll(shared.substr(newline + 1));
-    provenance_.prompts_sha256 = prompts_.sha256;
-    if (pool_) provenance_.pool_sha256 = pool_->pool.content_sha256;
-    provenance_.forced = forced_;
+    provenance_.prompts_sha256 = in_.prompts.sha256;
+    if (in_.pool) provenance_.pool_sha256 = in_.pool->pool.content_sha256;
+    provenance_.forced = in_.forced;
     const fs::path dir = settings_.run.dir;
     const double wait_s = file_wait_s(settings_.cluster);
     rollout_files_ = RolloutFiles(dir / "rollouts", settings_.rollouts.keep, wait_s);
@@ -211,30 +130,13 @@ class TrainingRun {
           manifest.world_size, context_.world.size());
   }
 
-  LearnerTools learner_tools() {
-    LearnerTools tools{.settings = settings_, .phases = context_.phases, .prompts = prompts_.rows};
-    if (prefix_values_) tools.prefix_values = &*prefix_values_;
-    tools.ranks = ranks_;
-    if (pool_)
-      for (const MoreTable& more : pool_->more)
-        tools.more.push_back({more.name, more.n, ranks_of_table(*more.table, pool_->row)});
-    if (is_mixed(settings_.train.method))
-      tools.imitated = [this](std::span<const std::int64_t> rows, std::int64_t step) {
-        std::vector<std::int64_t> pool_rows;
-        for (const std::int64_t row : rows) pool_rows.push_back(pool_->row[idx(row)]);
-        return best_of_pool(pool_->pool, pool_rows, target_n(settings_.vbon), settings_.mixture.samples,
-                            *settings_.run.seed, step);
-      };
-    return tools;
-  }
-
   void step() {
     const auto start = Phases::Clock::now();
     const double idle_before = context_.idle_seconds();
     context_.phases.clear();
     const std::int64_t step = counters_.step;
     Metrics metrics;
-    if (is_offline_step(step)) {
+    if (is_offline_step(settings_, step)) {
       if (step == 0 && learner_) learner_->parallel->optimizer().reset();
       if (learner_) metrics = offline(step);
     } else {
@@ -253,9 +155,9 @@ class TrainingRun {
 
   Metrics offline(std::int64_t step) {
     const std::int64_t total = is_offline(settings_.train.method) ? settings_.train.steps : settings_.train.warm_start;
-    const std::int64_t samples = pool_loss_->samples_an_update();
-    Metrics metrics = pool_step(*learner_, learner_tools(), pool_->pool, *pool_loss_,
-                                pool_optimizer(offline_method(), settings_), step, total);
+    const std::int64_t samples = in_.pool_loss->samples_an_update();
+    Metrics metrics = pool_step(*learner_, in_.learner_tools(settings_, context_.phases), in_.pool->pool,
+                                *in_.pool_loss, pool_optimizer(offline_method(settings_), settings_), step, total);
     counters_.episodes += samples;
     counters_.tokens += std::llround(metrics.at("length") * static_cast<double>(samples));
     return metrics;
@@ -264,28 +166,29 @@ class TrainingRun {
   // What a step samples: with weights that have seen `version` steps.
   Collection collection(std::int64_t step, std::int64_t version) {
     Collection what;
-    what.prompts = &prompts_.rows;
-    what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), prompts_.key,
-                               prompts_.rows.num_prompts(), step, settings_.train.prompts_per_step);
+    what.prompts = &in_.prompts.rows;
+    what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), in_.prompts.key,
+                               in_.prompts.rows.num_prompts(), step, settings_.train.prompts_per_step);
     what.samples_per_prompt = static_cast<std::int32_t>(settings_.train.samples_per_prompt);
     what.prompts_per_chunk = train_chunk_prompts(settings_);
     what.sampling = settings_.sampling;
-    what.eos_ids = spec_.eos_ids;
-    what.stream = RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::rollout, prompts_.key, step);
-    if (prefix_values_) what.prefix_every = prefix_values_->every;
+    what.eos_ids = in_.spec.eos_ids;
+    what.stream =
+        RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::rollout, in_.prompts.key, step);
+    if (in_.prefix_values) what.prefix_every = in_.prefix_values->every;
     what.step = step;
     what.weights_version = version;
     what.files = &rollout_files_;
     what.header = {.provenance = provenance_, .step = step};
     what.anchor_samples = static_cast<std::int32_t>(anchor_samples(settings_));
     what.anchor_stream =
-        RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, prompts_.key, step);
+        RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, in_.prompts.key, step);
     return what;
   }
   CollectionTools sampling_tools() {
     CollectionTools tools = scoring_tools();
     tools.anchor = weights_->anchor();
-    tools.ranks = ranks_;
+    tools.ranks = in_.ranks;
     return tools;
   }
 
@@ -352,8 +255,8 @@ class TrainingRun {
       batch = of_source(batch, RolloutSource::policy);
     }
     const std::int64_t per_step = updates_per_step(settings_), online = step - settings_.train.warm_start;
-    Metrics metrics = online_step(*learner_, learner_tools(), batch, what.rows, step, online * per_step,
-                                  (settings_.train.steps - settings_.train.warm_start) * per_step,
+    Metrics metrics = online_step(*learner_, in_.learner_tools(settings_, context_.phases), batch, what.rows, step,
+                                  online * per_step, (settings_.train.steps - settings_.train.warm_start) * per_step,
                                   learner_->anchor ? &of_anchor : nullptr);
     if (learner_->anchor && (online + 1) % settings_.anchor.every == 0) move_anchor(*learner_, settings_.anchor.rate);
     metrics["distinct_words"] = distinct_words(batch);
@@ -377,7 +280,7 @@ class TrainingRun {
     double total = 0;
     for (std::int64_t i = 0; i < batch.num_sequences(); ++i) {
       const auto tokens = std::span(batch.tokens).subspan(idx(i * batch.max_new_tokens), idx(batch.length[idx(i)]));
-      std::istringstream words(tokenizer_->decode(tokens));
+      std::istringstream words(in_.tokenizer->decode(tokens));
       for (std::string word; words >> word; ++total) seen.insert(word);
     }
     return total > 0 ? static_cast<double>(seen.size()) / total : 0;
@@ -386,10 +289,10 @@ class TrainingRun {
   CollectionTools scoring_tools() {
     return {.policy = weights_->policy(),
             .weights = &sampler_weights_,
-            .tokenizer = &*tokenizer_,
-            .reward = reward_.get(),
-            .evaluator = evaluator_.get(),
-            .more = pointers_to(more_rewards_)};
+            .tokenizer = &*in_.tokenizer,
+            .reward = in_.reward.get(),
+            .evaluator = in_.evaluator.get(),
+            .more = pointers_to(in_.more_rewards)};
   }
 
   std::map<std::string, std::vector<double>> gather_times(Phases::Clock::time_point start, double idle_before) {
@@ -440,19 +343,19 @@ class TrainingRun {
     if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps)) return;
     weights_->publish(counters_.step);
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
-    header.provenance.prompts_sha256 = eval_prompts_->sha256;
-    header.provenance.pool_sha256 = eval_pool_->pool.content_sha256;
+    header.provenance.prompts_sha256 = in_.eval_prompts->sha256;
+    header.provenance.pool_sha256 = in_.eval_pool->pool.content_sha256;
     header.n = strength_of(settings_).n;
     header.beta = strength_of(settings_).beta;
     header.training_seed = *settings_.run.seed;
     header.temperature = settings_.sampling.temperature;
     header.checkpoint_step = counters_.step;
-    header.eos_ids.assign(spec_.eos_ids.begin(), spec_.eos_ids.end());
+    header.eos_ids.assign(in_.spec.eos_ids.begin(), in_.spec.eos_ids.end());
     const Evaluation result = evaluate(context_, settings_,
-                                       {.prompts = *eval_prompts_,
-                                        .pool = *eval_pool_,
+                                       {.prompts = *in_.eval_prompts,
+                                        .pool = *in_.eval_pool,
                                         .collection = scoring_tools(),
-                                        .reference = learner_ ? &reference_ : nullptr,
+                                        .reference = learner_ ? &in_.reference : nullptr,
                                         .policy = learner_ ? &learner_->policy : nullptr,
                                         .header = header,
                                         .chunks = &eval_chunks_});
@@ -514,11 +417,10 @@ class TrainingRun {
 
   const Settings& settings_;
   const RunText& text_;
-  RewardPrograms& programs_;
   const TrainingObserver& observer_;
   RankContext context_;
+  const TrainingInputs in_;
 
-  Identities identities_;
   Provenance provenance_;
   std::optional<RunFolder> folder_;  // root
   RolloutFiles rollout_files_{{}}, eval_chunks_{{}};
@@ -526,28 +428,16 @@ class TrainingRun {
   std::unique_ptr<MetricsLog> metrics_;  // root
   fs::path last_checkpoint_;
   std::int64_t saved_step_ = -1;  // by this attempt, or found whole
-  std::string forced_;
 
-  std::optional<Tokenizer> tokenizer_;
-  LmSpec spec_;
-  Prompts prompts_;
-  std::optional<Prompts> eval_prompts_;
-  std::optional<UsedPool> pool_, eval_pool_;
-  RewardRanks ranks_;  // of the main reward, by row of prompts_; none without a pool or a head
-  CausalLm reference_;
-  SamplerWeights sampler_weights_;
-  std::unique_ptr<PoolLoss> pool_loss_;        // of offline steps; learners
-  std::optional<PrefixValues> prefix_values_;  // of ppo.baseline prefix
   std::unique_ptr<LearnerState> learner_;
   std::optional<RolloutWeights> weights_;
+  SamplerWeights sampler_weights_;
   struct InFlight {
     Collection what;
     RolloutBatch batch;  // learners
   };
   std::optional<InFlight> in_flight_;  // of the next step; cluster.lag 1
   BehindWeights behind_;               // that it was drawn with; the learners' root
-  std::unique_ptr<RewardModel> reward_, evaluator_;
-  std::vector<std::unique_ptr<RewardModel>> more_rewards_;
   Counters counters_;
   std::int64_t last_tokens_ = 0;
 };
