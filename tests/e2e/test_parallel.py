@@ -36,7 +36,8 @@ def test_fixed_sums_make_any_number_of_learners_one(toy, method):
         assert metrics_without_time(several / "metrics.jsonl") == metrics_without_time(one / "metrics.jsonl")
     by_rank = train(toy, f"by-rank-{method}", *METHODS[method], ALL)
     first, other = metrics(one)[0], metrics(by_rank)[0]
-    for name in first.keys() - {"time", "step", "ratio_error"}:
+    # The policy is still the reference: the signs of margins (accuracy) are those of rounding errors.
+    for name in first.keys() - {"time", "step", "ratio_error", "accuracy"}:
         np.testing.assert_allclose(first[name], other[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 

@@ -125,18 +125,20 @@ def test_killed_at_random_moments_it_ends_the_same(toy, longer, ranks):
         assert_same_contents(run / "eval" / evaluation.name, evaluation)
 
 
-def test_killed_between_an_evaluation_and_its_checkpoint_it_remembers_the_best(toy, uninterrupted):
+def test_killed_between_an_evaluation_and_its_checkpoint_it_remembers_the_best(toy):
     """The last evaluation is there, the checkpoint that counts it as the best is not: what is drawn again counts again."""
-    run = toy.folder / "between"
-    shutil.copytree(uninterrupted, run)
+    whole, run = toy.folder / "evaluated-once", toy.folder / "between"
+    command = ["train", "-c", "toy.yaml", "--quiet", "-s", "eval.every=6"]  # after the last step alone: it is the best
+    toy.run(*command, "-s", "run.dir=evaluated-once")
+    shutil.copytree(whole, run)
     assert json.loads((run / FINAL / "state/counters.json").read_text())["best_step"] == 6
     shutil.rmtree(run / FINAL)
     (run / "finished").unlink()
-    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("dir: whole", "dir: between"))
-    toy.run("train", "-c", "toy.yaml", "-s", "run.dir=between", "--quiet")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("dir: evaluated-once", "dir: between"))
+    toy.run(*command, "-s", "run.dir=between")
     for part in ("policy/model.safetensors", "state/counters.json"):
-        assert sha256(run / FINAL / part) == sha256(uninterrupted / FINAL / part)
-    for evaluation in (uninterrupted / "eval").glob("step-*.h5"):
+        assert sha256(run / FINAL / part) == sha256(whole / FINAL / part)
+    for evaluation in (whole / "eval").glob("step-*.h5"):
         assert_same_contents(run / "eval" / evaluation.name, evaluation)
 
 
