@@ -11,8 +11,8 @@ case ${1:-} in -h | --help) echo "$usage"; exit 0 ;; esac
 [ $# -le 1 ] || fail "$user_error" "$usage"
 labels=${1:-unit,mpi,golden,e2e,python}
 
-run_ctest() {  # LABELS
-  ctest --preset "$(readlink build/current)" --label-regex "^(${1//,/|})\$" --parallel "$(nproc)"
+run_ctest() {  # LABELS; one test more than there are cores, since some spend their time waiting
+  ctest --preset "$(readlink build/current)" --label-regex "^(${1//,/|})\$" --parallel "$(($(nproc) + 1))"
 }
 
 run_pytest() {
