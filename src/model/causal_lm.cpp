@@ -4,7 +4,9 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "vbon/base/error.hpp"
@@ -98,6 +100,47 @@ Attend full_attention(const LmSpec& spec, std::int64_t batch, std::int64_t lengt
                                          repeated(heads_first(v, spec.num_kv_heads)), /*attn_mask=*/{},
                                          /*dropout_p=*/0.0, /*is_causal=*/true, attention_scale(spec, layer));
     return mixed.transpose(1, 2).reshape({batch * length, spec.query_size()});
+  };
+}
+
+RaggedRows ragged_rows(std::span<const std::vector<std::int64_t>> sequences, at::Device device) {
+  constexpr std::int64_t kNowhere = -1;
+  RaggedRows rows{.count = std::ssize(sequences)};
+  std::int64_t num_rows = 0;
+  for (const auto& sequence : sequences) {
+    check(!sequence.empty(), "ragged_rows: an empty sequence");
+    rows.longest = std::max(rows.longest, std::ssize(sequence));
+    num_rows = std::max(num_rows, 1 + *std::max_element(sequence.begin(), sequence.end()));
+  }
+  const auto size = static_cast<std::size_t>(num_rows);
+  std::vector<std::int64_t> positions(size, kNowhere), places(size, kNowhere), row_at;
+  for (const auto& sequence : sequences) {
+    const std::int64_t corner = std::ssize(row_at);
+    for (std::int64_t t = 0; t < rows.longest; ++t) {
+      const auto row =
+          static_cast<std::size_t>(sequence[static_cast<std::size_t>(std::min(t, std::ssize(sequence) - 1))]);
+      row_at.push_back(static_cast<std::int64_t>(row));
+      if (t >= std::ssize(sequence)) continue;
+      check(positions[row] == kNowhere || positions[row] == t, "ragged_rows: a row at two positions");
+      positions[row] = t;
+      places[row] = corner + t;
+    }
+  }
+  check(std::find(positions.begin(), positions.end(), kNowhere) == positions.end(),
+        "ragged_rows: a row of no sequence");
+  const auto on_device = [&](const std::vector<std::int64_t>& values) {
+    return at::tensor(values, at::kLong).to(device);
+  };
+  rows.positions = on_device(positions);
+  rows.place = on_device(places);
+  rows.row = on_device(row_at);
+  return rows;
+}
+
+Attend ragged_attention(const LmSpec& spec, const RaggedRows& rows) {
+  return [whole = full_attention(spec, rows.count, rows.longest), row = rows.row, place = rows.place](
+             std::int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return gather_rows(whole(layer, gather_rows(q, row), gather_rows(k, row), gather_rows(v, row)), place);
   };
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 #include "vbon/base/error.hpp"
 #include "vbon/model/cpu_kernels.hpp"
@@ -76,6 +78,12 @@ at::Tensor rope_by_loops(const at::Tensor& x, const RopeRows& rows, std::int64_t
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const Linear& layer) { return at::linear(x, layer.weight, layer.bias); }
+
+at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& rows) {
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.front() = rows.size(0);
+  return at::embedding(x.reshape({x.size(0), -1}), rows).view(shape);
+}
 
 at::Tensor normalise(const at::Tensor& x, const Norm& norm, NormKind kind, double eps) {
   if (kind == NormKind::layer) return at::layer_norm(x, {x.size(-1)}, norm.weight, norm.bias, eps);

@@ -1,10 +1,11 @@
 #include "vbon/train/sequences.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "vbon/base/error.hpp"
@@ -14,33 +15,48 @@ namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
+struct ByTokens {
+  bool operator()(std::span<const std::int32_t> a, std::span<const std::int32_t> b) const {
+    return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+  }
+};
+
+// The rows [n, D] of the sequences' own copies.
+at::Tensor unique_rows(const PackedSequences& packed, std::span<const at::Tensor> trunk) {
+  check(std::ssize(trunk) == packed.count(), "response_hidden: a trunk for every sequence");
+  const at::Tensor copies = at::cat(std::vector<at::Tensor>(trunk.begin(), trunk.end()));
+  std::vector<std::int64_t> copy_of(idx(packed.ragged.num_rows()));
+  std::int64_t copy = 0;
+  for (const std::vector<std::int64_t>& inputs : packed.inputs)
+    for (const std::int64_t row : inputs) copy_of[idx(row)] = copy++;
+  check(copy == copies.size(0), "response_hidden: trunks of other sequences");
+  if (copy == std::ssize(copy_of)) return copies;
+  return gather_rows(copies, at::tensor(copy_of, at::kLong).to(copies.device()));
+}
+
 }  // namespace
 
 PackedSequences pack(std::span<const Sequence> sequences, at::Device device) {
   check(!sequences.empty(), "pack: no sequences");
   PackedSequences packed;
-  packed.count = static_cast<std::int64_t>(sequences.size());
+  std::vector<std::int64_t> tokens, rows, targets;
+  std::map<std::span<const std::int32_t>, std::int64_t, ByTokens> first_rows;  // of each prompt
+  packed.offset.push_back(0);
   for (const Sequence& s : sequences) {
     check(!s.prompt.empty() && !s.response.empty(), "pack: a sequence has a prompt and a response");
-    packed.inputs.push_back(s.inputs());
-    packed.length = std::max(packed.length, s.inputs());
+    const auto [prompt, is_new] = first_rows.try_emplace(s.prompt, std::ssize(tokens));
+    if (is_new) tokens.insert(tokens.end(), s.prompt.begin(), s.prompt.end());
+    std::vector<std::int64_t>& inputs = packed.inputs.emplace_back(idx(s.inputs()));
+    const auto response = inputs.begin() + std::ssize(s.prompt);
+    std::iota(inputs.begin(), response, prompt->second);
+    std::iota(response, inputs.end(), std::ssize(tokens));
+    tokens.insert(tokens.end(), s.response.begin(), s.response.end() - 1);
+    rows.insert(rows.end(), response - 1, inputs.end());
+    targets.insert(targets.end(), s.response.begin(), s.response.end());
+    packed.offset.push_back(std::ssize(rows));
   }
-  at::Tensor tokens = at::zeros({packed.count * packed.length}, at::kLong);
-  std::int64_t* out = tokens.mutable_data_ptr<std::int64_t>();
-  std::vector<std::int64_t> rows, targets;
-  packed.offset.push_back(0);
-  for (std::int64_t i = 0; i < packed.count; ++i) {
-    const Sequence& s = sequences[idx(i)];
-    std::int64_t* row = std::copy(s.prompt.begin(), s.prompt.end(), out + i * packed.length);
-    std::copy(s.response.begin(), s.response.end() - 1, row);
-    const std::int64_t first = i * packed.length + static_cast<std::int64_t>(s.prompt.size()) - 1;
-    for (std::size_t t = 0; t < s.response.size(); ++t) {
-      rows.push_back(first + static_cast<std::int64_t>(t));
-      targets.push_back(s.response[t]);
-    }
-    packed.offset.push_back(static_cast<std::int64_t>(rows.size()));
-  }
-  packed.tokens = tokens.to(device);
+  packed.ragged = ragged_rows(packed.inputs, device);
+  packed.tokens = at::tensor(tokens, at::kLong).to(device);
   packed.rows = at::tensor(rows, at::kLong).to(device);
   packed.targets = at::tensor(targets, at::kLong).to(device);
   return packed;
@@ -48,44 +64,54 @@ PackedSequences pack(std::span<const Sequence> sequences, at::Device device) {
 
 std::vector<at::Tensor> run_trunk(const CausalLm& model, const PackedSequences& packed, std::int64_t first) {
   const at::NoGradGuard no_grad;
-  const at::Tensor positions = row_positions(packed.count, packed.length, model.device());
+  const at::Tensor& positions = packed.ragged.positions;
   const at::Tensor x = run_blocks(model, embed(model, packed.tokens, positions), positions, 0, first,
-                                  full_attention(model.spec, packed.count, packed.length));
+                                  ragged_attention(model.spec, packed.ragged));
   std::vector<at::Tensor> trunk;
-  for (std::int64_t i = 0; i < packed.count; ++i)
-    trunk.push_back(x.narrow(0, i * packed.length, packed.inputs[idx(i)]).clone());
+  for (const std::vector<std::int64_t>& inputs : packed.inputs)
+    trunk.push_back(gather_rows(x, at::tensor(inputs, at::kLong).to(x.device())));
   return trunk;
 }
 
 at::Tensor response_hidden(const CausalLm& model, const PackedSequences& packed, std::int64_t first,
                            std::span<const at::Tensor> trunk) {
-  const at::Tensor positions = row_positions(packed.count, packed.length, model.device());
+  const at::Tensor& positions = packed.ragged.positions;
   at::Tensor x;
   if (first > 0) {
-    check(static_cast<std::int64_t>(trunk.size()) == packed.count, "response_hidden: a trunk for every sequence");
-    x = at::zeros({packed.count * packed.length, model.spec.hidden_size}, trunk.front().options());
-    for (std::int64_t i = 0; i < packed.count; ++i)
-      x.narrow(0, i * packed.length, packed.inputs[idx(i)]).copy_(trunk[idx(i)]);
+    x = unique_rows(packed, trunk);
   } else {
     x = embed(model, packed.tokens, positions);
   }
-  x = run_blocks(model, x, positions, first, model.num_layers(),
-                 full_attention(model.spec, packed.count, packed.length));
-  return final_hidden(model, x.index_select(0, packed.rows));
+  x = run_blocks(model, x, positions, first, model.num_layers(), ragged_attention(model.spec, packed.ragged));
+  return final_hidden(model, gather_rows(x, packed.rows));
 }
 
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const Sequence> sequences, std::int64_t max_sequences) {
   check(max_sequences >= 1, "micro_batches: at least one sequence each");
-  std::vector<std::int64_t> order(sequences.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return sequences[idx(a)].inputs() < sequences[idx(b)].inputs();
-  });
+  struct OfPrompt {
+    std::int64_t longest = 0;
+    std::vector<std::int64_t> members;
+  };
+  std::vector<OfPrompt> prompts;
+  std::map<std::span<const std::int32_t>, std::size_t, ByTokens> place;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto [found, is_new] = place.try_emplace(sequences[i].prompt, prompts.size());
+    if (is_new) prompts.emplace_back();
+    OfPrompt& of_prompt = prompts[found->second];
+    of_prompt.longest = std::max(of_prompt.longest, sequences[i].inputs());
+    of_prompt.members.push_back(static_cast<std::int64_t>(i));
+  }
+  std::stable_sort(prompts.begin(), prompts.end(),
+                   [](const OfPrompt& a, const OfPrompt& b) { return a.longest < b.longest; });
   std::vector<std::vector<std::int64_t>> batches;
-  for (std::size_t begin = 0; begin < order.size(); begin += idx(max_sequences)) {
-    const std::size_t end = std::min(order.size(), begin + idx(max_sequences));
-    batches.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(begin),
-                         order.begin() + static_cast<std::ptrdiff_t>(end));
+  for (OfPrompt& prompt : prompts) {
+    std::stable_sort(prompt.members.begin(), prompt.members.end(), [&](std::int64_t a, std::int64_t b) {
+      return sequences[idx(a)].inputs() < sequences[idx(b)].inputs();
+    });
+    for (const std::int64_t member : prompt.members) {
+      if (batches.empty() || std::ssize(batches.back()) == max_sequences) batches.emplace_back();
+      batches.back().push_back(member);
+    }
   }
   return batches;
 }

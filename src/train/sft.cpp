@@ -28,6 +28,7 @@ namespace {
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr const char* kRecord = "training.json";
+constexpr double kMaxKeptNumbers = 1 << 28;  // 1 GiB of the frozen trunk's rows of held-out texts
 
 // A text as tokens: what comes before `learned` is context, the rest is predicted.
 struct Text {
@@ -131,11 +132,11 @@ class Sft {
   }
 
   // Sum of negative log-probabilities of one micro-batch; accumulates the gradient of sum/normaliser if asked for.
-  double run_micro(std::span<const Sequence> sequences, double normaliser, bool learn) {
+  // `trunk`: its rows entering the first trained block, if they are known; else they are put there.
+  double run_micro(std::span<const Sequence> sequences, double normaliser, bool learn, std::vector<at::Tensor>& trunk) {
     const PackedSequences packed = pack(sequences, context_.device);
     const std::int64_t first = policy_.first_trained_block;
-    const std::vector<at::Tensor> trunk =
-        first > 0 ? run_trunk(policy_.model, packed, first) : std::vector<at::Tensor>{};
+    if (first > 0 && trunk.empty()) trunk = run_trunk(policy_.model, packed, first);
     const at::AutoGradMode mode(learn);
     const at::Tensor hidden = response_hidden(policy_.model, packed, first, trunk);
     const at::Tensor sum = -token_statistics(hidden, policy_.model.head, packed.targets, 1.0).logp.sum();
@@ -143,7 +144,9 @@ class Sft {
     return sum.item<double>();
   }
 
-  double run_batch(std::span<const Text* const> batch, double normaliser, bool learn) {
+  // `trunks`: of every micro-batch, kept for the next time that the batch is run; null: not kept.
+  double run_batch(std::span<const Text* const> batch, double normaliser, bool learn,
+                   std::vector<std::vector<at::Tensor>>* trunks = nullptr) {
     const Share mine =
         share_of(static_cast<std::int64_t>(batch.size()), context_.learners->rank(), context_.learners->size());
     std::vector<Sequence> sequences;
@@ -151,11 +154,13 @@ class Sft {
       sequences.push_back(sequence(*text));
     double sum = 0;
     const std::vector<std::vector<std::int64_t>> groups = micro_batches(sequences, sft_.micro_batch);
-    for (const auto& group : groups) {
-      if (learn && &group == &groups.back()) parallel_->last_backward();
+    if (trunks != nullptr) trunks->resize(groups.size());
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      if (learn && g + 1 == groups.size()) parallel_->last_backward();
       std::vector<Sequence> members;
-      for (const std::int64_t i : group) members.push_back(sequences[idx(i)]);
-      sum += run_micro(members, normaliser, learn);
+      for (const std::int64_t i : groups[g]) members.push_back(sequences[idx(i)]);
+      std::vector<at::Tensor> own;
+      sum += run_micro(members, normaliser, learn, trunks != nullptr ? (*trunks)[g] : own);
     }
     return sum;
   }
@@ -185,12 +190,14 @@ class Sft {
   double perplexity() {
     if (heldout_.empty()) return kNaN;
     std::vector<const Text*> all;
-    double tokens = 0;
+    double tokens = 0, inputs = 0;
     for (const Text& text : heldout_) {
       all.push_back(&text);
       tokens += static_cast<double>(text.tokens.size() - text.learned);
+      inputs += static_cast<double>(text.tokens.size() - 1);
     }
-    std::array<double, 1> sum = {run_batch(all, 1.0, /*learn=*/false)};
+    const bool keep = inputs * static_cast<double>(base_.spec.hidden_size) <= kMaxKeptNumbers;
+    std::array<double, 1> sum = {run_batch(all, 1.0, /*learn=*/false, keep ? &heldout_trunks_ : nullptr)};
     context_.learners->host().all_reduce(std::span<double>(sum), comm::Reduction::sum, "held-out loss");
     return std::exp(sum[0] / tokens);
   }
@@ -226,6 +233,7 @@ class Sft {
   std::string key_;
   CausalLm base_;
   std::vector<Text> texts_, heldout_;
+  std::vector<std::vector<at::Tensor>> heldout_trunks_;  // the trunk is frozen: the second perplexity needs it no more
   Policy policy_;
   FlatParameters parameters_;
   std::optional<DataParallel> parallel_;

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,21 @@ at::Tensor head_logits(const CausalLm& model, const at::Tensor& hidden,
 // Causal attention within `batch` sequences of `length` rows each (rows are sequence-major). Padding on the right needs
 // no mask: no earlier row looks at it.
 Attend full_attention(const LmSpec& spec, std::int64_t batch, std::int64_t length);
+
+// Rows of b sequences of several lengths with no padding between them; a beginning that several sequences share has its
+// rows once. Only attention, which needs a rectangle, sees padding and copies.
+struct RaggedRows {
+  std::int64_t count = 0, longest = 0;  // b, L
+  at::Tensor positions;                 // int64 [n]: of each row in its sequences
+  at::Tensor place;                     // int64 [n]: one of its places in [b L]
+  at::Tensor row;                       // int64 [b L]: at each place; behind a sequence's end, its last row
+
+  std::int64_t num_rows() const { return positions.size(0); }
+};
+// sequences[i]: the rows of sequence i, one a position; together they are 0 .. n - 1.
+RaggedRows ragged_rows(std::span<const std::vector<std::int64_t>> sequences, at::Device device);
+// Causal attention within each of the sequences. `spec` must live as long as the result.
+Attend ragged_attention(const LmSpec& spec, const RaggedRows& rows);
 
 // Positions 0..length-1 for every one of `batch` sequences: int64 [batch * length].
 at::Tensor row_positions(std::int64_t batch, std::int64_t length, at::Device device);

@@ -21,7 +21,10 @@ struct Norm {
   at::Tensor bias;    // [D], undefined: RMS norm
 };
 
-at::Tensor linear(const at::Tensor& x, const Linear& layer);                             // [n, in] -> [n, out]
+at::Tensor linear(const at::Tensor& x, const Linear& layer);  // [n, in] -> [n, out]
+// x [n, ...], rows int64 [m] -> [m, ...]. The gradient of a row taken several times is added up in the order of `rows`
+// on every device, so that it repeats bit for bit (index_select's does not on CUDA).
+at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& rows);
 at::Tensor normalise(const at::Tensor& x, const Norm& norm, NormKind kind, double eps);  // [n, D] -> [n, D]
 at::Tensor activate(const at::Tensor& x, Activation activation);
 // act(gate) * up of a fused [n, 2F] product, gate first -> [n, F]

@@ -1,5 +1,6 @@
-// Weights in the layout that MKL's product reads fastest at one number of rows: what a sampler multiplies by at every
-// step. Against plain products this gains 1.2x at 128 rows and 1.5x at 8 to 32 (tests/bench/results/).
+// Weights in a layout that a library's product reads fastest at one number of rows: what a sampler multiplies by at
+// every step. On Intel CPUs MKL's layout gains 1.2x over plain products at 128 rows and 1.5x at 8 to 32; on others,
+// where MKL has general kernels, oneDNN's gains 1.25x and 1.35x (tests/bench/results/).
 //
 // A second copy of every weight used, as long as the object lives. A packed copy serves one number of rows exactly, so
 // callers keep that number constant (padding the batch), and multiply plainly at others.
@@ -14,12 +15,16 @@
 
 namespace vbon {
 
+enum class WeightLayout { mkl, onednn };
+
 class PackedWeights {
  public:
-  explicit PackedWeights(std::int64_t rows) : rows_(rows) {}
+  explicit PackedWeights(std::int64_t rows, WeightLayout layout = fastest_layout()) : rows_(rows), layout_(layout) {}
 
-  // Whether this LibTorch can pack weights like these: CPU, float32, built with MKL.
-  static bool available(const at::Tensor& weight);
+  // Of this CPU: by its vendor, not by timing, so that a machine's bits repeat.
+  static WeightLayout fastest_layout();
+  // Whether this LibTorch can pack weights like these: CPU, float32, built with the layout's library.
+  static bool available(const at::Tensor& weight, WeightLayout layout = fastest_layout());
 
   std::int64_t rows() const { return rows_; }
   // linear(x, layer), packing the weight when it is first seen if x has rows() rows.
@@ -32,6 +37,7 @@ class PackedWeights {
     at::Tensor weight, packed;  // the weight is held so that its address names it
   };
   std::int64_t rows_;
+  WeightLayout layout_;
   std::unordered_map<const void*, Entry> entries_;  // by address of the weight's numbers
 };
 

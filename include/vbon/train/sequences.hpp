@@ -1,8 +1,8 @@
-// Prompt-and-response sequences as a learner runs them: packed into one right-padded batch, of which only the rows that
-// predict response tokens go through the head.
+// Prompt-and-response sequences as a learner runs them: rows without padding, a prompt's once for all its responses of
+// a micro-batch; only the rows that predict response tokens go through the head.
 //
-// Shapes: b sequences of a micro-batch, L longest input (prompt + response - 1), R response tokens in all, D hidden
-// size.
+// Shapes: b sequences of a micro-batch, n rows (the tokens of its different prompts and of its responses but the last),
+// R response tokens in all, D hidden size.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,12 +22,14 @@ struct Sequence {
 };
 
 struct PackedSequences {
-  std::int64_t count = 0, length = 0;  // b, L
-  at::Tensor tokens;                   // int64 [b L]: inputs, zeros behind them
-  at::Tensor rows;                     // int64 [R]: those of [b L] that predict a response token, sequence by sequence
-  at::Tensor targets;                  // int64 [R]: the tokens that they predict
-  std::vector<std::int64_t> inputs;    // [b]
-  std::vector<std::int64_t> offset;    // [b + 1]: sequence i has rows[offset[i]] .. rows[offset[i + 1]]
+  std::vector<std::vector<std::int64_t>> inputs;  // of each sequence: its rows of [n], prompt + response - 1
+  RaggedRows ragged;                              // the same for attention
+  at::Tensor tokens;                              // int64 [n]
+  at::Tensor rows;                   // int64 [R]: those of [n] that predict a response token, sequence by sequence
+  at::Tensor targets;                // int64 [R]: the tokens that they predict
+  std::vector<std::int64_t> offset;  // [b + 1]: sequence i has rows[offset[i]] .. rows[offset[i + 1]]
+
+  std::int64_t count() const { return ragged.count; }  // b
 };
 
 PackedSequences pack(std::span<const Sequence> sequences, at::Device device);
@@ -40,8 +42,8 @@ std::vector<at::Tensor> run_trunk(const CausalLm& model, const PackedSequences& 
 at::Tensor response_hidden(const CausalLm& model, const PackedSequences& packed, std::int64_t first,
                            std::span<const at::Tensor> trunk);
 
-// Sequences grouped into micro-batches: neighbours in length, at most `max_sequences` each; indices into `sequences`,
-// in an order that depends on lengths alone.
+// Sequences grouped into micro-batches of at most `max_sequences`: those of a prompt beside each other, neighbours in
+// length; indices into `sequences`. The order depends on lengths and on which prompts are equal alone.
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const Sequence> sequences, std::int64_t max_sequences);
 
 }  // namespace vbon

@@ -4,6 +4,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
@@ -75,15 +77,26 @@ TEST_P(GoldenCausalLm, loss_and_every_named_gradient_match) {
     if (!t.requires_grad()) t.set_requires_grad(true);
   }
   if (model_.spec.tied_embeddings) leaves.head = leaves.token_embedding;
-  // Response rows through the fused head: the loss of the oracle is a mean of token log-probabilities.
-  const at::Tensor hidden = forward_hidden(leaves, tokens_);
+  // As a learner runs it: rows without padding, those that predict a token through the fused head. The loss of the
+  // oracle is a mean of token log-probabilities.
+  std::vector<std::vector<std::int64_t>> sequences;
   std::vector<std::int64_t> rows, next;
-  for (std::int64_t b = 0; b < tokens_.size(0); ++b)
+  std::vector<at::Tensor> inputs;
+  std::int64_t begin = 0;
+  for (std::int64_t b = 0; b < tokens_.size(0); begin += length(b++)) {
+    std::vector<std::int64_t>& sequence = sequences.emplace_back(length(b));
+    std::iota(sequence.begin(), sequence.end(), begin);
+    inputs.push_back(tokens_[b].narrow(0, 0, length(b)));
     for (std::int64_t t = 0; t + 1 < length(b); ++t) {
-      rows.push_back(b * tokens_.size(1) + t);
+      rows.push_back(begin + t);
       next.push_back(tokens_[b][t + 1].item<std::int64_t>());
     }
-  const at::Tensor picked = hidden.view({-1, hidden.size(2)}).index_select(0, at::tensor(rows, at::kLong));
+  }
+  const RaggedRows ragged = ragged_rows(sequences, at::kCPU);
+  const at::Tensor hidden =
+      final_hidden(leaves, run_blocks(leaves, embed(leaves, at::cat(inputs), ragged.positions), ragged.positions, 0,
+                                      leaves.num_layers(), ragged_attention(leaves.spec, ragged)));
+  const at::Tensor picked = hidden.index_select(0, at::tensor(rows, at::kLong));
   const at::Tensor loss = -token_statistics(picked, leaves.head, at::tensor(next, at::kLong), 1.0).logp.mean();
   EXPECT_NEAR(loss.item<double>(), expected("loss").item<double>(), 2e-6 * std::abs(loss.item<double>()));
   loss.backward();

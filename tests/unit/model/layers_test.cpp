@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/tensor.h>
@@ -71,11 +72,27 @@ TEST(Layers, rotation_is_by_position_and_keeps_distances) {
   }
 }
 
-TEST(PackedWeights, multiply_as_plain_products_do_and_follow_training) {
+TEST(GatherRows, takes_rows_and_adds_up_the_gradients_of_those_taken_twice) {
+  at::Tensor x = normal({4, 2, 3}, 1);
+  x.set_requires_grad(true);
+  const std::vector<std::int64_t> rows = {2, 0, 2, 3, 2};
+  const at::Tensor got = gather_rows(x, at::tensor(rows, at::kLong)), slopes = normal({5, 2, 3}, 2);
+  (got * slopes).sum().backward();
+  at::Tensor want = at::empty_like(x).zero_();
+  for (std::int64_t i = 0; i < 5; ++i) {
+    EXPECT_TRUE(got[i].equal(x[rows[static_cast<std::size_t>(i)]]));
+    want[rows[static_cast<std::size_t>(i)]] += slopes[i];
+  }
+  EXPECT_LE(worst(x.grad(), want), 1e-6);
+}
+
+class Packed : public testing::TestWithParam<WeightLayout> {};
+
+TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
   Linear trained{normal({40, 24}, 1), normal({40}, 2)}, frozen{normal({24, 24}, 3), {}};
   trained.weight.set_requires_grad(true);
   trained.bias.set_requires_grad(true);
-  PackedWeights packed(8);
+  PackedWeights packed(8, GetParam());
   EXPECT_EQ(packed.rows(), 8);
   const at::NoGradGuard no_grad;
   for (int update = 0; update < 3; ++update) {
@@ -91,9 +108,12 @@ TEST(PackedWeights, multiply_as_plain_products_do_and_follow_training) {
     test::disturb(trained.weight.detach(), 0.5, static_cast<std::uint64_t>(20 + update));
     test::disturb(trained.bias.detach(), 0.5, static_cast<std::uint64_t>(30 + update));
   }
-  if (!PackedWeights::available(frozen.weight))
+  if (!PackedWeights::available(frozen.weight, GetParam()))
     GTEST_SKIP() << "this LibTorch cannot pack: only plain products were tested";
 }
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Packed, testing::Values(WeightLayout::mkl, WeightLayout::onednn),
+                         [](const auto& layout) { return layout.param == WeightLayout::mkl ? "mkl" : "onednn"; });
 
 struct Combination {
   double logp, kl, entropy;

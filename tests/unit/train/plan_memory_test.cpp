@@ -240,8 +240,12 @@ TEST(PlanMemory, LearningStaysWithinItsMemory) {
     const CausalLm reference = random_causal_lm(shape.spec, 3);
     comm::LocalCollectives local;
     const auto learner = make_learner(reference, s, local);
-    std::vector<std::int32_t> prompt(12, 3), response(16, 5);
-    const std::vector<Sequence> sequences(16, Sequence{prompt, response});
+    // The plan knows no equal prompts, which would share their rows: an epoch may shuffle them apart.
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (std::int32_t i = 0; i < 16; ++i) prompts.emplace_back(12, 3 + i);
+    const std::vector<std::int32_t> response(16, 5);
+    std::vector<Sequence> sequences;
+    for (const auto& prompt : prompts) sequences.push_back({prompt, response});
     const std::int64_t before = CountingAllocator::live();
     CountingAllocator::reset();
     {
