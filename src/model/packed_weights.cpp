@@ -55,7 +55,9 @@ WeightLayout PackedWeights::fastest_layout() {
 }
 
 bool PackedWeights::available(const at::Tensor& weight, WeightLayout layout) {
-  if (!weight.device().is_cpu() || weight.scalar_type() != at::kFloat) return false;
+  constexpr std::int64_t kFewest =
+      1 << 15;  // of smaller ones, copying and looking up costs more than the product gains
+  if (!weight.device().is_cpu() || weight.scalar_type() != at::kFloat || weight.numel() < kFewest) return false;
   return layout == WeightLayout::mkl ? mkl().pack && mkl().multiply : onednn().pack && onednn().multiply;
 }
 

@@ -23,7 +23,8 @@ class PackedWeights {
 
   // Of this CPU: by its vendor, not by timing, so that a machine's bits repeat.
   static WeightLayout fastest_layout();
-  // Whether this LibTorch can pack weights like these: CPU, float32, built with the layout's library.
+  // Whether this LibTorch can pack weights like these and it pays: CPU, float32, not tiny, built with the layout's
+  // library.
   static bool available(const at::Tensor& weight, WeightLayout layout = fastest_layout());
 
   std::int64_t rows() const { return rows_; }

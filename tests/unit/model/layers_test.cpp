@@ -89,7 +89,7 @@ TEST(GatherRows, takes_rows_and_adds_up_the_gradients_of_those_taken_twice) {
 class Packed : public testing::TestWithParam<WeightLayout> {};
 
 TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
-  Linear trained{normal({40, 24}, 1), normal({40}, 2)}, frozen{normal({24, 24}, 3), {}};
+  Linear trained{normal({400, 160}, 1), normal({400}, 2)}, frozen{normal({256, 160}, 3), {}};
   trained.weight.set_requires_grad(true);
   trained.bias.set_requires_grad(true);
   PackedWeights packed(8, GetParam());
@@ -98,11 +98,11 @@ TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
   for (int update = 0; update < 3; ++update) {
     packed.forget_trained();
     for (const std::int64_t rows : {8, 5, 9, 8}) {
-      const at::Tensor x = normal({rows, 24}, static_cast<std::uint64_t>(10 + rows + update));
+      const at::Tensor x = normal({rows, 160}, static_cast<std::uint64_t>(10 + rows + update));
       for (const Linear* layer : {&trained, &frozen}) {
         at::Tensor want = x.to(at::kDouble).matmul(layer->weight.to(at::kDouble).t());
         if (layer->bias.defined()) want = want + layer->bias.to(at::kDouble);
-        EXPECT_LE(worst(packed.multiply(x, *layer), want), 2e-5) << rows << " rows, update " << update;
+        EXPECT_LE(worst(packed.multiply(x, *layer), want), 1e-4) << rows << " rows, update " << update;
       }
     }
     test::disturb(trained.weight.detach(), 0.5, static_cast<std::uint64_t>(20 + update));
