@@ -49,31 +49,38 @@ class Sweep {
 
   // 0, 75 where a signal stopped it, 74 or 1 where pieces failed.
   ExitCode run(std::optional<std::int64_t> only_stage, std::optional<std::int64_t> only_run) {
-    if (only_stage) stage(static_cast<std::size_t>(*only_stage));
-    else if (only_run) one(static_cast<std::size_t>(*only_run));
-    else
-      for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i) one(i);
+    if (only_stage) {
+      const auto i = static_cast<std::size_t>(*only_stage);
+      stage(i, plan_.stages[i].ranks);
+    } else if (only_run) {
+      // Its job may have no more ranks than the run itself.
+      const auto i = static_cast<std::size_t>(*only_run);
+      one(i, plan_.runs[i].ranks);
+    } else {
+      for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i)
+        one(i, plan_.stages[plan_.runs[i].stages].ranks);
+    }
     if (stop::requested()) return ExitCode::requeue;
     return worst_;
   }
 
  private:
-  void one(std::size_t i) {
+  // `stage_ranks`: to make its shared stages with, where they are not there.
+  void one(std::size_t i, int stage_ranks) {
     const PlannedRun& run = plan_.runs[i];
     const fs::path marker = plan_.grid.dir / "done" / run.name;
     if (fs::exists(marker)) return say("{}: done", run.name);
-    if (!stage(run.stages)) return;
+    if (!stage(run.stages, stage_ranks)) return;
     if (start(run.name, run.ranks, run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
   }
 
   // True: they are there. A stage that failed is not tried again for each run that needs it.
-  bool stage(std::size_t i) {
+  bool stage(std::size_t i, int ranks) {
     if (state_.size() < plan_.stages.size()) state_.resize(plan_.stages.size());
     if (state_[i] == State::unknown)
-      state_[i] =
-          start(fmt::format("stages-{}", i), plan_.stages[i].ranks, plan_.stages[i].overrides, {"--until", "amortise"})
-              ? State::there
-              : State::failed;
+      state_[i] = start(fmt::format("stages-{}", i), ranks, plan_.stages[i].overrides, {"--until", "amortise"})
+                      ? State::there
+                      : State::failed;
     return state_[i] == State::there;
   }
 
