@@ -1,34 +1,40 @@
-"""How the time of a step depends on the ranks: strong and weak scaling, splits of roles, and a fitted model."""
+"""How the time of a step depends on the ranks: strong and weak scaling, splits of roles, sizes of chunks."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize
 
 from .config import lookup
 from .errors import InputError
 from .io import Metrics
 from .runs import Run
+from .scaling_model import EVERYBODY, Step
 from .step_times import StepTimes, step_times
 from .tabular import Column, Table
+from .timing import PHASES, times_of
 
-EVERYBODY = "all"  # roles: every rank has all of them
 WARM_UP = 1  # first steps of a kind, which allocate and pack weights
-TERMS = ("fixed", "compute", "latency", "bytes")
-MEANINGS = {
-    "fixed": "seconds of a step that ranks do not share",
-    "compute": "seconds a sequence",
-    "latency": "seconds a doubling of the ranks",
-    "bytes": "seconds a byte of the gradient",
-}
+HEADER_SIZE = 8  # bytes of a safetensors file that say how long its header is
+NEXT_TO_NOTHING = 1e-3  # of a step: phases that take less have no column
 ABOUT = (
     "A step: the median after the first one, of the slowest rank. Speed-up and efficiency are against the fewest ranks "
     "of a series. Strong: the same step on more ranks, 1 is a time that falls as ranks grow. Weak: a step that grows "
     "with the ranks, 1 is a time that stays.",
     "Idle: asleep for others, mean over ranks. Communication: sums of gradients and new weights, without waiting.",
 )
+ABOUT_ROLES = "Means over steps and over the ranks with the same roles; other: what no phase holds."
+
+
+@dataclass
+class Ranks:
+    """Those of a run that have the same roles; seconds are means over steps and ranks."""
+
+    roles: str
+    count: int
+    phases: dict[str, float]  # with "other"
+    idle: float
 
 
 @dataclass
@@ -38,17 +44,25 @@ class Measured:
     ranks: int
     roles: str
     sequences: float  # learned from in a step
+    chunk: int  # prompts; 0: as the program chooses
+    updates: int  # a step
     tokens_per_s: float
     seconds: float
     phases: dict[str, float]  # of the rank that spent most in it
     idle: float  # mean over ranks
     communication: float
+    groups: list[Ranks]
     gradient_bytes: float | None
+    circumstance: dict[str, object]  # what the times hold for
     runs: int = 1
 
     @property
     def per_rank(self) -> float:
         return self.sequences / self.ranks
+
+    @property
+    def step(self) -> Step:
+        return Step(self.ranks, self.sequences, self.updates, self.gradient_bytes or 0.0)
 
 
 @dataclass
@@ -56,12 +70,15 @@ class Series:
     kind: str  # strong, weak
     roles: str
     points: list[Measured]  # by ranks, ascending
+    several: bool = False  # series of other numbers of updates beside it
 
     @property
     def title(self) -> str:
         first = self.points[0]
         size = f"{first.sequences:.0f}" if self.kind == "strong" else f"{first.per_rank:.0f} a rank"
-        return f"{self.kind}, {size}" + ("" if self.roles == EVERYBODY else f", {self.roles}")
+        words = [f"{self.kind}, {size}"] + [self.roles] * (self.roles != EVERYBODY)
+        words += [f"{first.updates} update{'s' * (first.updates != 1)}"] * self.several
+        return ", ".join(words)
 
     def efficiency(self, at: Measured) -> float:
         first = self.points[0]
@@ -69,24 +86,12 @@ class Series:
         return scaled * first.ranks / at.ranks if self.kind == "strong" else scaled
 
 
-@dataclass
-class Model:
-    """t = fixed + compute sequences / ranks + latency log2 ranks + bytes gradient (ranks - 1) / ranks; none < 0."""
-
-    terms: dict[str, float]
-    gradient_bytes: float
-    relative_error: float  # largest of the fitted points
-    ranks: list[int]  # fitted on
-
-    def seconds(self, ranks: int, sequences: float) -> float:
-        return float(_columns(ranks, sequences, self.gradient_bytes) @ np.array(list(self.terms.values())))
-
-
 def measure(run: Run) -> Measured | None:
     """None where its steps measured no time."""
     assert run.metrics is not None
     metrics = run.metrics
-    found = step_times(_without_warm_up(metrics)) if len(metrics.step) > WARM_UP + 1 else {}
+    warm = _without_warm_up(metrics)
+    found = step_times(warm) if len(metrics.step) > WARM_UP + 1 else {}
     kind = "online" if "online" in found else "offline" if "offline" in found else None
     if kind is None:
         return None
@@ -94,17 +99,26 @@ def measure(run: Run) -> Measured | None:
     learned = np.diff(metrics.episodes)[WARM_UP:]
     tokens = np.diff(metrics.tokens)[WARM_UP:]
     ranks = next(iter(metrics.time.values())).shape[1]
+    roles = _roles(run, ranks)
     idle = float(np.nanmean(metrics.time["idle"][WARM_UP:])) if "idle" in metrics.time else 0.0
+    updates = lookup(run.config, "ppo.epochs", 1) * lookup(run.config, "train.minibatches", 1)
     return Measured(
         ranks=ranks,
-        roles=_roles(run, ranks),
+        roles=roles,
         sequences=float(np.median(learned[learned > 0])) if (learned > 0).any() else math.nan,
+        chunk=lookup(run.config, "train.chunk_prompts", 0) if kind == "online" else 0,
+        updates=updates if kind == "online" else 1,
         tokens_per_s=float(np.median(tokens)) / times.median,
         seconds=times.median,
         phases=times.phases,
         idle=idle,
         communication=times.phases.get("reduce", 0.0) + times.phases.get("publish", 0.0),
+        groups=_groups(warm, roles),
         gradient_bytes=_gradient_bytes(run.path),
+        circumstance={
+            key: lookup(run.config, key)
+            for key in ("train.method", "sampling.max_new_tokens", "cluster.threads", "cluster.device")
+        },
     )
 
 
@@ -129,85 +143,106 @@ def _roles(run: Run, ranks: int) -> str:
     return str(said)
 
 
+def _groups(metrics: Metrics, roles: str) -> list[Ranks]:
+    times = times_of(metrics)
+    if times is None:
+        return []
+    names = [EVERYBODY] * len(times.roles) if roles == EVERYBODY else times.roles
+    found = []
+    for name in dict.fromkeys(names):
+        own = [rank for rank, other in enumerate(names) if other == name]
+        phases = {p: float(v[own].mean()) / len(metrics.step) for p, v in times.phases.items()}
+        idle = phases.pop("idle", 0.0)
+        found.append(Ranks(name, len(own), phases, idle))
+    return found
+
+
 def _gradient_bytes(run: Path) -> float | None:
     """Half of what AdamW's two moments take in the newest checkpoint."""
     states = sorted((run / "checkpoints").glob("step-*/state/optimizer.safetensors"))
-    return states[-1].stat().st_size / 2 if states else None
+    if not states:
+        return None
+    with open(states[-1], "rb") as file:
+        header = int.from_bytes(file.read(HEADER_SIZE), "little")
+    values = states[-1].stat().st_size - HEADER_SIZE - header
+    if values < 0:
+        raise InputError(f"'{states[-1]}' is shorter than it says")
+    return values / 2
 
 
 def together(found: list[Measured]) -> list[Measured]:
     """Runs of one arrangement and size as one, their medians."""
     groups: dict[tuple, list[Measured]] = {}
     for one in found:
-        groups.setdefault((one.ranks, one.roles, round(one.sequences, 6)), []).append(one)
-    return [
-        _median(group) for _, group in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0], item[0][2]))
-    ]
+        key = (one.roles, one.ranks, round(one.sequences, 6), one.updates, one.chunk, str(one.circumstance))
+        groups.setdefault(key, []).append(one)
+    return [_median(group) for _, group in sorted(groups.items(), key=lambda item: item[0])]
 
 
 def _median(group: list[Measured]) -> Measured:
     def of(name: str) -> float:
         return float(np.median([getattr(one, name) for one in group]))
 
-    phases = sorted({phase for one in group for phase in one.phases})
+    first = group[0]
     return Measured(
-        ranks=group[0].ranks,
-        roles=group[0].roles,
-        sequences=group[0].sequences,
+        ranks=first.ranks,
+        roles=first.roles,
+        sequences=first.sequences,
+        chunk=first.chunk,
+        updates=first.updates,
         tokens_per_s=of("tokens_per_s"),
         seconds=of("seconds"),
-        phases={phase: float(np.median([one.phases.get(phase, 0.0) for one in group])) for phase in phases},
+        phases=_medians([one.phases for one in group]),
         idle=of("idle"),
         communication=of("communication"),
-        gradient_bytes=group[0].gradient_bytes,
+        groups=_median_groups([one.groups for one in group]),
+        gradient_bytes=first.gradient_bytes,
+        circumstance=first.circumstance,
         runs=len(group),
     )
 
 
+def _medians(found: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: float(np.median([one.get(name, 0.0) for one in found])) for name in names}
+
+
+def _median_groups(runs: list[list[Ranks]]) -> list[Ranks]:
+    by_roles: dict[str, list[Ranks]] = {}
+    for run in runs:
+        for group in run:
+            by_roles.setdefault(group.roles, []).append(group)
+    return [
+        Ranks(roles, same[0].count, _medians([one.phases for one in same]), float(np.median([g.idle for g in same])))
+        for roles, same in by_roles.items()
+    ]
+
+
 def series_of(points: list[Measured]) -> list[Series]:
-    """Every set of at least two numbers of ranks that shares a step's size, or its size a rank."""
+    """Every set of at least two numbers of ranks that shares chunks, updates and a step's size, or its size a rank."""
     found = []
+    several = len({one.updates for one in points}) > 1
     for kind, size in (("strong", lambda one: one.sequences), ("weak", lambda one: one.per_rank)):
         groups: dict[tuple, list[Measured]] = {}
         for one in points:
             # Splits of roles differ at every number of ranks: only the kind of split is the same.
             split = EVERYBODY if one.roles == EVERYBODY else "split roles"
-            groups.setdefault((split, round(size(one), 6)), []).append(one)
+            key = (round(size(one), 6), one.updates, one.chunk)
+            groups.setdefault((split, *key), []).append(one)
             if one.ranks == 1:  # where every split begins
-                groups.setdefault(("split roles", round(size(one), 6)), []).append(one)
-        for (roles, _), group in sorted(groups.items()):
+                groups.setdefault(("split roles", *key), []).append(one)
+        for (roles, *_), group in sorted(groups.items()):
             fastest = {ranks: min((p for p in group if p.ranks == ranks), key=lambda p: p.seconds)
                        for ranks in sorted({p.ranks for p in group})}  # fmt: skip
             if len(fastest) > 1:
-                found.append(Series(kind, roles, list(fastest.values())))
+                found.append(Series(kind, roles, list(fastest.values()), several))
     return found
-
-
-def fit(points: list[Measured]) -> Model | None:
-    """On arrangements where every rank does everything; None where they are too few for a model."""
-    used = [one for one in points if one.roles == EVERYBODY and math.isfinite(one.sequences)]
-    if len({(one.ranks, one.sequences) for one in used}) < 3 or len({one.ranks for one in used}) < 2:
-        return None
-    size = float(np.median([one.gradient_bytes or 0.0 for one in used]))
-    matrix = np.array([_columns(one.ranks, one.sequences, size) for one in used])
-    seconds = np.array([one.seconds for one in used])
-    scale = np.maximum(matrix.max(axis=0), 1e-300)  # so that the solver sees numbers of one size
-    # Relative errors count, or the longest step alone would decide.
-    solution, _ = optimize.nnls(matrix / scale / seconds[:, None], np.ones(len(used)))
-    terms = dict(zip(TERMS, (solution / scale).tolist()))
-    model = Model(terms, size, 0.0, sorted({one.ranks for one in used}))
-    fitted = np.array([model.seconds(one.ranks, one.sequences) for one in used])
-    model.relative_error = float(np.abs(fitted / seconds - 1).max())
-    return model
-
-
-def _columns(ranks: int, sequences: float, gradient_bytes: float) -> np.ndarray:
-    return np.array([1.0, sequences / ranks, math.log2(ranks), gradient_bytes * (ranks - 1) / ranks])
 
 
 def table(points: list[Measured], series: list[Series]) -> Table:
     columns = [Column("ranks", "ranks"), Column("roles", "roles"), Column("sequences", "sequences", 0),
-               Column("runs", "runs"), Column("seconds", "seconds", 2), Column("tokens_per_s", "tokens/s", 0),
+               Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("runs", "runs"),
+               Column("seconds", "seconds", 3), Column("tokens_per_s", "tokens/s", 0),
                Column("strong", "strong efficiency", 2), Column("weak", "weak efficiency", 2),
                Column("idle", "idle", percent=True, digits=0),
                Column("communication", "communication", percent=True, digits=1)]  # fmt: skip
@@ -215,7 +250,8 @@ def table(points: list[Measured], series: list[Series]) -> Table:
     for one in points:
         shares = [one.idle / one.seconds, one.communication / one.seconds]
         worth = [_efficiency(one, series, kind) for kind in ("strong", "weak")]
-        rows.append([one.ranks, one.roles, one.sequences, one.runs, one.seconds, one.tokens_per_s, *worth, *shares])
+        rows.append([one.ranks, one.roles, one.sequences, one.updates, one.chunk or None, one.runs, one.seconds,
+                     one.tokens_per_s, *worth, *shares])  # fmt: skip
     return Table(columns, rows, "A step by ranks", list(ABOUT))
 
 
@@ -224,21 +260,26 @@ def _efficiency(one: Measured, series: list[Series], kind: str) -> float | None:
     return found[0].efficiency(one) if found else None
 
 
-def prediction(model: Model, points: list[Measured], ranks: list[int]) -> Table:
-    """The largest step measured by one rank, on more ranks (strong), and grown with them (weak)."""
-    base = max((one for one in points if one.ranks == 1), key=lambda one: one.sequences, default=None)
-    if base is None:
-        raise InputError("a prediction needs a run on one rank")
-    columns = [Column("ranks", "ranks"), Column("strong_s", "strong, seconds", 2), Column("strong", "efficiency", 2),
-               Column("weak_s", "weak, seconds", 2), Column("weak", "efficiency", 2)]  # fmt: skip
-    one = model.seconds(1, base.sequences)
+def phases_of(points: list[Measured]) -> list[str]:
+    """Those that take time in any of them, in the order of a step."""
+    known = [phase for phase in PHASES if phase != "idle"]
+    known += sorted({phase for one in points for group in one.groups for phase in group.phases} - set(known))
+    return [phase for phase in known if any(g.phases.get(phase, 0) > NEXT_TO_NOTHING * one.seconds
+                                            for one in points for g in one.groups)]  # fmt: skip
+
+
+def roles_table(points: list[Measured]) -> Table:
+    """Time and idle by role: a row for the ranks of an arrangement that have the same roles."""
+    phases = phases_of(points)
+    columns = [Column("ranks", "ranks"), Column("split", "split"), Column("sequences", "sequences", 0),
+               Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("roles", "ranks that are"),
+               Column("count", "so many"), *(Column(phase, phase, 3) for phase in phases), Column("idle", "idle", 3),
+               Column("idle_share", "idle, share", percent=True, digits=0)]  # fmt: skip
     rows: list[list] = []
-    for p in ranks:
-        strong, weak = model.seconds(p, base.sequences), model.seconds(p, base.sequences * p)
-        rows.append([p, strong, one / (p * strong), weak, one / weak])
-    terms = "; ".join(f"{name} {value:.3g} ({MEANINGS[name]})" for name, value in model.terms.items())
-    beyond = (
-        f"Measured up to {max(model.ranks)} ranks: what lies beyond is the model's word, on the network of these runs."
-    )
-    title = f"What the model says of {base.sequences:.0f} sequences a step"
-    return Table(columns, rows, title, [f"Model: {terms}. Largest error {100 * model.relative_error:.0f}%.", beyond])
+    for one in points:
+        for group in one.groups:
+            whole = sum(group.phases.values()) + group.idle
+            rows.append([one.ranks, one.roles, one.sequences, one.updates, one.chunk or None, group.roles, group.count,
+                         *(group.phases.get(phase, 0.0) for phase in phases), group.idle,
+                         group.idle / whole if whole > 0 else None])  # fmt: skip
+    return Table(columns, rows, "Seconds of a step by role", [ABOUT_ROLES])

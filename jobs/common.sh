@@ -17,6 +17,12 @@ fail() {  # CODE MESSAGE...
   exit "$code"
 }
 
+analysis() {  # COMMAND ARGUMENTS: python -m analysis
+  local python=$venv/bin/python
+  [ -x "$python" ] || python=python3
+  PYTHONPATH=$root "$python" -m analysis "$@"
+}
+
 timed() {  # WHAT COMMAND...: runs it, says what and how long
   local what=$1 begin=$SECONDS
   shift

@@ -38,14 +38,22 @@ submit() {  # JOB [SBATCH OPTIONS] -- ARGUMENTS: submits jobs/JOB.sbatch, prints
 }
 
 launch() {  # [-n RANKS] PROGRAM ARGUMENTS: becomes the launcher of its ranks; without -n one a task of the allocation
-  local ranks=()
-  if [ "$1" = -n ]; then ranks=(-n "$2"); shift 2; fi
+  local ranks=() nodes=()
+  if [ "$1" = -n ]; then
+    ranks=(-n "$2")
+    # Fewer ranks than tasks fill node after node.
+    if [ -n "${SLURM_NTASKS_PER_NODE:-}" ]; then
+      nodes=(--nodes="$((($2 + SLURM_NTASKS_PER_NODE - 1) / SLURM_NTASKS_PER_NODE))")
+    fi
+    shift 2
+  fi
   if [ -z "$job" ]; then exec "$jobs/mpirun.sh" "${ranks[@]}" "$@"; fi
   # Ranks of one node share its cores and devices by their roles: Slurm must not bind them.
   if grep -qw pmix <<<"$(srun --mpi=list 2>&1)"; then
     # srun does not inherit it.
     if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
-    exec srun --mpi="$mpi" --kill-on-bad-exit=1 --cpu-bind=none "${ranks[@]}" "${container[@]}" "$@"
+    exec srun --mpi="$mpi" --kill-on-bad-exit=1 --cpu-bind=none "${ranks[@]}" "${nodes[@]}" \
+      "${container[@]}" "$@"
   fi
   command -v mpirun >/dev/null ||
     fail "$user_error" "srun has no PMIx (srun --mpi=list) and there is no mpirun: load an MPI module in jobs/cluster.env"
@@ -75,6 +83,10 @@ run() {  # COMMAND OF VBON...: its ranks on the whole allocation, then the end o
 
 run_ranks() { with_signals "$jobs/launch.sh" "$vbon" "$@"; }
 run_alone() { with_signals "${container[@]}" "$vbon" "$@"; }
+run_scaling() {  # scaling ARGUMENTS
+  shift
+  with_signals "$jobs/scaling.sh" "$@"
+}
 
 with_signals() {  # COMMAND...: runs it; USR1 and TERM to this shell are USR1 to it
   local child again=1 code=0
@@ -144,12 +156,24 @@ progress() {  # COMMAND OF VBON...: a number that grows with what the run has on
   echo "$total"
 }
 
+folder_of_sweep() {  # GRID
+  "${container[@]}" "$vbon" sweep "$1" --dry-run 2>/dev/null | sed -n 's/^[0-9]* runs\{0,1\} in \(.*\), [0-9]* done$/\1/p'
+}
+
+run_folders() {  # DIR: of a sweep's runs, in their order
+  [ ! -f "$1/sweep.json" ] || sed -n 's/^ *"dir": "\(.*\)",\{0,1\}$/\1/p' "$1/sweep.json" | sed "s|^|$1/|"
+}
+
 places() {  # COMMAND OF VBON...: what the configuration names as run folder and pools; of a sweep's run its folder
+  local dir grid
   if [ "$1" = sweep ]; then
     [ "$3" = --only ] || return 0
-    local dir
-    dir=$("${container[@]}" "$vbon" sweep "$2" --dry-run 2>/dev/null | sed -n 's/^[0-9]* runs\{0,1\} in \(.*\), [0-9]* done$/\1/p')
-    sed -n 's/^ *"dir": "\(.*\)",\{0,1\}$/\1/p' "$dir/sweep.json" | sed -n "$(($4 + 1))s|^|$dir/|p"
+    dir=$(folder_of_sweep "$2")
+    run_folders "$dir" | sed -n "$(($4 + 1))p"
+  elif [ "$1" = scaling ]; then
+    for grid in "${@:2}"; do
+      [ ! -f "$grid" ] || run_folders "$(folder_of_sweep "$grid")"
+    done
   else
     "${container[@]}" "$vbon" "$@" --dry-run 2>&1 | sed -n 's/^  \(dir\|path\|eval_path\): *"\{0,1\}\([^"]*\)"\{0,1\}$/\2/p'
   fi || true

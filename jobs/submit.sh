@@ -3,9 +3,9 @@
 usage="usage: jobs/submit.sh JOB[,JOB...] FILE [SBATCH OPTIONS] [-- OPTIONS OF VBON]
   JOB   run     all stages of a recipe in one job           train   one training run
         pool    an array over shards, then the merge        eval    its evaluation
-        sweep   shared stages, the array of runs, a report
+        sweep   shared stages, the array of runs, a report    scaling  grids on 1, 2, 4, ... of one job's tasks
         several (pool,train,eval): each begins when the one before it has succeeded
-  FILE  the configuration; of a sweep its grid
+  FILE  the configuration; of a sweep its grid, of scaling one or several grids
   --array=0-7 of a pool: 8 shards (default 4; 0-7%2: two at a time)
   examples:
     jobs/submit.sh pool,train,eval configs/mine.yaml --nodes=2 --gpus-per-node=4 --ntasks-per-node=4
@@ -43,6 +43,9 @@ for name in "${names[@]}"; do
         -- "$file" "$@")
       last=$(submit pool --job-name=vbon-pool-merge "${options[@]}" --dependency="afterok:$last" -- "$file" --merge "$@") ;;
     run | train | eval) last=$(submit "$name" "${options[@]}" "${dependency[@]}" -- "$file" "$@") ;;
+    scaling)
+      [ ${#names[@]} = 1 ] || fail "$user_error" "scaling is submitted alone"
+      last=$(submit scaling "${options[@]}" -- "$file" "$@") ;;
     sweep)
       [ "$# ${#names[@]}" = "0 1" ] || fail "$user_error" "a sweep is submitted alone; its grid has its settings"
       script=$(mktemp)

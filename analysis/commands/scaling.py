@@ -1,7 +1,7 @@
 """`scaling RUN...`: what more ranks are worth."""
 
 import argparse
-import json
+import math
 
 from ..errors import InputError
 from ..output import Output
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from .. import scaling
+    from .. import scaling, scaling_model
     from ..scaling_picture import save_pictures
 
     runs, notes = read_measured(options.runs)
@@ -29,21 +29,24 @@ def run(options: argparse.Namespace) -> int:
     points = scaling.together([one for _, one in measured if one is not None])
     if not points:
         raise InputError("none of these runs measured the time of its steps ('time' in metrics.jsonl)")
-    series, model = scaling.series_of(points), scaling.fit(points)
+    series = scaling.series_of(points)
+    fitted = [one for one in points if one.roles == scaling_model.EVERYBODY and math.isfinite(one.sequences)]
+    model = scaling_model.fit([one.step for one in fitted], [one.seconds for one in fitted])
     if not series:
         notes.append("No two numbers of ranks share a step's size, or its size a rank: there is no scaling to draw.")
     if model is None:
         notes.append("No model: it needs three runs or more in which every rank does everything (cluster.roles: all).")
+    elif len(others := {str(one.circumstance) for one in fitted}) > 1:
+        raise InputError(f"a model is of one method, length and number of threads, and these runs have {len(others)}")
     tell(notes)
-    output, table = Output(options.out), scaling.table(points, series)
-    output.table("scaling", table)
-    print(table.to_markdown())
+    output = Output(options.out)
+    tables = {"scaling": scaling.table(points, series), "scaling-roles": scaling.roles_table(points)}
     if model is not None:
-        predicted = scaling.prediction(model, points, asked)
-        output.table("scaling-prediction", predicted)
-        print(predicted.to_markdown())
-        says = {"format": "vbon.scaling", "terms": model.terms, "gradient_bytes": model.gradient_bytes,
-                "relative_error": model.relative_error, "ranks": model.ranks}  # fmt: skip
-        output.text("scaling.json", json.dumps(says, indent=1) + "\n")
-    save_pictures(points, series, model, output)
+        tables["scaling-model"] = scaling_model.residuals(model)
+        tables["scaling-prediction"] = scaling_model.prediction(model, asked)
+        output.text("scaling.json", scaling_model.to_json(model, fitted[0].circumstance))
+    for name, table in tables.items():
+        output.table(name, table)
+        print(table.to_markdown())
+    save_pictures(points, series, model, asked, output)
     return done(output)

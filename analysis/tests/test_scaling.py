@@ -4,21 +4,29 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from analysis.scaling_model import Step, fit
 
 from .commands import Done, fails
 from .fixtures import config_text
 
-FIXED, COMPUTE, LATENCY, PER_BYTE, GRADIENT = 0.5, 0.04, 0.1, 2e-9, 4e7
+FIXED, COMPUTE, UPDATE, LATENCY, PER_BYTE, GRADIENT = 0.5, 0.04, 0.02, 0.1, 1e-9, 4e7
+TERMS = {"fixed": FIXED, "compute": COMPUTE, "update": UPDATE, "latency": LATENCY, "bytes": PER_BYTE}
 
 
-def seconds(ranks: int, sequences: float) -> float:
-    return FIXED + COMPUTE * sequences / ranks + LATENCY * math.log2(ranks) + PER_BYTE * GRADIENT * (ranks - 1) / ranks
+def seconds(ranks: int, sequences: float, updates: int = 1) -> float:
+    sent = updates * 2 * GRADIENT * (ranks - 1) / ranks
+    return FIXED + COMPUTE * sequences / ranks + UPDATE * updates + LATENCY * math.log2(ranks) + PER_BYTE * sent
 
 
-def write(folder: Path, ranks: int, sequences: int, roles: str = "all", factor: float = 1.0, steps: int = 6) -> Path:
+def write(
+    folder: Path, ranks: int, sequences: int, roles: str = "all", factor: float = 1.0, steps: int = 6, updates: int = 1,
+    chunk: int = 4,
+) -> Path:  # fmt: skip
     folder.mkdir(parents=True)
-    whole = factor * seconds(ranks, sequences)
+    whole = factor * seconds(ranks, sequences, updates)
     rows = []
     for step in range(steps):
         slow = 30.0 if step == 0 else 0.0  # the first step loads and packs
@@ -28,11 +36,13 @@ def write(folder: Path, ranks: int, sequences: int, roles: str = "all", factor: 
         count = sequences * (step + 1)
         rows.append({"step": step, "episodes": count, "tokens": 10 * count, "reward": 0.0, "time": time})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "config.yaml").write_text(config_text(Path("pool.h5"), cluster__roles=roles))
+    (folder / "config.yaml").write_text(config_text(Path("pool.h5"), cluster__roles=roles, cluster__threads="1",
+                                                    train__minibatches=str(updates), train__chunk_prompts=str(chunk)))  # fmt: skip
     state = folder / "checkpoints" / "step-00000006" / "state"
     state.mkdir(parents=True)
     with open(state / "optimizer.safetensors", "wb") as file:
-        file.truncate(int(2 * GRADIENT))
+        file.write((2).to_bytes(8, "little") + b"{}")
+        file.truncate(int(2 * GRADIENT) + 10)
     return folder
 
 
@@ -40,12 +50,13 @@ def write(folder: Path, ranks: int, sequences: int, roles: str = "all", factor: 
 def runs(tmp_path: Path) -> list[Path]:
     strong = [write(tmp_path / f"strong-{p}", p, 64) for p in (1, 2, 4, 8)]
     weak = [write(tmp_path / f"weak-{p}", p, 64 * p) for p in (2, 4, 8)]
-    return strong + weak
+    more = [write(tmp_path / f"updates-{p}", p, 64, updates=4) for p in (1, 2, 4, 8)]
+    return strong + weak + more
 
 
 def test_efficiencies_and_terms_of_known_times(tmp_path: Path, runs: list[Path], capsys) -> None:
     done = Done(capsys, tmp_path / "out", "scaling", "--predict", "1024", *runs)
-    rows = {(int(row["ranks"]), float(row["sequences"])): row for row in done.rows("scaling")}
+    rows = {(int(row["ranks"]), float(row["sequences"])): row for row in done.rows("scaling") if row["updates"] == "1"}
     for p in (2, 4, 8):
         row = rows[p, 64.0]
         assert float(row["seconds"]) == pytest.approx(seconds(p, 64))
@@ -56,14 +67,86 @@ def test_efficiencies_and_terms_of_known_times(tmp_path: Path, runs: list[Path],
     assert rows[1, 64.0]["strong"] == rows[1, 64.0]["weak"] == ""
     says = json.loads((done.out / "scaling.json").read_text())
     assert says["gradient_bytes"] == GRADIENT and says["ranks"] == [1, 2, 4, 8] and says["relative_error"] < 1e-6
-    assert says["terms"] == pytest.approx(
-        {"fixed": FIXED, "compute": COMPUTE, "latency": LATENCY, "bytes": PER_BYTE}, rel=1e-4
-    )
+    assert says["terms"] == pytest.approx(TERMS, rel=1e-4) and says["sequences"] == [64, 512]
+    assert says["format"] == "vbon.scaling" and says["measured_with"]["sampling.max_new_tokens"] == 12
     (beyond,) = done.rows("scaling-prediction")
+    assert beyond["range"] == "beyond"
     assert float(beyond["strong_s"]) == pytest.approx(seconds(1024, 64), rel=1e-4)
     assert float(beyond["weak"]) == pytest.approx(seconds(1, 64) / seconds(1024, 64 * 1024), rel=1e-4)
     assert "up to 8 ranks" in done.notes_of("scaling-prediction")
-    done.require_figures("scaling", "scaling-time")
+    share = (LATENCY * 10 + PER_BYTE * 2 * GRADIENT * 1023 / 1024) / seconds(1024, 64)
+    assert float(beyond["strong_communication"]) == pytest.approx(share, rel=1e-4)
+    for row in done.rows("scaling-model"):
+        known = seconds(int(row["ranks"]), float(row["sequences"]), int(row["updates"]))
+        assert float(row["measured_s"]) == pytest.approx(known) == pytest.approx(float(row["model_s"]), rel=1e-6)
+        assert abs(float(row["error"])) < 1e-6
+    done.require_figures("scaling", "scaling-time", "scaling-prediction")
+
+
+def test_predictions_say_where_measuring_ends(tmp_path: Path, runs: list[Path], capsys) -> None:
+    done = Done(capsys, tmp_path / "out", "scaling", "--predict", "4,8,9,64", *runs)
+    assert [row["range"] for row in done.rows("scaling-prediction")] == ["measured", "measured", "beyond", "beyond"]
+
+
+def test_errors_of_the_model_are_shown(tmp_path: Path, runs: list[Path], capsys) -> None:
+    """A run a tenth slower than the others say."""
+    slow = write(tmp_path / "slow", 2, 256, factor=1.1)
+    done = Done(capsys, tmp_path / "out", "scaling", *runs, slow)
+    (row,) = [row for row in done.rows("scaling-model") if row["sequences"] == "256.0" and row["ranks"] == "2"]
+    says = json.loads((done.out / "scaling.json").read_text())
+    assert -0.1 < float(row["error"]) < -0.03 and says["relative_error"] == pytest.approx(-float(row["error"]))
+    assert f"{100 * says['relative_error']:.0f}%" in done.notes_of("scaling-prediction")
+
+
+def test_no_term_is_negative() -> None:
+    """Ranks that speed a step up more than they can: nothing of it becomes a gain by communication."""
+    steps = [Step(p, n, 1, GRADIENT) for p in (1, 2, 4) for n in (8, 64)]
+    model = fit(steps, [0.1 + 0.01 * step.sequences / step.ranks**1.5 for step in steps])
+    assert model is not None and min(model.terms.values()) >= 0 and model.terms["latency"] == model.terms["bytes"] == 0
+    assert max(abs(point.error) for point in model.points) == model.relative_error > 0.01
+
+
+def test_terms_survive_noise() -> None:
+    """Times that scatter by 2%, as those of a quiet machine: within a tenth for what such steps determine well."""
+    random = np.random.default_rng(5)
+    steps = [Step(p, n * p, u, GRADIENT) for p in (1, 2, 4, 8) for n in (8, 16, 64) for u in (1, 4, 8)]
+    times = [seconds(s.ranks, s.sequences, s.updates) * (1 + 0.02 * random.standard_normal()) for s in steps]
+    model = fit(steps, times)
+    assert model is not None and model.relative_error < 0.1
+    for name in ("fixed", "compute", "bytes"):
+        assert model.terms[name] == pytest.approx(TERMS[name], rel=0.15), name
+
+
+def test_runs_of_another_kind_share_no_model(tmp_path: Path, runs: list[Path], capsys) -> None:
+    other = write(tmp_path / "other", 2, 64)
+    text = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("max_new_tokens: 12", "max_new_tokens: 24"))
+    assert "have 2" in fails(capsys, "scaling", *runs, other, "-o", tmp_path / "none")
+
+
+def test_sizes_of_chunks_stay_apart(tmp_path: Path, capsys) -> None:
+    split = "{rollout: 1, scorer: 1, learner: 1}"
+    found = [write(tmp_path / f"chunk-{c}", 3, 64, split, 1 + 1 / c, chunk=c) for c in (1, 2, 4)]
+    done = Done(capsys, tmp_path / "out", "scaling", *found)
+    rows = {row["chunk"]: float(row["seconds"]) for row in done.rows("scaling")}
+    assert rows == {str(c): pytest.approx((1 + 1 / c) * seconds(3, 64)) for c in (1, 2, 4)}
+    done.require_figures("scaling-time")
+
+
+def test_time_and_idle_by_role(tmp_path: Path, capsys) -> None:
+    folder = write(tmp_path / "split", 4, 64, "{rollout: 2, scorer: 1, learner: 1}")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        slow = row["time"]["total"][0] - seconds(4, 64)
+        row["time"] = {"generate": [1.0, 0.8, 0, 0], "score": [0, 0, 0.5, 0], "update": [0, 0, 0, 0.7],
+                       "idle": [0.2, 0.4, 0.7, 0.5], "total": [1.3 + slow] * 4}  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = Done(capsys, tmp_path / "out", "scaling", folder)
+    by_role = {row["roles"]: row for row in done.rows("scaling-roles")}
+    assert {role: row["count"] for role, row in by_role.items()} == {"rollout": "2", "scorer": "1", "learner": "1"}
+    assert float(by_role["rollout"]["generate"]) == pytest.approx(0.9) and float(by_role["rollout"]["idle"]) == pytest.approx(0.3)
+    assert float(by_role["scorer"]["score"]) == pytest.approx(0.5) and float(by_role["learner"]["update"]) == pytest.approx(0.7)
+    assert float(by_role["scorer"]["idle_share"]) == pytest.approx(0.7 / 1.3) and float(by_role["scorer"]["other"]) == pytest.approx(0.1)
 
 
 def test_the_median_of_runs_and_splits_of_roles(tmp_path: Path, runs: list[Path], capsys) -> None:
@@ -81,7 +164,9 @@ def test_what_cannot_be_said_is_said(tmp_path: Path, capsys) -> None:
     one = write(tmp_path / "one", 1, 64)
     done = Done(capsys, tmp_path / "out", "scaling", one)
     assert "no scaling to draw" in done.notes and "No model" in done.notes
-    assert done.files == {"scaling.md", "scaling.csv", "scaling-time.png", "scaling-time.svg"}
+    assert done.files == {
+        "scaling.md", "scaling.csv", "scaling-roles.md", "scaling-roles.csv", "scaling-time.png", "scaling-time.svg",
+    }  # fmt: skip
     short = write(tmp_path / "short", 2, 64, steps=2)
     assert "fewer than three steps: short" in Done(capsys, tmp_path / "again", "scaling", one, short).notes
     assert "measured the time" in fails(capsys, "scaling", short, "-o", tmp_path / "none")

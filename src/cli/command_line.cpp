@@ -108,9 +108,12 @@ CommandLine parse_command_line(int argc, char** argv) {
       sub.add_option("--seed", line.seed, "of the draws");
     }
     if (name == "score") sub.add_option("--texts", line.texts, "JSON Lines: {text} or {prompt, response}");
-    if (name == "plan") add_rates(sub, line);
-    if (name == "plan")
+    if (name == "plan") {
+      add_rates(sub, line);
       sub.add_option("--ranks", line.ranks, "ranks to plan for; default: those that cluster.roles counts, or 1");
+      sub.add_option("--model", line.step_model,
+                     "scaling.json of `python -m analysis scaling`: the time of a step by what was measured");
+    }
   }
   if (argc >= 2 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
     const std::string nearest = nearest_name(argv[1], names);

@@ -45,6 +45,12 @@ const Command& find_command(const std::string& name) {
   throw InternalError("no command " + name);
 }
 
+[[noreturn]] void end_all_ranks(comm::MpiRuntime& mpi, ExitCode code, const std::exception& error) {
+  if (!is_told_elsewhere(error)) mpi.abort(static_cast<int>(code), error.what());
+  log::write_own(log::Level::error, error.what());
+  mpi.abort_behind(static_cast<int>(code));
+}
+
 ExitCode run_with_ranks(int argc, char** argv, const Command& command, const CommandLine& line) {
   Prepared prepared{.loaded = load_settings(line, command.needed)};
   const Settings& settings = prepared.loaded.settings();
@@ -58,13 +64,13 @@ ExitCode run_with_ranks(int argc, char** argv, const Command& command, const Com
     return command.with_ranks(mpi.world(), line, prepared);
   } catch (const UserError& e) {
     if (mpi.world().size() == 1) throw;
-    mpi.abort(static_cast<int>(ExitCode::user), e.what());
+    end_all_ranks(mpi, ExitCode::user, e);
   } catch (const EnvironmentError& e) {
     if (mpi.world().size() == 1) throw;
-    mpi.abort(static_cast<int>(ExitCode::environment), e.what());
+    end_all_ranks(mpi, ExitCode::environment, e);
   } catch (const std::exception& e) {
     if (mpi.world().size() == 1) throw;
-    mpi.abort(static_cast<int>(ExitCode::internal), e.what());
+    end_all_ranks(mpi, ExitCode::internal, e);
   }
 }
 

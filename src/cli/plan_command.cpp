@@ -4,6 +4,7 @@
 
 #include "cli/host.hpp"
 #include "cli/plan_inputs.hpp"
+#include "cli/plan_model.hpp"
 #include "cli/plan_rates.hpp"
 #include "cli/plan_text.hpp"
 #include "cli/stage.hpp"
@@ -47,6 +48,8 @@ ExitCode run_plan_command(const CommandLine& line) {
     for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
   refuse(found);
 
+  std::optional<StepModel> model;
+  if (!line.step_model.empty()) model = read_step_model(line.step_model);
   ReadPlanInputs read = read_plan_inputs(settings, line.ranks.value_or(ranks_of_roles(settings)));
   RunPlan plan = plan_run(settings, read.inputs, std::nullopt);
   PlanContext context{.node_memory = host_memory().total};
@@ -63,6 +66,8 @@ ExitCode run_plan_command(const CommandLine& line) {
   if (!settings.run.dir.empty()) context.free_disk = free_bytes_at(settings.run.dir);
   plan.notes.insert(plan.notes.begin(), std::make_move_iterator(read.notes.begin()),
                     std::make_move_iterator(read.notes.end()));
+  if (model)
+    context.modelled = modelled_step(plan, *model, line.step_model.string(), loaded.config.resolved, plan.notes);
   fmt::print("{}{}", line.json ? plan_json(plan, context) : plan_text(plan, settings, context), line.json ? "\n" : "");
   flush_output();
   for (const std::string& warning : plan_warnings(plan, context)) log::warn("{}", warning);

@@ -75,7 +75,11 @@ Json memory_json(const RunPlan& plan, const PlanContext& context) {
 }
 
 Json files_json(const FilePlan& f, const PlanContext& context) {
-  return {{"step", {{"chunk_files", f.chunk_files}, {"chunk_bytes", f.chunk_bytes}, {"rollout_bytes", f.step_bytes}}},
+  return {{"step",
+           {{"chunk_files", f.chunk_files},
+            {"chunk_bytes", f.chunk_bytes},
+            {"rollout_bytes", f.step_bytes},
+            {"operations", f.step_operations}}},
           {"rollouts_kept", f.steps_kept},
           {"checkpoint",
            {{"files", f.checkpoint_files},
@@ -102,7 +106,22 @@ Json time_json(const TimePlan& t, const PlanContext& context) {
     rates = {{"decode_flops", context.rates->decode_flops},
              {"learn_flops", context.rates->learn_flops},
              {"bytes", context.rates->bytes}};
+  Json model;
+  if (context.modelled) {
+    const ModelledStep& m = *context.modelled;
+    model = {{"file", m.file},
+             {"sequences", m.sequences},
+             {"updates", m.updates},
+             {"sent_bytes", m.sent_bytes},
+             {"step_seconds", m.seconds.sum()},
+             {"run_seconds", m.run_seconds},
+             {"relative_error", m.model.relative_error},
+             {"measured_ranks", m.model.most_ranks},
+             {"beyond", m.beyond}};
+    StepTerms::visit([&](const char* name, double value) { model["parts"][name] = value; }, m.seconds);
+  }
   return {{"rates", rates},
+          {"model", model},
           {"overlapped", t.overlapped},
           {"generate", work(t.generate)},
           {"score", work(t.score)},

@@ -111,10 +111,30 @@ std::string files_text(const RunPlan& plan, const PlanContext& context) {
   text += fmt::format(
       "run folder at its fullest {}, with pools {}{}; written in all {}\n", bytes(f.run_bytes), bytes(f.total_bytes),
       context.free_disk > 0 ? fmt::format(" ({} free)", bytes(context.free_disk)) : "", bytes(f.written_bytes));
+  if (f.step_operations > 0)
+    text +=
+        fmt::format("a step makes, reads, renames and removes files {} times, whatever the ranks\n", f.step_operations);
   if (f.publish_bytes + f.gradient_bytes > 0)
     text += fmt::format("between ranks, a step: weights {}, gradients {}\n", bytes(f.publish_bytes),
                         bytes(f.gradient_bytes));
   return text;
+}
+
+std::string modelled_text(const ModelledStep& step) {
+  Table table({"a step, by the model", "time", "share"});
+  const auto add = [&](const char* name, double seconds) {
+    if (seconds > 0)
+      table.add_row({name, duration(seconds), fmt::format("{:.0f}%", 100 * seconds / step.seconds.sum())});
+  };
+  add("what ranks do not share", step.seconds.fixed);
+  add("sequences", step.seconds.compute);
+  add("updates", step.seconds.update);
+  add("meeting (log of the ranks)", step.seconds.latency);
+  add("gradients sent", step.seconds.bytes);
+  return fmt::format("{}a step {}, the run {} by '{}', measured on up to {} (largest error {:.0f}%){}\n", table.text(),
+                     duration(step.seconds.sum()), duration(step.run_seconds), step.file,
+                     counted(step.model.most_ranks, "rank"), 100 * step.model.relative_error,
+                     step.beyond ? ": this is beyond what was measured" : "");
 }
 
 std::string time_text(const RunPlan& plan, const PlanContext& context) {
@@ -133,7 +153,7 @@ std::string time_text(const RunPlan& plan, const PlanContext& context) {
   add("an update on the pool", t.pool_update);
   add("an evaluation", t.evaluation);
   add("vbon pool (prompts.train)", t.pool);
-  std::string text = table.text();
+  std::string text = (context.modelled ? modelled_text(*context.modelled) + "\n" : "") + table.text();
   if (!t.estimated)
     return text +
            "no time is given: there is nothing here to measure its GPUs with (--tflops and --gbps say what a rank "

@@ -6,17 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "cli/plan_model.hpp"
 #include "vbon/train/run_plan.hpp"
 
 namespace vbon::cli {
 
 // What the plan is held against.
 struct PlanContext {
-  std::optional<ComputeRates> rates;  // as measured here, or
-  bool rates_given = false;           // as the command line says
-  std::int64_t node_memory = 0;       // bytes of this machine; 0: not known
-  std::int64_t device_memory = 0;     // bytes of its smallest GPU; 0: none or not known
-  std::int64_t free_disk = 0;         // bytes where the run folder will be; 0: not known
+  std::optional<ComputeRates> rates;     // as measured here, or
+  bool rates_given = false;              // as the command line says
+  std::optional<ModelledStep> modelled;  // by --model
+  std::int64_t node_memory = 0;          // bytes of this machine; 0: not known
+  std::int64_t device_memory = 0;        // bytes of its smallest GPU; 0: none or not known
+  std::int64_t free_disk = 0;            // bytes where the run folder will be; 0: not known
 };
 
 // What does not fit, one sentence each; empty: everything does.

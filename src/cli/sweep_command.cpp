@@ -1,5 +1,6 @@
 // `vbon sweep`: the runs of a grid, here one after the other, or as a script for Slurm. Each is a process of its own
 // (`vbon run`), so one that fails leaves the others alone; what is done is skipped, so a killed sweep goes on.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -31,6 +32,7 @@ std::string sweep_json(const SweepPlan& plan) {
                     {"dir", plan.runs[i].dir.lexically_relative(plan.grid.dir).string()},
                     {"seed", *plan.runs[i].loaded.settings().run.seed},
                     {"overrides", overrides}});
+    if (plan.runs[i].ranks > 0) runs.back()["ranks"] = plan.runs[i].ranks;
   }
   return nlohmann::json({{"format", "vbon.sweep"}, {"schema_version", 1}, {"name", plan.grid.name}, {"runs", runs}})
              .dump(1) +
@@ -47,36 +49,45 @@ class Sweep {
 
   // 0, 75 where a signal stopped it, 74 or 1 where pieces failed.
   ExitCode run(std::optional<std::int64_t> only_stage, std::optional<std::int64_t> only_run) {
-    if (only_stage) stage(static_cast<std::size_t>(*only_stage));
-    else if (only_run) one(static_cast<std::size_t>(*only_run));
-    else
-      for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i) one(i);
+    if (only_stage) {
+      const auto i = static_cast<std::size_t>(*only_stage);
+      stage(i, plan_.stages[i].ranks);
+    } else if (only_run) {
+      // Its job may have no more ranks than the run itself.
+      const auto i = static_cast<std::size_t>(*only_run);
+      one(i, plan_.runs[i].ranks);
+    } else {
+      for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i)
+        one(i, plan_.stages[plan_.runs[i].stages].ranks);
+    }
     if (stop::requested()) return ExitCode::requeue;
     return worst_;
   }
 
  private:
-  void one(std::size_t i) {
+  // `stage_ranks`: to make its shared stages with, where they are not there.
+  void one(std::size_t i, int stage_ranks) {
     const PlannedRun& run = plan_.runs[i];
     const fs::path marker = plan_.grid.dir / "done" / run.name;
     if (fs::exists(marker)) return say("{}: done", run.name);
-    if (!stage(run.stages)) return;
-    if (start(run.name, run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
+    if (!stage(run.stages, stage_ranks)) return;
+    if (start(run.name, run.ranks, run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
   }
 
   // True: they are there. A stage that failed is not tried again for each run that needs it.
-  bool stage(std::size_t i) {
+  bool stage(std::size_t i, int ranks) {
     if (state_.size() < plan_.stages.size()) state_.resize(plan_.stages.size());
     if (state_[i] == State::unknown)
-      state_[i] = start(fmt::format("stages-{}", i), plan_.stages[i].overrides, {"--until", "amortise"})
+      state_[i] = start(fmt::format("stages-{}", i), ranks, plan_.stages[i].overrides, {"--until", "amortise"})
                       ? State::there
                       : State::failed;
     return state_[i] == State::there;
   }
 
-  bool start(const std::string& name, const std::vector<std::string>& overrides, const std::vector<std::string>& more) {
+  bool start(const std::string& name, int ranks, const std::vector<std::string>& overrides,
+             const std::vector<std::string>& more) {
     if (stop::requested()) return false;
-    std::vector<std::string> words = plan_.grid.launch;
+    std::vector<std::string> words = launch_of(ranks);
     words.insert(words.end(), {this_program().string(), "run", "-c", plan_.grid.config.string()});
     for (const std::string& override : overrides) words.insert(words.end(), {"-s", override});
     words.insert(words.end(), more.begin(), more.end());
@@ -98,6 +109,18 @@ class Sweep {
     return false;
   }
 
+  std::vector<std::string> launch_of(int ranks) const {
+    std::vector<std::string> words = plan_.grid.launch;
+    if (ranks == 0) return words;
+    if (words.empty()) {
+      const fs::path jobs = jobs_folder(this_program());
+      require(!jobs.empty(), "the grid's runs have `ranks`: its `launch` has to say what starts them, say [mpirun]");
+      words = {(jobs / "launch.sh").string()};
+    }
+    words.insert(words.end(), {"-n", std::to_string(ranks)});
+    return words;
+  }
+
   template <class... Args>
   void say(fmt::format_string<Args...> text, Args&&... args) const {
     if (!quiet_) log::info("{}", fmt::format(text, std::forward<Args>(args)...));
@@ -111,19 +134,22 @@ class Sweep {
 };
 
 void print(const SweepPlan& plan, const SweepCost& cost) {
-  Table table({"", "run", "stages", "time", "state"});
+  Table table({"", "run", "ranks", "stages", "time", "state"});
   std::size_t done = 0;
-  double to_do_s = 0;
+  double to_do_s = 0, node_s = 0;
   std::vector<bool> needed(plan.stages.size());
+  const auto [fewest, most] = std::minmax_element(cost.ranks.begin(), cost.ranks.end());
+  const int nodes = *std::max_element(cost.nodes.begin(), cost.nodes.end());
   for (std::size_t i = 0; i < plan.runs.size(); ++i) {
     const PlannedRun& run = plan.runs[i];
     const bool is_done = fs::exists(plan.grid.dir / "done" / run.name);
     done += is_done ? 1 : 0;
     if (!is_done) {
       to_do_s += cost.run_s[i];
+      node_s += cost.run_s[i] * cost.nodes[i];
       needed[run.stages] = true;
     }
-    table.add_row({std::to_string(i), run.name, std::to_string(run.stages),
+    table.add_row({std::to_string(i), run.name, std::to_string(cost.ranks[i]), std::to_string(run.stages),
                    std::isnan(cost.run_s[i]) ? "" : human_seconds(cost.run_s[i]),
                    is_done               ? "done"
                    : fs::exists(run.dir) ? "begun"
@@ -132,16 +158,19 @@ void print(const SweepPlan& plan, const SweepCost& cost) {
   fmt::print("{}", table.text());
   for (std::size_t i = 0; i < plan.stages.size(); ++i) {
     fmt::print("stages {}: {}\n", i, joined(plan.stages[i].paths));
-    if (needed[i]) to_do_s += cost.stages_s[i];
+    if (!needed[i]) continue;
+    to_do_s += cost.stages_s[i];
+    node_s += cost.stages_s[i] * cost.stage_nodes[i];
   }
   fmt::print("{} in {}, {} done\n", counted(static_cast<std::int64_t>(plan.runs.size()), "run"), plan.grid.dir.string(),
              done);
   if (std::isnan(to_do_s)) fmt::print("time: not known, since {}\n", cost.why_not);
   else
     fmt::print(
-        "to do: {} by `vbon plan` if one follows the other, {:.1f} node-hours on {} and {} (a pool that is there "
+        "to do: {} by `vbon plan` if one follows the other, {:.1f} node-hours on {}{} and {} (a pool that is there "
         "counts as to be made)\n",
-        human_seconds(to_do_s), to_do_s / 3600 * cost.nodes, counted(cost.ranks, "rank"), counted(cost.nodes, "node"));
+        human_seconds(to_do_s), node_s / 3600, *fewest == *most ? "" : "at most ", counted(*most, "rank"),
+        counted(nodes, "node"));
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "cli/sweep_cost.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -13,22 +12,6 @@ namespace vbon::cli {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-// The number behind -n, -np or --ntasks (also with =) in a launcher's words; 0: none.
-int ranks_of_launch(const std::vector<std::string>& words) {
-  const auto number = [](std::string_view text) {
-    int value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc() && end == text.data() + text.size() ? value : 0;
-  };
-  for (std::size_t i = 0; i < words.size(); ++i)
-    for (const std::string_view flag : {"-n", "-np", "--ntasks"}) {
-      if (words[i] == flag && i + 1 < words.size()) return number(words[i + 1]);
-      if (words[i].starts_with(std::string(flag) + "="))
-        return number(std::string_view(words[i]).substr(flag.size() + 1));
-    }
-  return 0;
-}
 
 struct Estimate {
   double run_s = kNaN, pool_s = kNaN;
@@ -73,17 +56,21 @@ Estimate estimate(const Settings& settings, const ReadPlanInputs& read, std::opt
 SweepCost sweep_cost(const SweepPlan& plan, const std::optional<ComputeRates>& given) {
   SweepCost cost;
   cost.stages_s.assign(plan.stages.size(), 0.0);
+  cost.stage_nodes.assign(plan.stages.size(), 1);
   const int launched = ranks_of_launch(plan.grid.launch);
   std::optional<ComputeRates> rates = given;
   InputCache inputs;
   for (const PlannedRun& run : plan.runs) {
     const Settings& settings = run.loaded.settings();
-    cost.ranks = launched > 0 ? launched : ranks_of_roles(settings);
+    cost.ranks.push_back(run.ranks > 0 ? run.ranks : launched > 0 ? launched : ranks_of_roles(settings));
+    cost.nodes.push_back(1);
     try {
-      const Estimate found = estimate(settings, inputs.of(run.loaded, cost.ranks), rates);
+      const Estimate found = estimate(settings, inputs.of(run.loaded, cost.ranks.back()), rates);
       cost.run_s.push_back(found.run_s);
-      cost.nodes = found.nodes;
-      if (!settings.pool.path.empty()) cost.stages_s[run.stages] = found.pool_s;
+      cost.nodes.back() = found.nodes;
+      if (settings.pool.path.empty() || run.ranks != plan.stages[run.stages].ranks) continue;
+      cost.stages_s[run.stages] = found.pool_s;
+      cost.stage_nodes[run.stages] = found.nodes;
     } catch (const UserError& e) {
       cost.run_s.push_back(kNaN);
       if (cost.why_not.empty()) cost.why_not = e.what();

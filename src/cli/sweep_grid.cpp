@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
@@ -15,6 +16,9 @@ namespace vbon::cli {
 namespace {
 
 using Settings = std::vector<std::pair<std::string, std::string>>;
+
+const std::string kRanks = "ranks";  // no key of the configuration: those have a section
+constexpr int kMostRanks = 1'000'000;
 
 class Reader {
  public:
@@ -44,6 +48,7 @@ class Reader {
       errors_.push_back(fmt::format("{}: `runs` needs a list of at least one block", name()));
     else
       for (const YamlNode& block : blocks->items) expand(block, grid.common, seeds, grid.runs);
+    take_ranks(grid);
     throw_if_any(errors_);
     return grid;
   }
@@ -142,6 +147,33 @@ class Reader {
     runs.insert(runs.end(), made.begin(), made.end());
   }
 
+  // Of the runs' keys `ranks` is for the launcher.
+  void take_ranks(Grid& grid) {
+    std::erase_if(grid.common, [](const auto& own) { return own.first == kRanks; });
+    std::vector<std::string> without;
+    for (GridRun& run : grid.runs) {
+      const auto found =
+          std::find_if(run.overrides.begin(), run.overrides.end(), [](const auto& own) { return own.first == kRanks; });
+      if (found == run.overrides.end()) {
+        without.push_back(run.label);
+        continue;
+      }
+      const std::string& text = found->second;
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), run.ranks);
+      if (error != std::errc() || end != text.data() + text.size() || run.ranks < 1 || run.ranks > kMostRanks)
+        errors_.push_back(fmt::format("{}: ranks '{}' is not a number of ranks (1 to {})", name(), text, kMostRanks));
+      // Two runs that differ in their ranks alone are two folders.
+      if (run.label.find(kRanks + text) == std::string::npos)
+        run.label += (run.label.empty() ? "" : "-") + (kRanks + text);
+      run.overrides.erase(found);
+    }
+    if (!grid.has_ranks()) return;
+    for (const std::string& label : without)
+      errors_.push_back(fmt::format("{}: other runs say their `ranks`, and {} does not", name(), label));
+    if (ranks_of_launch(grid.launch) > 0)
+      errors_.push_back(fmt::format("{}: `launch` says how many ranks, and so do the runs: leave out its -n", name()));
+  }
+
   static void put(Settings& settings, const std::string& key, const std::string& value) {
     for (auto& [own, text] : settings)
       if (own == key) return void(text = value);
@@ -164,6 +196,25 @@ class Reader {
 };
 
 }  // namespace
+
+bool Grid::has_ranks() const {
+  return std::any_of(runs.begin(), runs.end(), [](const GridRun& run) { return run.ranks > 0; });
+}
+
+int ranks_of_launch(const std::vector<std::string>& words) {
+  const auto number = [](std::string_view text) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size() ? value : 0;
+  };
+  for (std::size_t i = 0; i < words.size(); ++i)
+    for (const std::string_view flag : {"-n", "-np", "--ntasks"}) {
+      if (words[i] == flag && i + 1 < words.size()) return number(words[i + 1]);
+      if (words[i].starts_with(std::string(flag) + "="))
+        return number(std::string_view(words[i]).substr(flag.size() + 1));
+    }
+  return 0;
+}
 
 Grid parse_grid(std::string_view text, const std::filesystem::path& file) { return Reader(file).read(text); }
 

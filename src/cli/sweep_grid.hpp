@@ -12,6 +12,8 @@
 //       product: {vbon.N: [2, 4, 8], vbon.objective: [exact, L]}
 //     - set: {train.method: dpo}
 //       zip: {preference.beta: [0.1, 1], optimizer.learning_rate: [1e-5, 3e-6]}
+//     - product: {ranks: [1, 2, 4]}   # `ranks` stands among the keys of set, product and zip: -n behind `launch`, the
+//                                     # tasks of its job in Slurm; launch is then jobs/launch.sh or the like
 //   slurm: {partition: gpu, time: "04:00:00"}   # options of sbatch, for --slurm
 #pragma once
 
@@ -28,6 +30,7 @@ struct GridRun {
   std::string label;  // of its block, with the values that vary in it: vbon-N4-L
   // Keys in the order given, values as flow YAML; run.seed is among them where the grid has seeds.
   std::vector<std::pair<std::string, std::string>> overrides;
+  int ranks = 0;  // started for it; 0: as `launch` says
 };
 
 struct Grid {
@@ -37,9 +40,16 @@ struct Grid {
   std::vector<std::pair<std::string, std::string>> common;  // `set` of all runs; every run has it among its own
   std::vector<std::pair<std::string, std::string>> slurm;
   std::vector<GridRun> runs;
+
+  // Whether a run says itself how many ranks it has; then all do.
+  bool has_ranks() const;
 };
 
-// UserError with everything that is wrong: unknown keys, lists of different lengths under zip, no runs.
+// The number behind -n, -np or --ntasks (also with =) in a launcher's words; 0: none.
+int ranks_of_launch(const std::vector<std::string>& words);
+
+// UserError with everything that is wrong: unknown keys, lists of different lengths under zip, no runs, ranks in some
+// runs only or in `launch` too.
 Grid parse_grid(std::string_view text, const std::filesystem::path& file);
 Grid read_grid(const std::filesystem::path& file);
 

@@ -11,7 +11,8 @@ namespace vbon::cli {
 namespace {
 
 // Keys that say where or how fast, not what.
-const std::vector<std::string> kNotContent = {"run.dir", "log", "cluster", "checkpoint"};
+const std::vector<std::string> kNotContent = {"run.dir", "log", "checkpoint", "cluster"};
+const std::vector<std::string> kNotMeasured = {"run.dir", "log", "checkpoint"};
 
 namespace fs = std::filesystem;
 using Values = std::map<std::string, std::string>;
@@ -130,22 +131,28 @@ SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
         }
         if (is_set(values, stage.path)) stages.paths.push_back(path);
       }
-      const std::string hash = load(grid, overrides).config.hash(kNotContent);
+      const std::string hash = load(grid, overrides).config.hash(grid.has_ranks() ? kNotMeasured : kNotContent);
       const std::string name = fmt::format("{}-{}", run.label, hash.substr(0, 8));
       const fs::path dir = grid.dir / "runs" / name;
       std::replace(overrides.begin(), overrides.end(), "run.dir=" + here, "run.dir=" + dir.string());
       stages.overrides.push_back("run.dir=" + (grid.dir / "stages").string());
-      PlannedRun planned{
-          .name = name, .dir = dir, .overrides = overrides, .hash = hash, .loaded = load(grid, overrides)};
+      PlannedRun planned{.name = name,
+                         .dir = dir,
+                         .overrides = overrides,
+                         .hash = hash,
+                         .ranks = run.ranks,
+                         .loaded = load(grid, overrides)};
       for (const std::string& problem : problems(planned.loaded.settings()))
         errors.push_back(fmt::format("{}: {}", run.label, problem));
       for (const PlannedRun& other : plan.runs)
-        if (other.hash == planned.hash)
+        if (other.hash == planned.hash && other.ranks == planned.ranks)
           errors.push_back(fmt::format("{} and {} are the same run: the grid names it twice", other.name, run.label));
       const auto same = std::find_if(plan.stages.begin(), plan.stages.end(),
                                      [&](const SharedStages& s) { return s.paths == stages.paths; });
       planned.stages = static_cast<std::size_t>(same - plan.stages.begin());
       if (same == plan.stages.end()) plan.stages.push_back(std::move(stages));
+      int& most = plan.stages[planned.stages].ranks;
+      most = std::max(most, run.ranks);
       plan.runs.push_back(std::move(planned));
     } catch (const UserError& e) {
       errors.push_back(fmt::format("{}: {}", run.label, e.what()));

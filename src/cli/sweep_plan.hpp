@@ -15,7 +15,9 @@ struct PlannedRun {
   std::filesystem::path dir;  // run.dir
   std::vector<std::string>
       overrides;           // section.key=value, over the grid's configuration: the run is these and nothing else
-  std::string hash;        // of the resolved configuration but run.dir, cluster, checkpoint and log
+  std::string hash;        // of the resolved configuration but run.dir, cluster, checkpoint and log; with cluster where
+                           // the grid's runs say their ranks: they measure time
+  int ranks = 0;           // 0: as the grid's `launch` says
   std::size_t stages = 0;  // which of SweepPlan::stages it uses
   Loaded loaded;
 };
@@ -25,6 +27,7 @@ struct PlannedRun {
 struct SharedStages {
   std::vector<std::string> overrides;
   std::vector<std::string> paths;  // of what they make: reference, reward models, pools, head
+  int ranks = 0;                   // the most of the runs that share them; 0: as the grid's `launch` says
 };
 
 struct SweepPlan {

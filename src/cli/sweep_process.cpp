@@ -20,6 +20,12 @@ namespace vbon::cli {
 
 std::filesystem::path this_program() { return std::filesystem::read_symlink("/proc/self/exe"); }
 
+std::filesystem::path jobs_folder(const std::filesystem::path& program) {
+  for (std::filesystem::path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
+    if (std::filesystem::exists(at / "jobs" / "sweep.sbatch")) return at / "jobs";
+  return {};
+}
+
 int run_process(const std::vector<std::string>& words, const std::filesystem::path& log) {
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));

@@ -1,9 +1,13 @@
 #include "cli/sweep_slurm.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
+#include <utility>
+#include <vector>
+
+#include "cli/sweep_process.hpp"
 
 namespace vbon::cli {
 namespace {
@@ -21,11 +25,34 @@ std::string bare(const std::string& yaml) {
   return has_quotes ? yaml.substr(1, yaml.size() - 2) : yaml;
 }
 
-// jobs/ of the checkout that the program was built in; empty: it has been taken elsewhere.
-std::string jobs_folder(const std::filesystem::path& program) {
-  for (std::filesystem::path at = program.parent_path(); at.has_relative_path(); at = at.parent_path())
-    if (std::filesystem::exists(at / "jobs" / "sweep.sbatch")) return (at / "jobs").string();
-  return "";
+// Options of sbatch for a run's ranks: nodes are filled one after the other.
+std::string tasks(int ranks, int per_node) {
+  if (ranks == 0) return "";
+  const int on_one = per_node > 0 ? std::min(ranks, per_node) : ranks;
+  return fmt::format("--nodes={} --ntasks={} --ntasks-per-node={} ", (ranks + on_one - 1) / on_one, ranks, on_one);
+}
+
+// Numbers of an array's tasks by their ranks, in the order in which these come first: "0-1,4".
+template <class T>
+std::vector<std::pair<int, std::string>> arrays(const std::vector<T>& pieces) {
+  std::vector<std::pair<int, std::vector<std::size_t>>> found;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const auto same =
+        std::find_if(found.begin(), found.end(), [&](const auto& one) { return one.first == pieces[i].ranks; });
+    if (same == found.end()) found.push_back({pieces[i].ranks, {i}});
+    else same->second.push_back(i);
+  }
+  std::vector<std::pair<int, std::string>> result;
+  for (const auto& [ranks, numbers] : found) {
+    std::string text;
+    for (std::size_t i = 0, last = 0; i < numbers.size(); i = last + 1) {
+      for (last = i; last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1;) ++last;
+      text += (text.empty() ? "" : ",") +
+              (last == i ? fmt::format("{}", numbers[i]) : fmt::format("{}-{}", numbers[i], numbers[last]));
+    }
+    result.emplace_back(ranks, text);
+  }
+  return result;
 }
 
 }  // namespace
@@ -34,11 +61,23 @@ std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& gri
                          const std::filesystem::path& program) {
   std::string options;
   std::string most = "%16";  // runs at once
+  int per_node = 0;
   for (const auto& [key, value] : plan.grid.slurm) {
-    if (key == "runs_at_once") most = "%" + bare(value);
-    else options += fmt::format(" {}", quoted("--" + key + "=" + bare(value)));
+    const std::string text = bare(value);
+    if (key == "ntasks-per-node") std::from_chars(text.data(), text.data() + text.size(), per_node);
+    if (key == "runs_at_once") most = "%" + text;
+    else options += fmt::format(" {}", quoted("--" + key + "=" + text));
   }
-  const std::string logs = (plan.grid.dir / "logs").string(), found = jobs_folder(program);
+  const std::string logs = quoted((plan.grid.dir / "logs").string()), grid = quoted(grid_file.string());
+  std::string submitted;
+  for (const auto& [ranks, numbers] : arrays(plan.stages))
+    submitted += fmt::format("stages+=:$(piece {}--array={} --output={}/stages-%a.slurm -- {} --stage)\n",
+                             tasks(ranks, per_node), numbers, logs, grid);
+  for (const auto& [ranks, numbers] : arrays(plan.grid.runs))
+    submitted += fmt::format(
+        "runs+=:$(piece {}--array={}{} --output={}/run-%a.slurm --dependency=\"afterok$stages\" -- {} --only)\n",
+        tasks(ranks, per_node), numbers, most, logs, grid);
+  const std::string found = jobs_folder(program).string();
   return fmt::format(
       R"(#!/usr/bin/env bash
 # Submits the sweep '{name}': {stages} of shared stages, {runs} runs, then the report. Written by vbon sweep --slurm; each
@@ -50,17 +89,15 @@ mkdir -p {logs}
 options=({options} "$@")
 piece() {{ submit sweep --job-name={job} "${{options[@]}}" "$@"; }}
 
-stages=$(piece --array=0-{last_stage} --output={logs}/stages-%a.slurm -- {grid} --stage)
-runs=$(piece --array=0-{last_run}{most} --output={logs}/run-%a.slurm --dependency="afterok:$stages" -- {grid} --only)
-report=$(piece --ntasks=1 --output={logs}/report.slurm --dependency="afterany:$runs" -- {dir} report)
-echo "stages $stages, runs $runs, report $report"
+stages='' runs=''
+{submitted}report=$(piece --nodes=1 --ntasks=1 --output={logs}/report.slurm --dependency="afterany$runs" -- {dir} {what})
+echo "stages ${{stages#:}}, runs ${{runs#:}}, report $report"
 )",
       fmt::arg("name", plan.grid.name), fmt::arg("stages", plan.stages.size()), fmt::arg("runs", plan.grid.runs.size()),
-      fmt::arg("logs", quoted(logs)), fmt::arg("options", options), fmt::arg("job", quoted(plan.grid.name)),
+      fmt::arg("logs", logs), fmt::arg("options", options), fmt::arg("job", quoted(plan.grid.name)),
       fmt::arg("jobs", found.empty() ? "" : quoted(found)), fmt::arg("program", quoted(program.string())),
-      fmt::arg("last_stage", plan.stages.size() - 1), fmt::arg("last_run", plan.grid.runs.size() - 1),
-      fmt::arg("most", most), fmt::arg("grid", quoted(grid_file.string())),
-      fmt::arg("dir", quoted(plan.grid.dir.string())));
+      fmt::arg("submitted", submitted), fmt::arg("dir", quoted(plan.grid.dir.string())),
+      fmt::arg("what", plan.grid.has_ranks() ? "scaling" : "report"));
 }
 
 }  // namespace vbon::cli

@@ -82,11 +82,19 @@ void agree_on_success(Collectives& group, std::exception_ptr failure, std::strin
   const std::string mine = encode(failure);
   const Gathered<std::byte> all = group.all_gather_v(bytes_of(mine), what);
   if (all.values.empty()) return;
-  if (failure) std::rethrow_exception(failure);
+  const bool tells = group.rank() == 0;
+  if (failure && tells) std::rethrow_exception(failure);
   int first = 0;
   while (all.of(first).empty()) ++first;
-  const std::string record = text_of(all.of(first));
-  const std::string text = fmt::format("{} failed on {}: {}", what, group.group().place_of(first), record.substr(1));
+  const std::string record = failure ? mine : text_of(all.of(first));
+  const std::string text =
+      failure ? mine.substr(1)
+              : fmt::format("{} failed on {}: {}", what, group.group().place_of(first), record.substr(1));
+  if (!tells) switch (static_cast<Failure>(record[0])) {
+      case Failure::user: throw Elsewhere<UserError>(text);
+      case Failure::environment: throw Elsewhere<EnvironmentError>(text);
+      default: throw Elsewhere<InternalError>(text);
+    }
   switch (static_cast<Failure>(record[0])) {
     case Failure::user: throw UserError(text);
     case Failure::environment: throw EnvironmentError(text);

@@ -5,15 +5,18 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "comm/mpi_api.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/log.hpp"
+#include "vbon/base/stop.hpp"
 
 namespace vbon::comm {
 namespace {
@@ -233,6 +236,15 @@ void MpiRuntime::abort(int code, const std::string& message) {
   }
   MPI_Abort(MPI_COMM_WORLD, code);
   std::_Exit(code);
+}
+
+void MpiRuntime::abort_behind(int code) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::seconds kPatience{5};
+  const auto end = Clock::now() + kPatience;
+  // The launcher's TERM is the end; a process that leaves before it would be one that died.
+  while (Clock::now() < end && !stop::requested()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  abort(code, "");
 }
 
 std::string mpi_library_version() {

@@ -149,6 +149,43 @@ RolloutBatch concatenate(std::span<const RolloutBatch> batches) {
   return all;
 }
 
+void pack(const RolloutBatch& batch, std::vector<std::byte>& bytes) {
+  const auto add = [&bytes](const void* data, std::size_t size) {
+    const auto* const begin = static_cast<const std::byte*>(data);
+    bytes.insert(bytes.end(), begin, begin + size);
+  };
+  add(&batch.max_new_tokens, sizeof batch.max_new_tokens);
+  add(&batch.num_more_rewards, sizeof batch.num_more_rewards);
+  RolloutBatch::visit(
+      [&](const char*, const auto& values, RolloutStage, Per) {
+        const std::uint64_t size = values.size();
+        add(&size, sizeof size);
+        add(values.data(), values.size() * sizeof(values[0]));
+      },
+      batch);
+}
+
+RolloutBatch unpack(std::span<const std::byte>& bytes) {
+  const auto take = [&bytes](void* data, std::size_t size) {
+    check(size <= bytes.size(), "a packed batch is as long as it says");
+    if (size > 0) std::memcpy(data, bytes.data(), size);
+    bytes = bytes.subspan(size);
+  };
+  RolloutBatch batch;
+  take(&batch.max_new_tokens, sizeof batch.max_new_tokens);
+  take(&batch.num_more_rewards, sizeof batch.num_more_rewards);
+  RolloutBatch::visit(
+      [&](const char*, auto& values, RolloutStage, Per) {
+        std::uint64_t size = 0;
+        take(&size, sizeof size);
+        check(size <= bytes.size() / sizeof(values[0]), "a packed batch is as long as it says");
+        values.resize(size);
+        take(values.data(), values.size() * sizeof(values[0]));
+      },
+      batch);
+  return batch;
+}
+
 std::string first_difference(const RolloutBatch& a, const RolloutBatch& b) {
   std::vector<const void*> others;
   RolloutBatch::visit([&](const char*, const auto& values, RolloutStage, Per) { others.push_back(&values); }, b);

@@ -15,9 +15,9 @@
 namespace vbon {
 namespace {
 
-constexpr std::array<std::string_view, 11> kOurs = {
-    "config.yaml", "log",  "metrics.jsonl", "metrics.h5",     "rollouts",   "checkpoints",
-    "eval",        "lock", "finished",      "attempts.jsonl", "report.html"};
+constexpr std::array<std::string_view, 12> kOurs = {"config.yaml", "log",      "logs",           "metrics.jsonl",
+                                                    "metrics.h5",  "rollouts", "checkpoints",    "eval",
+                                                    "lock",        "finished", "attempts.jsonl", "report.html"};
 constexpr const char* kConfig = "config.yaml";
 constexpr const char* kFinished = "finished";
 constexpr const char* kAttempts = "attempts.jsonl";

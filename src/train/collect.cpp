@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <limits>
 
 #include "vbon/base/error.hpp"
@@ -70,14 +71,17 @@ class Collector {
       }
       const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
       const std::string sha256 = what_.files->write_chunk(RolloutStage::scored, header_of(message.chunk), batch);
-      for (const int learner : context_.placement.learners)
-        context_.mailbox->send(learner, kScored, message_of(what_.step, message.chunk, sha256));
+      context_.mailbox->send(learner_of(message.chunk), kScored, message_of(what_.step, message.chunk, sha256));
     }
   }
 
+  // Each file is read by one learner, who sends the others what is in it: the number of learners opens no more files.
   RolloutBatch gather_all() {
     std::vector<RolloutBatch> chunks(idx(what_.num_chunks()));
-    for (std::size_t done = 0; done < chunks.size(); ++done) {
+    std::int64_t mine = 0;
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk)
+      mine += learner_of(chunk) == context_.world.rank() ? 1 : 0;
+    for (std::int64_t done = 0; done < mine; ++done) {
       const auto message =
           context_.mailbox->wait({kScored}, fmt::format("scored chunks of step {}", what_.step)).as<ChunkMessage>();
       check(message.step == what_.step, "a scored chunk of another step");
@@ -85,10 +89,27 @@ class Collector {
       chunks[idx(message.chunk)] =
           what_.files->read_chunk(RolloutStage::scored, message.step, message.chunk, sha256_of(message));
     }
+    if (context_.learners->size() > 1) exchange(chunks);
     return concatenate(chunks);
   }
 
  private:
+  void exchange(std::vector<RolloutBatch>& chunks) const {
+    std::vector<std::byte> own;
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk)
+      if (learner_of(chunk) == context_.world.rank()) pack(chunks[idx(chunk)], own);
+    const Phases::Scope scope(context_.phases, Phase::store, context_.world.waiter());
+    const auto all = context_.learners->all_gather_v(std::span<const std::byte>(own), "scored chunks");
+    std::vector<std::span<const std::byte>> left;
+    for (int learner = 0; learner < context_.learners->size(); ++learner) left.push_back(all.of(learner));
+    for (std::int64_t chunk = 0; chunk < what_.num_chunks(); ++chunk)
+      chunks[idx(chunk)] = unpack(left[idx(chunk % std::ssize(left))]);
+  }
+
+  int learner_of(std::int64_t chunk) const {
+    const auto& learners = context_.placement.learners;
+    return learners[idx(chunk % std::ssize(learners))];
+  }
   int scorer_of(std::int64_t chunk) const {
     const auto& scorers = context_.placement.scorers;
     return scorers[idx(chunk % static_cast<std::int64_t>(scorers.size()))];

@@ -48,6 +48,9 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
                                    rollout_row(RolloutStage::scored, t, reads_pool(s), evaluator)) +
                     f.chunk_files * kFileOverhead;
     f.step_bytes = b.sequences * rollout_row(RolloutStage::learned, t, true, true) + kFileOverhead;
+    // Every chunk is written under another name, renamed, read by one rank and removed; the step's file stays for a
+    // while.
+    f.step_operations = 4 * f.chunk_files + 2 + (s.rollouts.keep.last > 0 ? 1 : 0);
     f.steps_kept = s.rollouts.keep.last > 0 ? std::min(s.rollouts.keep.last, b.online_steps) : b.online_steps;
   }
   const std::int64_t flat = sizes.trained + sizes.critic;

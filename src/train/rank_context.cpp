@@ -47,6 +47,7 @@ RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConf
   const comm::Assignment mine = placement.ranks[static_cast<std::size_t>(world.rank())];
   RankContext context{.world = world, .placement = std::move(placement), .mine = mine};
   log::set_root(context.is_root());
+  log::set_warns(mine.rollout_index == 0 || mine.scorer_index == 0 || mine.learner_index == 0);
   for (const std::string& note : context.placement.notes) log::info("{}", note);
   if (mine.device >= 0) context.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(mine.device));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

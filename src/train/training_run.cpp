@@ -1,6 +1,7 @@
 #include "vbon/train/training_run.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -74,6 +75,7 @@ class TrainingRun {
       for (const std::string& name : folder_->unknown_files())
         log::warn("'{}' in the run folder is none of ours; left alone", name);
     });
+    if (settings_.log.rank_files) open_rank_logs();
     shared = comm::from_root(*context_.everyone, shared, context_.placement.learner_root(), "run id");
     const std::size_t newline = shared.find('\n');
     provenance_ = provenance_of(context_, settings_, text_.resolved_yaml, in_.identities);
@@ -87,6 +89,17 @@ class TrainingRun {
     rollout_files_ = RolloutFiles(dir / "rollouts", settings_.rollouts.keep, wait_s);
     eval_chunks_ = RolloutFiles(dir / "eval" / "chunks", Keep::all(), wait_s);
     checkpoints_ = CheckpointFiles(dir / "checkpoints", settings_.checkpoint.keep);
+  }
+
+  void open_rank_logs() {
+    comm::together(*context_.everyone, "log files of ranks", [&] {
+      const fs::path folder = fs::path(settings_.run.dir) / "logs";
+      make_folders(folder);
+      const int rank = context_.world.rank();
+      log::set_rank_file((folder / fmt::format("rank-{:05}.log", rank)).string());
+      log::write_own(log::Level::info, fmt::format("rank {} of {} on {}, process {}: {}", rank, context_.world.size(),
+                                                   comm::host_name(), ::getpid(), context_.mine.roles.text()));
+    });
   }
 
   void restore() {

@@ -44,6 +44,18 @@ int work(MpiRuntime& mpi, const std::string& mode) {
     together(*all, "reading prompts", [&] {
       if (bad) throw UserError("prompts.jsonl is empty");
     });
+  if (mode == "all together") together(*all, "reading prompts", [] { throw UserError("prompts.jsonl is not there"); });
+  if (mode == "far together")
+    together(*all, "reading prompts", [&] {
+      if (bad) throw UserError("prompts.jsonl is not there");
+    });
+  if (mode == "talk") {
+    log::set_root(bad);
+    log::set_warns(world.rank() == 1);
+    log::info("news of rank {}", world.rank());
+    log::warn("warning of rank {}", world.rank());
+    return 0;
+  }
   if (mode == "requeue") return static_cast<int>(ExitCode::requeue);
   if (mode == "fine") return 0;
   all->all_reduce(std::span<float>(values), Reduction::sum, "gradients");
@@ -62,6 +74,7 @@ int run(int argc, char** argv) {
       if (mpi.world().rank() == 0) log::error("{}", error.what());
       return 2;
     }
+    if (is_told_elsewhere(error)) mpi.abort_behind(2);
     mpi.abort(2, error.what());
   } catch (const EnvironmentError& error) {
     mpi.abort(74, error.what());

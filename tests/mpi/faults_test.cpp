@@ -64,6 +64,38 @@ TEST(Faults, an_error_agreed_on_ends_all_ranks_by_themselves) {
   EXPECT_THAT(ending.output, Not(HasSubstr("MPI_ABORT")));
 }
 
+int times(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+TEST(Faults, an_error_of_all_ranks_is_told_once) {
+  const Ending ending = run_ranks(4, "all together");
+  EXPECT_EQ(ending.code, 2) << ending.output;
+  EXPECT_EQ(times(ending.output, "prompts.jsonl is not there"), 1) << ending.output;
+  EXPECT_THAT(ending.output, HasSubstr("[rank 0] prompts.jsonl is not there"));
+  EXPECT_LT(ending.seconds, kSoon);
+}
+
+TEST(Faults, an_error_of_one_rank_that_all_hear_of_is_told_once_with_its_place) {
+  const Ending ending = run_ranks(4, "far together");
+  EXPECT_EQ(ending.code, 2) << ending.output;
+  EXPECT_EQ(times(ending.output, "prompts.jsonl is not there"), 1) << ending.output;
+  EXPECT_THAT(ending.output, HasSubstr("[rank 0] reading prompts failed on " + rank_here(3)));
+  EXPECT_LT(ending.seconds, kSoon);
+}
+
+TEST(Faults, of_four_ranks_the_root_speaks_and_one_more_warns) {
+  const Ending ending = run_ranks(4, "talk");
+  EXPECT_EQ(ending.code, 0) << ending.output;
+  EXPECT_EQ(times(ending.output, "news of rank"), 1) << ending.output;
+  EXPECT_THAT(ending.output, HasSubstr("news of rank 3"));
+  EXPECT_EQ(times(ending.output, "warning of rank"), 2) << ending.output;
+  EXPECT_THAT(ending.output, HasSubstr("[rank 1] warning of rank 1"));
+  EXPECT_THAT(ending.output, HasSubstr("[rank 3] warning of rank 3"));
+}
+
 TEST(Faults, a_request_to_requeue_reaches_the_caller) {
   const Ending ending = run_ranks(3, "requeue");
   EXPECT_EQ(ending.code, 75) << ending.output;

@@ -261,6 +261,17 @@ esac
     (checkout.folder / "study/sweep.json").write_text('{\n "runs": [\n  {\n   "dir": "runs/a",\n   "name": "a"\n  },\n'
                                                       '  {\n   "dir": "runs/b"\n  }\n ]\n}\n')
     assert progress("sweep g.yaml --only 1") == 3 and progress("sweep g.yaml --only 0") == 0
+    (checkout.folder / "g.yaml").touch()
+    assert progress("scaling -o figures g.yaml") == 3 and progress("scaling") == 0
+
+
+@pytest.mark.parametrize("words, per_node, expected", [
+    ("-n 6 vbon train", "4", "-n 6 --nodes=2 vbon train"), ("-n 3 vbon train", "4", "-n 3 --nodes=1 vbon train"),
+    ("-n 3 vbon train", "", "-n 3 vbon train"), ("vbon train", "4", "vbon train")])
+def test_fewer_ranks_than_tasks_fill_node_after_node(checkout, words, per_node, expected):
+    checkout.fake("srun", '#!/bin/bash\n[ "$1" != --mpi=list ] || { echo "none pmix"; exit; }\necho "$*"\n')
+    said = slurm(checkout, f"launch {words}", SLURM_JOB_ID="9", SLURM_NTASKS_PER_NODE=per_node).stdout
+    assert said == f"--mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none {expected}\n"
 
 
 @pytest.mark.parametrize("code, state, expected, called", [
@@ -308,8 +319,11 @@ def test_what_is_submitted(checkout):
     assert "--array" not in merge and "afterok:1" in merge and merge.endswith("jobs/pool.sbatch a.yaml --merge -s run.seed=2")
     assert "afterok:2" in train and train.endswith("jobs/train.sbatch a.yaml -s run.seed=2")
     assert all("--time=5" in call and "--output=my logs/" in call for call in (array, merge, train))
+    done, (scaling,) = submit("scaling", "a.yaml", "--nodes=2", "--exclusive", "--", "b.yaml")
+    assert done.stdout == "1\n" and "--nodes=2 --exclusive" in scaling and scaling.endswith("jobs/scaling.sbatch a.yaml b.yaml")
     for words, said in ((["train", "b.yaml"], "no file 'b.yaml'"), (["trian", "a.yaml"], "unknown job 'trian'"),
                         (["train", "a.yaml", "--array=0-3"], "--array is of pools"), (["train"], "usage"),
+                        (["scaling,train", "a.yaml"], "scaling is submitted alone"),
                         (["sweep", "a.yaml", "--", "-s", "a=b"], "its grid has its settings")):
         done, calls = submit(*words)
         assert done.returncode == 2 and said in done.stderr and not calls

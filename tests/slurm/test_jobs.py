@@ -175,3 +175,41 @@ slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once:
     ]
     assert {len(ranks) for ranks in times} == {2}, "a rank a task"
     assert (work.folder / "study/report.html").exists()
+
+
+SCALING = f"""
+config: toy.yaml
+dir: study
+launch: [{ROOT}/jobs/launch.sh]
+set: {{train.warm_start: 0, train.steps: 3, eval.every: 0, pool.path: p.h5, pool.eval_path: "", cluster.roles: all}}
+runs: [{{name: strong, product: {{ranks: [1, 2, 3]}}}}]
+slurm: {{ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once: 2}}
+"""
+
+
+def ranks_of_runs(work):
+    """Name -> ranks that its steps had."""
+    runs = json.loads((work.folder / "study/sweep.json").read_text())["runs"]
+    found = {}
+    for run in runs:
+        rows = (work.folder / "study" / run["dir"] / "metrics.jsonl").read_text().splitlines()
+        found[run["name"].rpartition("-")[0]] = {len(json.loads(row)["time"]["total"]) for row in rows}
+    return found
+
+
+def test_scaling_is_measured_within_one_job(work):
+    (work.folder / "grid.yaml").write_text(SCALING)
+    options = ["--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=30"]
+    number = work.submit("scaling", "grid.yaml", *options)
+    work.ended(number)
+    assert ranks_of_runs(work) == {f"strong-ranks{p}": {p} for p in (1, 2, 3)}
+    assert (work.folder / "runs/scaling/figures/scaling.json").exists(), work.log(number)
+
+
+def test_runs_of_a_sweep_get_as_many_tasks_as_they_have_ranks(work):
+    (work.folder / "grid.yaml").write_text(SCALING)
+    work.ended(work.submit("sweep", "grid.yaml"))
+    assert ranks_of_runs(work) == {f"strong-ranks{p}": {p} for p in (1, 2, 3)}
+    assert (work.folder / "study/figures/scaling.json").exists()
+    said = "".join(path.read_text() for path in (work.folder / "study/logs").glob("run-*.slurm"))
+    assert {f"{p} tasks" for p in (1, 2, 3)} <= set(map(str.strip, said.replace(":", ",").split(","))), said

@@ -45,6 +45,17 @@ class InternalError : public std::logic_error {
   explicit InternalError(const std::string& text, std::source_location where = std::source_location::current());
 };
 
+// The error of a rank that fails together with others, of whom another tells it: 1,024 ranks say it once.
+struct ToldElsewhere {};
+template <class Error>
+class Elsewhere : public Error, public ToldElsewhere {
+ public:
+  explicit Elsewhere(const std::string& text) : Error(text) {}
+};
+inline bool is_told_elsewhere(const std::exception& error) {
+  return dynamic_cast<const ToldElsewhere*>(&error) != nullptr;
+}
+
 // An invariant of ours: a false condition is a bug and names its place.
 inline void check(bool condition, const char* text, std::source_location where = std::source_location::current()) {
   if (!condition) [[unlikely]]

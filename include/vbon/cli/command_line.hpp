@@ -39,6 +39,7 @@ struct CommandLine {
   std::optional<std::int64_t> seed;
   // plan
   std::optional<int> ranks;
+  std::filesystem::path step_model;
   // help
   std::vector<std::string> topics;
 };

@@ -24,7 +24,8 @@ void check_same(Collectives& group, std::string_view value, std::string_view wha
 std::string from_root(Collectives& group, std::string_view text, int root, std::string_view what);
 
 // Shares this rank's failure (or none). Where one failed, every rank throws: the failed ones their own error, the
-// others one of the same kind that names the first failed rank.
+// others one of the same kind that names the first failed rank. Rank 0 of the group tells it, the errors of the others
+// are told elsewhere.
 void agree_on_success(Collectives& group, std::exception_ptr failure, std::string_view what);
 
 // Local work that may fail on some ranks only (files, models), ended by an agreement: either every rank goes on, or

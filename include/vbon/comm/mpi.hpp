@@ -65,6 +65,8 @@ class MpiRuntime {
 
   // Logs the message with this rank and ends every rank of the job; the launcher returns `code`.
   [[noreturn]] void abort(int code, const std::string& message);
+  // Of an error that another rank tells: gives it time to end the job first.
+  [[noreturn]] void abort_behind(int code);
 
  private:
   // Where a process without a launcher lets Open MPI keep its files; removed at the end.

@@ -5,6 +5,7 @@
 // chunks it is left out, in a step's file it is written as NaN (or 0 for flags).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -100,6 +101,9 @@ RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source);
 void add_missing_columns(RolloutBatch& batch, const RolloutBatch& like);
 // The sequences of all batches, in order. A column must be measured in all or in none.
 RolloutBatch concatenate(std::span<const RolloutBatch> batches);
+// A batch as bytes for ranks of the same run, who have the same build; unpack takes one off the front.
+void pack(const RolloutBatch& batch, std::vector<std::byte>& bytes);
+RolloutBatch unpack(std::span<const std::byte>& bytes);
 // The first column in which two batches differ bit by bit (NaN equals NaN), `attempt` left out; "" when none does.
 std::string first_difference(const RolloutBatch& a, const RolloutBatch& b);
 

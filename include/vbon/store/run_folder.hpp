@@ -1,5 +1,6 @@
 // A run's folder: config.yaml log metrics.jsonl metrics.h5 rollouts/ checkpoints/ eval/ lock, and attempts.jsonl (one
-// line a start: run id, attempt, host, pid, job) and finished (written last). One process, the root, holds it.
+// line a start: run id, attempt, host, pid, job), finished (written last) and, where ranks write logs of their own,
+// logs/. One process, the root, holds it.
 #pragma once
 
 #include <cstdint>

@@ -79,7 +79,9 @@ struct MemoryPlan {
 
 struct FilePlan {
   std::int64_t chunk_files = 0, chunk_bytes = 0;  // of one step, gone when it is done
-  std::int64_t step_bytes = 0;                    // rollouts/step-%08d.h5
+  // Of one step, all ranks together, whatever their number: files made, opened to be read, renamed and removed.
+  std::int64_t step_operations = 0;
+  std::int64_t step_bytes = 0;  // rollouts/step-%08d.h5
   std::int64_t steps_kept = 0;
   std::int64_t checkpoint_files = 0, checkpoint_bytes = 0, checkpoints_kept = 0, checkpoints_written = 0;
   std::int64_t evaluations = 0, evaluation_bytes = 0;  // one evaluation's file

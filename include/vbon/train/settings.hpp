@@ -250,10 +250,14 @@ struct EvaluationSection {
 struct LogSection {
   double every_s = 10;
   bool all_ranks = false;
+  bool rank_files = false;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.every_s, {.name = "every_s", .help = "seconds between progress lines in a log file", .unit = "s"});
     v(c.all_ranks, {.name = "all_ranks", .help = "let every rank speak, not the root alone"});
+    v(c.rank_files,
+      {.name = "rank_files",
+       .help = "training: all lines of every rank also in a file of its own, logs/rank-00000.log in the run folder"});
   }
 };
 

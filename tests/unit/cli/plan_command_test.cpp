@@ -91,6 +91,69 @@ TEST_F(PlanCommand, ThousandRanksTakeLessThanASecond) {
   EXPECT_TRUE(plan.at("time").at("run_seconds").is_null());  // no such device here to measure
 }
 
+constexpr const char* kModel = R"({"format": "vbon.scaling", "schema_version": 1, "ranks": [1, 2, 4],
+  "terms": {"fixed": 0.5, "compute": 0.04, "update": 0.02, "latency": 0.1, "bytes": 1e-6},
+  "gradient_bytes": 9408, "relative_error": 0.03,
+  "measured_with": {"train.method": "vbon", "sampling.max_new_tokens": 8, "cluster.threads": 0, "x": null}})";
+
+TEST_F(PlanCommand, PredictsByAModelOfWhatWasMeasured) {
+  line_.step_model = scratch_.write("scaling.json", kModel);
+  line_.overrides = {"cluster.roles=all"};
+  line_.ranks = 4;
+  line_.json = true;
+  const nlohmann::json plan = nlohmann::json::parse(output()), model = plan.at("time").at("model");
+  // 16 sequences and 2 updates a step; of 2352 trained numbers a rank sends 2 x 3/4 an update.
+  const double sent = 2 * 2 * 4 * 2352 * 0.75;
+  EXPECT_DOUBLE_EQ(model.at("sent_bytes"), sent);
+  EXPECT_DOUBLE_EQ(model.at("step_seconds"), 0.5 + 0.04 * 16 / 4 + 0.02 * 2 + 0.1 * 2 + 1e-6 * sent);
+  EXPECT_DOUBLE_EQ(model.at("run_seconds"), 5 * model.at("step_seconds").get<double>());
+  EXPECT_DOUBLE_EQ(model.at("parts").at("latency"), 0.2);
+  EXPECT_FALSE(model.at("beyond"));
+  for (const nlohmann::json& note : plan.at("notes"))
+    EXPECT_THAT(note.get<std::string>(), testing::Not(HasSubstr("the model of a step")));
+  line_.json = false;
+  EXPECT_THAT(output(), testing::AllOf(HasSubstr("a step, by the model"), HasSubstr("measured on up to 4 ranks"),
+                                       testing::Not(HasSubstr("beyond"))));
+}
+
+TEST_F(PlanCommand, SaysWhereAModelSaysLittle) {
+  line_.step_model = scratch_.write("scaling.json", kModel);
+  line_.overrides = {"cluster.roles=all",     "sampling.max_new_tokens=7", "train.layers=all",
+                     "train.chunk_prompts=1", "train.prompts_per_step=4",  "train.samples_per_prompt=8"};
+  line_.ranks = 4;
+  EXPECT_THAT(output(), testing::AllOf(HasSubstr("measured with sampling.max_new_tokens 8, and here it is 7"),
+                                       HasSubstr("that of another language model")));
+  line_.overrides = {"cluster.roles={rollout: 2, scorer: 1, learner: 1}"};
+  EXPECT_THAT(output(), testing::AllOf(HasSubstr("says nothing of ranks with different roles"),
+                                       testing::Not(HasSubstr("a step, by the model"))));
+  line_.overrides = {"cluster.roles=all"};
+  line_.ranks = 2;
+  line_.step_model = scratch_.write("one.json", R"({"format": "vbon.scaling", "schema_version": 1, "ranks": [1],
+    "terms": {"fixed": 1, "compute": 0, "update": 0, "latency": 0, "bytes": 0}, "gradient_bytes": 9408,
+    "relative_error": 0})");
+  EXPECT_THAT(output(), HasSubstr("beyond what was measured"));
+}
+
+TEST_F(PlanCommand, RefusesWhatIsNoModel) {
+  const std::string good = kModel;
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    text.replace(text.find(from), from.size(), to);
+    line_.step_model = scratch_.write("bad.json", text);
+    return refusal();
+  };
+  line_.overrides = {"cluster.roles=all"};
+  EXPECT_THAT(with("vbon.scaling", "vbon.pool"), HasSubstr("is no model of a step's time"));
+  EXPECT_THAT(with("\"schema_version\": 1", "\"schema_version\": 2"), HasSubstr("newer"));
+  EXPECT_THAT(with("0.04", "-0.04"), HasSubstr("'compute' is -0.04"));
+  EXPECT_THAT(with("\"latency\"", "\"latancy\""), HasSubstr("'latency' is missing"));
+  EXPECT_THAT(with("[1, 2, 4]", "[]"), HasSubstr("'ranks' is missing"));
+  EXPECT_THAT(with("[1, 2, 4]", "[0]"), HasSubstr("'ranks' holds what is none"));
+  EXPECT_THAT(with("{\"format\"", "[\"format\""), HasSubstr("bad.json"));
+  line_.step_model = scratch_ / "none.json";
+  EXPECT_THAT(refusal(), HasSubstr("there is no model of a step"));
+}
+
 TEST_F(PlanCommand, WithoutRanksPlansForThoseOfTheRolesOrOne) {
   line_.ranks.reset();
   EXPECT_THAT(output(), HasSubstr("1 rank on 1 node"));

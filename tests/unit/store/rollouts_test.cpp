@@ -51,6 +51,28 @@ TEST_F(RolloutTest, chunks_join_into_a_step_and_go) {
   EXPECT_EQ(back.batch.at_ceiling.at(5), 0);
 }
 
+TEST_F(RolloutTest, packed_batches_come_back_bit_for_bit) {
+  std::vector<RolloutBatch> batches;
+  std::vector<std::byte> bytes;
+  for (const RolloutStage stage : {RolloutStage::sampled, RolloutStage::scored, RolloutStage::learned}) {
+    batches.push_back(example_rollouts(3, 4, stage));
+    pack(batches.back(), bytes);
+  }
+  std::span<const std::byte> left = bytes;
+  for (const RolloutBatch& batch : batches) {
+    const RolloutBatch back = unpack(left);
+    EXPECT_EQ(first_difference(back, batch), "");
+    EXPECT_EQ(back.max_new_tokens, batch.max_new_tokens);
+    EXPECT_EQ(back.num_more_rewards, batch.num_more_rewards);
+    EXPECT_EQ(back.attempt, batch.attempt);
+  }
+  EXPECT_TRUE(left.empty());
+  left = std::span(bytes).first(bytes.size() - 1);
+  EXPECT_NO_THROW(unpack(left));
+  EXPECT_NO_THROW(unpack(left));
+  EXPECT_THROW(unpack(left), InternalError);
+}
+
 TEST_F(RolloutTest, a_chunk_that_is_shown_late_is_waited_for_and_one_that_never_comes_is_named) {
   const RolloutFiles files(folder_), patient(folder_, Keep::all(), 20);
   const RolloutBatch batch = example_rollouts(0, 3, RolloutStage::scored);

@@ -49,6 +49,7 @@ TEST(RunPlan, CountsFiles) {
   const RunPlan plan = plan_run(small_settings(), small_inputs(), std::nullopt);
   const FilePlan& f = plan.files;
   EXPECT_EQ(f.chunk_files, 8);
+  EXPECT_EQ(f.step_operations, 4 * 8 + 2);
   EXPECT_EQ(f.steps_kept, 6);
   EXPECT_EQ(f.checkpoints_written, 4);  // after 3, 6, 9 and 10 steps
   EXPECT_EQ(f.checkpoints_kept, 2);
@@ -164,6 +165,12 @@ TEST(RunPlan, PlansAThousandRanksAtOnce) {
   }
   EXPECT_EQ(ranks, 1024);
   EXPECT_EQ(plan.files.chunk_files, 2 * 2048);  // by chunks, whatever the ranks
+  inputs.topology = comm::Topology::uniform(8, 8, 8);
+  const FilePlan of_few = plan_run(s, inputs, std::nullopt).files;
+  EXPECT_EQ(plan.files.chunk_files, of_few.chunk_files);
+  EXPECT_EQ(plan.files.step_operations, of_few.step_operations);
+  EXPECT_GT(plan.files.chunk_bytes, 0);
+  EXPECT_GT(plan.files.gradient_bytes, of_few.gradient_bytes);
   EXPECT_TRUE(plan.time.overlapped);
 }
 
