@@ -7,7 +7,10 @@ target_compile_options(vbon_warnings INTERFACE
   -Wno-restrict -Wno-stringop-overflow -Wno-stringop-overread -Wno-array-bounds  # g++ 12 is wrong about std::string concatenation
   $<$<BOOL:${VBON_WERROR}>:-Werror>)
 if(VBON_SANITIZE)
-  target_compile_options(vbon_warnings INTERFACE -fsanitize=${VBON_SANITIZE} -fno-omit-frame-pointer)
+  # Whatever a sanitizer finds ends the program: a test that goes on would pass. g++ 12 warns of more than there is.
+  target_compile_options(vbon_warnings INTERFACE -fsanitize=${VBON_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+  target_compile_definitions(vbon_warnings INTERFACE _GLIBCXX_ASSERTIONS)
   target_link_options(vbon_warnings INTERFACE -fsanitize=${VBON_SANITIZE})
 endif()
 
@@ -40,11 +43,31 @@ if(VBON_PRECOMPILED)
   endif()
 endif()
 
+# Whether what links these libraries sees LibTorch, whose headers are most of the time that a compiler takes.
+function(_vbon_needs_torch result)
+  set(needs FALSE)
+  if("${ARGN}" MATCHES "LibTorch|vbon_(objective|model|generate|reward|train|commands)")
+    set(needs TRUE)
+  endif()
+  set(${result} ${needs} PARENT_SCOPE)
+endfunction()
+
+# The tests that do without LibTorch: label and target `light`, what continuous integration runs under the sanitizers.
+add_custom_target(light)
+function(_vbon_mark_light name test)
+  _vbon_needs_torch(torch ${ARGN})
+  if(NOT torch)
+    add_dependencies(light ${name})
+    set_property(TEST ${test} APPEND PROPERTY LABELS light)
+  endif()
+endfunction()
+
 # _vbon_headers(NAME test|"" libraries it links)
 function(_vbon_headers name test)
   if(VBON_PRECOMPILED)
     set(kind vbon)
-    if("${ARGN}" MATCHES "LibTorch|vbon_(objective|model|generate|reward|train|commands)")
+    _vbon_needs_torch(torch ${ARGN})
+    if(torch)
       string(APPEND kind _torch)
     endif()
     if(test)
@@ -68,8 +91,16 @@ function(vbon_layer name)
   endif()
 endfunction()
 
-# Tests run side by side and their tensors are tiny: a second thread a test would only wait for a core.
+# Tests run side by side and their tensors are tiny: a second thread a test would only wait for a core. What the
+# sanitizers are to leave alone is named, with its reason, in tests/sanitizers.
 set(_test_environment OMP_NUM_THREADS=1)
+if(VBON_SANITIZE MATCHES "address")
+  list(APPEND _test_environment
+    LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/sanitizers/leaks.txt:print_suppressions=0)
+elseif(VBON_SANITIZE MATCHES "thread")
+  list(APPEND _test_environment
+    TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/sanitizers/threads.txt:print_suppressions=0)
+endif()
 
 # vbon_test(NAME SOURCES ... LINK ... LABELS unit): one GoogleTest program of one process, one ctest entry.
 function(vbon_test name)
@@ -83,6 +114,7 @@ function(vbon_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
     ENVIRONMENT "${_test_environment}")
+  _vbon_mark_light(${name} ${name} ${arg_LINK})
 endfunction()
 
 # vbon_mpi_test(NAME SOURCES ... LINK ... NP 1 2 4 [LOCAL NAME]): one program with the MPI test main, a ctest entry
@@ -101,6 +133,7 @@ function(vbon_mpi_test name)
     add_test(NAME ${name}.np${np} COMMAND ${PROJECT_SOURCE_DIR}/jobs/mpirun.sh -n ${np} $<TARGET_FILE:${name}>)
     set_tests_properties(${name}.np${np} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS mpi PROCESSORS ${np}
       ENVIRONMENT "${_test_environment}")
+    _vbon_mark_light(${name} ${name}.np${np} ${arg_LINK})
   endforeach()
   if(arg_LOCAL)
     vbon_test(${arg_LOCAL} SOURCES ${PROJECT_SOURCE_DIR}/tests/support/local_world.cpp

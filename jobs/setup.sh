@@ -100,13 +100,9 @@ check_libtorch() {  # every library that it needs is found
 }
 
 build_vbon() {
-  local preset=release launcher='' log=build/logs/configure.log
+  local preset=release log=build/logs/configure.log
   if [ "$cuda" = ON ]; then preset=release-cuda; fi
-  if command -v ccache >/dev/null; then launcher=$root/cmake/cached-compile.sh; fi
-  # Objects compiled in another checkout serve here too; precompiled headers need what the sloppiness names.
-  export VBON_LAUNCHER=$launcher CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
-  export CCACHE_PCH_EXTSUM=1
-  if [ -z "${HOME:-}" ]; then export CCACHE_DIR=${CCACHE_DIR:-$root/.ccache}; fi
+  cache_compiles
   timed "configure ($preset)" logged "$log" cmake --preset "$preset" -DVBON_LIBTORCH="${VBON_LIBTORCH:-}"
   local targets=(--target vbon)
   if $with_tests; then targets=(); fi

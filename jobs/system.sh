@@ -108,6 +108,15 @@ find_python() {  # prints the Python to use: 3.11 or newer, able to make environ
   fail "$user_error" "no Python >= 3.11 with venv (Debian package python3-venv); VBON_PYTHON=PROGRAM names one"
 }
 
+cache_compiles() {  # sets the environment of cmake so that objects compiled in another checkout serve here too
+  local launcher=''
+  if command -v ccache >/dev/null; then launcher=$root/cmake/cached-compile.sh; fi
+  # Precompiled headers need what the sloppiness names.
+  export VBON_LAUNCHER=$launcher CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
+  export CCACHE_PCH_EXTSUM=1
+  if [ -z "${HOME:-}" ]; then export CCACHE_DIR=${CCACHE_DIR:-$root/.ccache}; fi
+}
+
 compile_jobs() {  # as many as there are cores, but 2 GiB of memory for each
   local cores memory
   cores=$(nproc)

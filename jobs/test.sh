@@ -2,9 +2,14 @@
 # Sets up, builds, and runs the tests that need no GPU.
 usage="usage: jobs/test.sh [LABEL[,LABEL...]]
   LABEL  unit, mpi, golden, e2e (ctest) and python (pytest); default: all of these. slurm: a real Slurm of four
-         virtual nodes, started and stopped by the tests. Any other ctest label works too."
+         virtual nodes, started and stopped by the tests. Any other ctest label works too. In builds of their own:
+           sanitize      unit and mpi tests that do without LibTorch, under AddressSanitizer and UBSan
+           fuzz          a few hundred changed files for every reader, under the same
+           sanitize-all  all unit and mpi tests, under the same (an hour)
+           tsan          unit and mpi tests that do without LibTorch, under ThreadSanitizer"
 
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/system.sh"
 cd "$root"
 
 case ${1:-} in -h | --help) echo "$usage"; exit 0 ;; esac
@@ -23,6 +28,17 @@ run_pytest() {
   PYTHONPATH=$root "$venv/bin/python" -m pytest -q -rs --durations=5 "${folders[@]}"
 }
 
+sanitized() {  # PRESET TARGET LABELS...: builds the target and runs the tests that have one label of each LABELS
+  local preset=$1 target=$2 chosen=() some
+  shift 2
+  cache_compiles
+  cmake --preset "$preset" -DVBON_LIBTORCH="${VBON_LIBTORCH:-}" >"build/logs/configure-$preset.log" 2>&1 ||
+    { tail -n 30 "build/logs/configure-$preset.log" >&2; return 1; }
+  cmake --build --preset "$preset" --parallel "$(compile_jobs)" --target "$target" || return
+  for some; do chosen+=(--label-regex "^(${some//,/|})\$"); done
+  ctest --preset "$preset" "${chosen[@]}" --parallel "$(($(nproc) + 1))"
+}
+
 summary=() status=0
 part() {  # NAME COMMAND...: runs it and notes how it ended
   local name=$1 begin=$SECONDS result=passed
@@ -33,14 +49,20 @@ part() {  # NAME COMMAND...: runs it and notes how it ended
 }
 
 begin=$SECONDS
+of_ctest=$(tr , '\n' <<<"$labels" | grep -vxE 'python|sanitize|fuzz|sanitize-all|tsan' | paste -sd, || true)
 more=()
 case ,$labels, in *,slurm,*) more=(--with-slurm) ;; esac
+if [ -z "$of_ctest" ]; then case ,$labels, in *,python,*) ;; *) more+=(--no-build) ;; esac; fi
+mkdir -p build/logs
 "$root/jobs/setup.sh" --with-tests "${more[@]}"
 summary+=("set-up and build: $((SECONDS - begin)) s")
 
-of_ctest=$(tr , '\n' <<<"$labels" | grep -vx python | paste -sd, || true)
 if [ -n "$of_ctest" ]; then part "ctest ($of_ctest)" run_ctest "$of_ctest"; fi
 case ,$labels, in *,python,*) part pytest run_pytest ;; esac
+case ,$labels, in *,sanitize,*) part sanitize sanitized asan light unit,mpi light ;; esac
+case ,$labels, in *,fuzz,*) part fuzz sanitized asan fuzz_readers fuzz ;; esac
+case ,$labels, in *,sanitize-all,*) part sanitize-all sanitized asan all unit,mpi ;; esac
+case ,$labels, in *,tsan,*) part tsan sanitized tsan light unit,mpi light ;; esac
 
 for line in "${summary[@]}"; do say "$line"; done
 say "all: $((SECONDS - begin)) s, exit $status"

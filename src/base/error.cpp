@@ -4,6 +4,14 @@
 
 namespace vbon {
 
+std::string bounded_message(std::string text) {
+  constexpr std::string_view kMore = "…";
+  if (text.size() <= kMaxMessageBytes) return text;
+  std::size_t end = kMaxMessageBytes - kMore.size();
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0u) == 0x80u) --end;  // whole characters only
+  return text.replace(end, std::string::npos, kMore);
+}
+
 InternalError::InternalError(const std::string& text, std::source_location where)
     : std::logic_error(fmt::format("internal error: {} ({}:{}, {})", text, where.file_name(), where.line(),
                                    where.function_name())) {}

@@ -24,15 +24,7 @@ namespace {
 SamplingConfig sampling_of(const CommandLine& line, const Settings* settings) {
   SamplingConfig sampling = settings != nullptr ? settings->sampling : SamplingConfig{};
   const fs::path generation = line.model / "generation_config.json";
-  if (settings == nullptr && fs::exists(generation)) {
-    const nlohmann::json file = nlohmann::json::parse(read_file(generation), nullptr, false);
-    if (file.is_object()) {
-      sampling.temperature = file.value("temperature", sampling.temperature);
-      sampling.max_new_tokens = file.value("max_new_tokens", sampling.max_new_tokens);
-      sampling.top_k = file.value("top_k", sampling.top_k);
-      sampling.top_p = file.value("top_p", sampling.top_p);
-    }
-  }
+  if (settings == nullptr && fs::exists(generation)) sampling = read_generation_config(generation);
   if (line.temperature) sampling.temperature = *line.temperature;
   if (line.max_new_tokens > 0) sampling.max_new_tokens = line.max_new_tokens;
   throw_if_any(problems(sampling, /*allow_truncation=*/true));

@@ -1,10 +1,15 @@
+#include "vbon/model/encoder_spec.hpp"
+
 #include "model/labels.hpp"
-#include "vbon/model/encoder.hpp"
 
 namespace vbon {
 namespace {
 
-constexpr std::int64_t kMaxLayers = 4096;
+double count_parameters(const EncoderSpec& s) {  // as far as they grow with products of sizes
+  const auto d = static_cast<double>(s.hidden_size), f = static_cast<double>(s.intermediate_size);
+  const auto rows = static_cast<double>(s.vocab_size + s.max_positions + s.num_token_types);
+  return static_cast<double>(s.num_layers) * (4 * d * d + 2 * d * f) + rows * d;
+}
 
 EncoderSpec parse_bert(const JsonObject& config) {
   const std::string positions = config.text("position_embedding_type", "absolute");
@@ -50,7 +55,7 @@ void read_head(EncoderSpec& spec, const JsonObject& config) {
 }  // namespace
 
 EncoderSpec parse_encoder_spec(const std::string& config_text, const std::string& where) {
-  const JsonObject config(parse_json(config_text, where), where);
+  const JsonObject config = JsonObject::parse(config_text, where);
   const std::string type = config.text("model_type", "");
   EncoderSpec spec;
   if (type == "bert") spec = parse_bert(config);
@@ -63,8 +68,7 @@ EncoderSpec parse_encoder_spec(const std::string& config_text, const std::string
   spec.vocab_size = config.size("vocab_size");
   spec.max_positions = config.size("max_position_embeddings", 512);
   spec.config_text = config_text;
-  require(spec.num_layers <= kMaxLayers, "'{}': {} layers; at most {} are supported", where, spec.num_layers,
-          kMaxLayers);
+  require_model_size(spec.num_layers, count_parameters(spec), where);
   require(spec.hidden_size % spec.num_heads == 0, "'{}': hidden size {} is not divisible by {} heads", where,
           spec.hidden_size, spec.num_heads);
   require(spec.norm_eps > 0, "'{}': the norm's epsilon must be positive", where);

@@ -5,22 +5,18 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 
 namespace vbon {
 
 using Json = nlohmann::json;
-
-inline Json parse_json(const std::string& text, const std::string& where) {
-  Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  require(!value.is_discarded(), "'{}' is not valid JSON", where);
-  return value;
-}
 
 // A JSON object of a model folder, with the file's name for messages.
 class JsonObject {
@@ -29,7 +25,10 @@ class JsonObject {
     require(value_.is_object(), "'{}' must hold a JSON object", where_);
   }
   static JsonObject read(const std::filesystem::path& path) {
-    return {parse_json(read_file(path, std::uint64_t{16} << 20), path.string()), path.string()};
+    return parse(read_file(path, std::uint64_t{16} << 20), path.string());
+  }
+  static JsonObject parse(const std::string& text, const std::string& where) {
+    return {parse_json(text, "'" + where + "'"), where};
   }
 
   const std::string& where() const { return where_; }
@@ -77,7 +76,8 @@ class JsonObject {
     if (!has(key)) return result;
     const Json& entry = value_[key];
     for (const Json& item : entry.is_array() ? entry : Json::array({entry})) {
-      require(item.is_number_integer(), "'{}': '{}' must be a token id or a list of them", where_, key);
+      const bool fits = item.is_number_integer() && item >= 0 && item <= std::numeric_limits<std::int32_t>::max();
+      require(fits, "'{}': '{}' must be a token id or a list of them", where_, key);
       result.push_back(item.get<std::int32_t>());
     }
     return result;

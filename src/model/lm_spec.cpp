@@ -13,7 +13,34 @@ Activation activation_named(const std::string& name, const std::string& where) {
                   where, name);
 }
 
+void require_model_size(std::int64_t num_layers, double num_parameters, const std::string& where) {
+  constexpr std::int64_t kMaxLayers = 4096;
+  constexpr double kMaxParameters = 1e14;
+  require(num_layers <= kMaxLayers, "'{}': {} layers; at most {} are supported", where, num_layers, kMaxLayers);
+  require(num_parameters <= kMaxParameters, "'{}': {:.2g} parameters by its sizes; at most {:.2g} are supported", where,
+          num_parameters, kMaxParameters);
+}
+
 namespace {
+
+constexpr std::int64_t kMaxRopeValues = std::int64_t{1} << 27;  // angles: a million positions of 128 dimensions
+
+// Count is a whole number, or a double where sizes may be anything.
+template <class Count>
+Count parameters_of(const LmSpec& s) {
+  const auto n = [](std::int64_t size) { return static_cast<Count>(size); };
+  const Count norm = s.norm == NormKind::rms ? n(s.hidden_size) : 2 * n(s.hidden_size);
+  const Count qkv = n(s.query_size()) + 2 * n(s.key_size());
+  const Count mlp_in = s.gated_mlp ? 2 * n(s.intermediate_size) : n(s.intermediate_size);
+  Count block = 2 * norm + n(s.hidden_size) * (qkv + n(s.query_size()) + mlp_in + n(s.intermediate_size));
+  if (s.qkv_bias) block += qkv;
+  if (s.attention_out_bias) block += n(s.hidden_size);
+  if (s.mlp_bias) block += mlp_in + n(s.hidden_size);
+  Count total = n(s.num_layers) * block + norm + n(s.vocab_size) * n(s.hidden_size);
+  if (s.learned_positions) total += n(s.max_positions) * n(s.hidden_size);
+  if (!s.tied_embeddings) total += n(s.vocab_size) * n(s.hidden_size);
+  return total;
+}
 
 // transformers 5 writes `rope_parameters` {rope_theta, rope_type, ...}; older files `rope_theta` and `rope_scaling`.
 RopeSpec parse_rope(const JsonObject& config, std::int64_t head_dim, double default_fraction) {
@@ -112,6 +139,10 @@ LmSpec parse_gpt_neox(const JsonObject& config) {
 }
 
 void validate(const LmSpec& spec, const std::string& where) {
+  require_model_size(spec.num_layers, parameters_of<double>(spec), where);
+  require(spec.max_positions <= kMaxRopeValues / std::max<std::int64_t>(1, spec.rope.dims),
+          "'{}': {} positions of {} rotary dimensions; the table of their angles would be too large", where,
+          spec.max_positions, spec.rope.dims);
   require(spec.num_heads % spec.num_kv_heads == 0, "'{}': {} heads cannot share {} key-value heads", where,
           spec.num_heads, spec.num_kv_heads);
   require(spec.model_type == "llama" || spec.hidden_size % spec.num_heads == 0,
@@ -125,7 +156,7 @@ void validate(const LmSpec& spec, const std::string& where) {
 }  // namespace
 
 LmSpec parse_lm_spec(const std::string& config_text, const std::string& where) {
-  const JsonObject config(parse_json(config_text, where), where);
+  const JsonObject config = JsonObject::parse(config_text, where);
   const std::string type = config.text("model_type", "");
   LmSpec spec;
   if (type == "llama") spec = parse_llama(config);
@@ -158,18 +189,6 @@ LmSpec read_lm_spec(const fs::path& folder) {
   return spec;
 }
 
-std::int64_t count_parameters(const LmSpec& s) {
-  const std::int64_t norm = s.norm == NormKind::rms ? s.hidden_size : 2 * s.hidden_size;
-  const std::int64_t qkv = s.query_size() + 2 * s.key_size();
-  const std::int64_t mlp_in = s.gated_mlp ? 2 * s.intermediate_size : s.intermediate_size;
-  std::int64_t block = 2 * norm + s.hidden_size * (qkv + s.query_size() + mlp_in + s.intermediate_size);
-  if (s.qkv_bias) block += qkv;
-  if (s.attention_out_bias) block += s.hidden_size;
-  if (s.mlp_bias) block += mlp_in + s.hidden_size;
-  std::int64_t total = s.num_layers * block + norm + s.vocab_size * s.hidden_size;
-  if (s.learned_positions) total += s.max_positions * s.hidden_size;
-  if (!s.tied_embeddings) total += s.vocab_size * s.hidden_size;
-  return total;
-}
+std::int64_t count_parameters(const LmSpec& spec) { return parameters_of<std::int64_t>(spec); }
 
 }  // namespace vbon

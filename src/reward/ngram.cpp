@@ -10,6 +10,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 #include "vbon/store/safetensors.hpp"
 
 namespace vbon {
@@ -52,8 +53,7 @@ std::size_t code_points_end(const std::string& word, std::int64_t count) {
 
 nlohmann::json read_json(const fs::path& path) {
   require(fs::exists(path), "'{}' is missing: no n-gram model written by `vbon reward`", path.string());
-  nlohmann::json json =
-      nlohmann::json::parse(read_file(path, kMaxVocabularyBytes), nullptr, /*allow_exceptions=*/false);
+  nlohmann::json json = parse_json(read_file(path, kMaxVocabularyBytes), "'" + path.string() + "'");
   require(json.is_object(), "'{}' is damaged: it holds no JSON object", path.string());
   return json;
 }

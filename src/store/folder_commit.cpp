@@ -5,6 +5,7 @@
 #include "store/named_files.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 
 namespace vbon {
 namespace {
@@ -37,7 +38,7 @@ bool already_made(const fs::path& folder, const FolderRecord& record, const std:
   if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return false;
   require(fs::exists(folder / record.name), "'{}' exists and was not written by `{}`; give another {}", folder.string(),
           record.command, record.path_key);
-  const Json made = Json::parse(read_file(folder / record.name), nullptr, /*allow_exceptions=*/false);
+  const Json made = parse_json(read_file(folder / record.name), "'" + (folder / record.name).string() + "'");
   require(made.is_object() && made.value("key", Json()) == Json(key),
           "'{}' was made from {}; remove it or give another {}", folder.string(), record.inputs, record.path_key);
   return true;

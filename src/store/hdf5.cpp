@@ -57,7 +57,7 @@ herr_t collect_error(unsigned, const H5E_error2_t* error, void* target) {
   const std::string path = origin.path.string();
   if (origin.writing) throw InternalError(fmt::format("{} on '{}': {}", function, path, story.text));
   if (story.error_number != 0) throw_input_error(story.error_number, "read", path);
-  throw UserError("'{}' is damaged or no HDF5 file ({}: {}); make it again", path, function, story.text);
+  throw H5Damage("'{}' is damaged or no HDF5 file ({}: {}); make it again", path, function, story.text);
 }
 
 template <class R>
@@ -396,7 +396,8 @@ void H5Dataset::write_text(std::int64_t first, std::span<const std::string> valu
 }
 
 std::vector<std::string> H5Dataset::read_text(std::int64_t first, std::int64_t count) const {
-  check(row_elements_ == 1, "text lies in one dimension");
+  require(shape_.size() <= 1, "'{}': dataset '{}' is text of shape {}, which no schema of ours uses",
+          origin_->path.string(), name_, text_of(shape_));
   const std::int64_t rows = checked_rows(*this, H5Type::text, first, static_cast<std::size_t>(count));
   std::vector<std::string> values;
   if (count == 0) return values;
@@ -576,18 +577,20 @@ std::vector<std::string> H5Group::members() const {
   return names;
 }
 
-void H5Group::collect(const std::string& prefix, int depth, std::vector<std::string>& found) const {
-  require(depth < kMaxDepth && found.size() < kMaxNames, "'{}' has more groups in each other than any schema of ours",
-          origin_->path.string());
+void H5Group::collect(const std::string& prefix, int depth, std::size_t& objects,
+                      std::vector<std::string>& found) const {
+  require(depth < kMaxDepth, "'{}' has more groups in each other than any schema of ours", origin_->path.string());
   for (const std::string& name : members()) {
-    if (has_group(name)) group(name).collect(prefix + name + "/", depth + 1, found);
+    require(++objects <= kMaxNames, "'{}' has more objects than any schema of ours", origin_->path.string());
+    if (has_group(name)) group(name).collect(prefix + name + "/", depth + 1, objects, found);
     else found.push_back(prefix + name);
   }
 }
 
 std::vector<std::string> H5Group::dataset_paths() const {
   std::vector<std::string> found;
-  collect("", 0, found);
+  std::size_t objects = 0;
+  collect("", 0, objects, found);
   std::sort(found.begin(), found.end());
   return found;
 }

@@ -32,8 +32,8 @@ bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
          (end == text.size() || !is_word(code_point_at(text, end).value));
 }
 
-std::size_t blanks_before(std::string_view text, std::size_t begin) {
-  while (begin > 0) {
+std::size_t blanks_before(std::string_view text, std::size_t begin, std::size_t from) {
+  while (begin > from) {
     const CodePoint point = code_point_before(text, begin);
     if (!is_white_space(point.value)) break;
     begin -= point.length;
@@ -150,7 +150,8 @@ void AddedTokens::split(std::string_view text, bool normalized, bool parse_speci
       if (token.special && !parse_special) continue;
       if (token.single_word && !stands_alone(text, match.begin, match.end)) continue;
       // Blanks that one token swallowed may begin the next: the reference then yields both tokens, and so do we.
-      const std::size_t begin = token.lstrip ? std::max(blanks_before(text, match.begin), done) : match.begin;
+      const std::size_t begin =
+          token.lstrip ? blanks_before(text, match.begin, std::min(done, match.begin)) : match.begin;
       const std::size_t end = token.rstrip ? blanks_after(text, match.end) : match.end;
       if (done < begin) text_part(text.substr(done, begin - done));
       token_part(token.id);

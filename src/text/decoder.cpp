@@ -137,6 +137,7 @@ char32_t read_character(const JsonView& json) {
 void Decoder::add(const JsonView& json, int depth) {
   present_ = true;
   const std::string type = json.type();
+  if (steps_.size() >= kMaxSteps) json.fail("too many steps");
   if (type == "Sequence") {
     if (depth >= kMaxNesting) json.fail("Sequences are nested too deeply");
     for (const JsonView& part : json.at("decoders").elements()) add(part, depth + 1);

@@ -6,14 +6,6 @@
 
 namespace vbon::text {
 
-nlohmann::json parse_json(std::string_view bytes, const std::string& name) {
-  try {
-    return nlohmann::json::parse(bytes.begin(), bytes.end());
-  } catch (const nlohmann::json::exception& error) {
-    throw UserError("'{}' is not valid JSON: {}", name, error.what());
-  }
-}
-
 std::string JsonView::place() const { return path_.empty() ? file_ : file_ + ": " + path_; }
 
 JsonView JsonView::at(std::string_view key) const {

@@ -10,9 +10,6 @@
 
 namespace vbon::text {
 
-// Parses `bytes`; UserError naming `name` and the offset when they are not JSON.
-nlohmann::json parse_json(std::string_view bytes, const std::string& name);
-
 // Does not own the value: the parsed document outlives it.
 class JsonView {
  public:
@@ -45,5 +42,6 @@ class JsonView {
 
 // Components nest by 'Sequence'; deeper than this is no real file.
 inline constexpr int kMaxNesting = 16;
+inline constexpr std::size_t kMaxSteps = 64;  // of a normalizer or decoder, which may each lengthen a text
 
 }  // namespace vbon::text

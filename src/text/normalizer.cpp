@@ -94,6 +94,7 @@ Pattern read_pattern(const JsonView& json) {
 
 void Normalizer::add(const JsonView& json, int depth) {
   const std::string type = json.type();
+  if (steps_.size() >= kMaxSteps) json.fail("too many steps");
   if (type == "Sequence") {
     if (depth >= kMaxNesting) json.fail("Sequences are nested too deeply");
     for (const JsonView& part : json.at("normalizers").elements()) add(part, depth + 1);

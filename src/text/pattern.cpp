@@ -25,6 +25,7 @@ constexpr std::string_view kWord =
 
 constexpr std::size_t kMaxExpressionBytes = 1 << 16;
 constexpr std::size_t kMaxNestedGroups = 100;
+constexpr std::size_t kMaxReplacedBytes = std::size_t{1} << 28;
 
 std::string error_text(int code) {
   std::array<PCRE2_UCHAR, 256> buffer = {};
@@ -241,6 +242,9 @@ std::string Pattern::replace_all(std::string_view text, std::string_view replace
   MatchScratch scratch;
   std::vector<Match> matches;
   find_all(text, scratch, matches);
+  std::size_t bytes = text.size();
+  require(!__builtin_add_overflow(bytes, matches.size() * replacement.size(), &bytes) && bytes <= kMaxReplacedBytes,
+          "the tokenizer's pattern '{}' makes a text of {} bytes too long", shown_, text.size());
   std::string out;
   std::size_t at = 0;
   for (const Match& match : matches) {

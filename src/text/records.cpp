@@ -13,6 +13,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 #include "vbon/base/sha256.hpp"
 #include "vbon/base/words.hpp"
 
@@ -62,6 +63,8 @@ void for_each_good_line(const fs::path& path, const std::function<void(std::int6
 }
 
 json parse_object(std::string_view line) {
+  if (nests_deeper(line, kMaxJsonDepth))
+    throw BadLine(fmt::format("not valid JSON: nested deeper than {} levels", kMaxJsonDepth));
   json value;
   try {
     value = json::parse(line.begin(), line.end());
@@ -225,8 +228,8 @@ bool begins_with_pair(const fs::path& path) {
   std::optional<bool> pair;
   for_each_line(path, [&](std::int64_t, std::string_view line) {
     if (pair || trimmed(line).empty()) return;
-    const json first = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
-    pair = is_pair(first);
+    if (nests_deeper(line, kMaxJsonDepth)) pair = false;  // which the reader of labels will say
+    else pair = is_pair(json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false));
   });
   return pair.value_or(false);
 }

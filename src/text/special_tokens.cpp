@@ -13,6 +13,7 @@
 #include "text/vocabulary.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 
 namespace vbon::text {
 namespace {
@@ -203,7 +204,7 @@ SpecialTokens read_special_tokens(const std::filesystem::path& folder, const Jso
 Json read_object(const std::filesystem::path& folder, const std::string& name) {
   const std::filesystem::path path = folder / name;
   if (!std::filesystem::exists(path)) return Json::object();
-  Json object = parse_json(read_file(path), path.string());
+  Json object = parse_json(read_file(path), "'" + path.string() + "'");
   require(object.is_object(), "'{}' holds no JSON object", path.string());
   return object;
 }

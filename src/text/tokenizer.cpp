@@ -16,6 +16,7 @@
 #include "text/word_piece.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 #include "vbon/base/sha256.hpp"
 #include "vbon/base/words.hpp"
 
@@ -91,7 +92,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 }
 
 Tokenizer Tokenizer::parse(std::string_view bytes, const std::string& name) {
-  return Tokenizer(Parts::make(text::parse_json(bytes, name), name, sha256_hex(bytes)));
+  return Tokenizer(Parts::make(parse_json(bytes, "'" + name + "'"), name, sha256_hex(bytes)));
 }
 
 std::shared_ptr<const Tokenizer::Parts> Tokenizer::Parts::make(const nlohmann::json& description,

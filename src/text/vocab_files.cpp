@@ -13,6 +13,7 @@
 #include "text/unicode.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 #include "vbon/base/words.hpp"
 
 namespace vbon::text {
@@ -76,7 +77,7 @@ void for_lines(const fs::path& path, const std::function<void(std::string_view p
 }
 
 Json read_vocab_json(const fs::path& path) {
-  Json vocab = parse_json(read_file(path, kMaxFileBytes), path.string());
+  Json vocab = parse_json(read_file(path, kMaxFileBytes), "'" + path.string() + "'");
   require(vocab.is_object(), "'{}' holds no JSON object of tokens and ids", path.string());
   std::vector<const std::string*> owners(vocab.size(), nullptr);
   for (const auto& [token, id] : vocab.items()) {

@@ -12,6 +12,7 @@
 #include "train/problems.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/json.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/store/safetensors.hpp"
 
@@ -274,11 +275,13 @@ void save_cdf_head(const CdfHead& head, const fs::path& folder) {
 CdfHead load_cdf_head(const fs::path& folder) {
   const fs::path path = folder / "config.json";
   require(fs::exists(path), "'{}' holds no head; make it with `vbon amortise`", folder.string());
-  const nlohmann::json config = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json config = parse_json(read_file(path, 1 << 20), "'" + path.string() + "'");
   require(config.is_object() && config.value("model_type", nlohmann::json()) == kModelType,
           "'{}' describes no amortised F (model_type '{}')", path.string(), kModelType);
   CdfHead head;
   try {
+    for (const char* name : {"components", "width"})
+      require(config.at(name).is_number_integer(), "'{}' is damaged: '{}' is no whole number", path.string(), name);
     head.components = config.at("components");
     head.centre = config.at("centre");
     head.unit = config.at("unit");

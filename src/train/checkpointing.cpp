@@ -2,8 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include <nlohmann/json.hpp>
-
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/model/hf_weights.hpp"
@@ -57,15 +55,10 @@ Checkpoint save_checkpoint(const CheckpointFiles& files, const LearnerState& sta
     if (behind.anchor.defined()) tensors.emplace_back("anchor", behind.anchor.cpu());
     write_tensors(folder / kBehind, tensors);
   }
-  const nlohmann::json text = {{"behind", behind.version},
-                               {"step", counters.step},
-                               {"episodes", counters.episodes},
-                               {"tokens", counters.tokens},
-                               {"optimizer_steps", state.parallel->optimizer().num_steps()},
-                               {"kl_coef", state.kl_coef},
-                               {"best_step", counters.best_step},
-                               {"best_win", counters.best_win}};
-  write_file_atomically(folder / kCounters, text.dump(1) + "\n");
+  write_counters(folder / kCounters, {.run = counters,
+                                      .behind = behind.version,
+                                      .optimizer_steps = state.parallel->optimizer().num_steps(),
+                                      .kl_coef = state.kl_coef});
   manifest.step = counters.step;
   return files.commit(std::move(manifest));
 }
@@ -85,10 +78,10 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state, Behi
     state.parameters.refresh();
   }
   const SafeTensors optimizer = SafeTensors::open_file(checkpoint.folder / kOptimizer);
-  const nlohmann::json text = nlohmann::json::parse(read_file(checkpoint.folder / kCounters));
+  const SavedCounters counters = read_counters(checkpoint.folder / kCounters);
   const std::vector<std::int64_t> shape = {state.parameters.size()};
   state.parallel->restore(load_tensor(optimizer, "first_moment", shape, at::kFloat),
-                          load_tensor(optimizer, "second_moment", shape, at::kFloat), text.at("optimizer_steps"));
+                          load_tensor(optimizer, "second_moment", shape, at::kFloat), counters.optimizer_steps);
   if (state.critic.exists()) {
     const SafeTensors critic = SafeTensors::open_file(checkpoint.folder / kCritic);
     at::Tensor part = critic_part(state);
@@ -100,7 +93,7 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state, Behi
     values.copy_(load_tensor(anchor, "parameters", {values.numel()}, at::kFloat));
     state.anchor->parameters.refresh();
   }
-  behind = {.version = text.value("behind", std::int64_t{-1}), .policy = {}, .anchor = {}};
+  behind = {.version = counters.behind, .policy = {}, .anchor = {}};
   if (behind.version >= 0) {
     const SafeTensors file = SafeTensors::open_file(checkpoint.folder / kBehind);
     const auto flat = [&](const char* name, std::int64_t size) {
@@ -109,12 +102,8 @@ Counters load_checkpoint(const Checkpoint& checkpoint, LearnerState& state, Behi
     behind.policy = flat("policy", state.policy_size);
     if (state.anchor) behind.anchor = flat("anchor", state.anchor->parameters.size());
   }
-  state.kl_coef = text.at("kl_coef");
-  return {.step = text.at("step"),
-          .episodes = text.at("episodes"),
-          .tokens = text.at("tokens"),
-          .best_step = text.at("best_step"),
-          .best_win = text.at("best_win")};
+  state.kl_coef = counters.kl_coef;
+  return counters.run;
 }
 
 }  // namespace vbon

@@ -354,3 +354,19 @@ def test_test_job_reports_each_part_and_fails_with_any(checkout):
     assert "--with-slurm" in checkout.run("bash", "jobs/test.sh", "slurm").stdout
     python = checkout.run("bash", "jobs/test.sh", "python")
     assert "ctest" not in python.stdout and "pytest: passed" in python.stdout
+
+
+def test_sanitizers_are_builds_of_their_own(checkout):
+    (checkout.folder / "jobs" / "setup.sh").write_text("#!/bin/bash\necho set up \"$@\"\n")
+    checkout.fake("ctest", '#!/bin/bash\necho "ctest $*"\n')
+    checkout.fake("cmake", '#!/bin/bash\necho "cmake $*"\nif [ "$1" = "${FAKE_CMAKE_FAILS:-}" ]; then exit 1; fi\n')
+    good = checkout.run("bash", "jobs/test.sh", "sanitize,fuzz")
+    assert good.returncode == 0, good.stderr
+    assert "set up --with-tests --no-build" in good.stdout and "ctest (" not in good.stdout
+    assert "--build --preset asan" in good.stdout and "--target light" in good.stdout and "--target fuzz_readers" in good.stdout
+    assert "--preset asan --label-regex ^(unit|mpi)$ --label-regex ^(light)$" in good.stdout
+    assert "--preset asan --label-regex ^(fuzz)$" in good.stdout
+    assert "sanitize: passed" in good.stdout and "fuzz: passed" in good.stdout
+    mixed = checkout.run("bash", "jobs/test.sh", "unit,tsan", FAKE_CMAKE_FAILS="--build")
+    assert mixed.returncode == 1 and "ctest (unit): passed" in mixed.stdout and "tsan: FAILED" in mixed.stdout
+    assert "--no-build" not in mixed.stdout

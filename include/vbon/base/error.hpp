@@ -23,13 +23,16 @@ enum class ExitCode : int {
   requeue = 75,      // sysexits' EX_TEMPFAIL: stopped by a signal, checkpoint written
 };
 
+inline constexpr std::size_t kMaxMessageBytes = 16384;
+// The beginning of a longer message: some quote what a file holds.
+std::string bounded_message(std::string text);
+
 class UserError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
   template <class... Args>
   explicit UserError(fmt::format_string<Args...> text, Args&&... args)
-      : std::runtime_error(fmt::format(text, std::forward<Args>(args)...)) {}
-  explicit UserError(const std::string& text) : std::runtime_error(text) {}
+      : std::runtime_error(bounded_message(fmt::format(text, std::forward<Args>(args)...))) {}
+  explicit UserError(const std::string& text) : std::runtime_error(bounded_message(text)) {}
 };
 
 class EnvironmentError : public std::runtime_error {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -33,5 +34,9 @@ struct SamplingConfig {
 // Every objection to the values; empty: fine. Truncated distributions (top_k, top_p) are refused where
 // log-probabilities are used, because those are of the whole softmax.
 std::vector<std::string> problems(const SamplingConfig& config, bool allow_truncation);
+
+// Sampling as a model's own generation_config.json says; defaults for what it does not name. UserError for a file that
+// is none.
+SamplingConfig read_generation_config(const std::filesystem::path& path);
 
 }  // namespace vbon

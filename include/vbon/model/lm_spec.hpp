@@ -9,6 +9,9 @@
 
 namespace vbon {
 
+// UserError for sizes that no model has and that sums of bytes could not hold.
+void require_model_size(std::int64_t num_layers, double num_parameters, const std::string& where);
+
 enum class NormKind { rms, layer };
 enum class Activation { silu, gelu, gelu_tanh, relu };
 // Of a config.json's name for it; UserError listing those supported.

@@ -4,7 +4,8 @@
 // whatever the time, the attempt or the number of ranks), and of all its bytes after the first 512 (in those 512, as
 // text: the guard). HDF5's own parser is not safe on damaged files (1.10.8 crashed or hung on 1.9% of 4,000 randomly
 // changed ones), so the guard is checked before HDF5 sees a byte. A file that begins as HDF5 files of other programs do
-// has no guard and is read by the checks of content_sha256 (if it has that) and of the schemas.
+// has no guard: a child process, which may die of it, reads it first; then the checks of content_sha256 (if it has
+// that) and of the schemas apply. The guard says that a file is as it was written, not that its writer meant well.
 #pragma once
 
 #include <filesystem>

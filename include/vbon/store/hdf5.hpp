@@ -3,8 +3,9 @@
 // H5File::create() makes a file in memory; h5_commit.hpp puts it on disk as a whole, so that HDF5 never meets a full
 // disk (it neither reports the cause nor recovers) and no half-written HDF5 file exists. H5File::open() reads what
 // anybody may have written, so it trusts nothing: filter plugins are off, filtered, external and virtual datasets, soft
-// and external links are refused, and no size from the file is allocated before it is known to fit into the file. Locks
-// are not used: a file under its final name is never written again. Errors: a bad file is the user's (UserError), an
+// and external links are refused, and no size from the file is allocated before it is known to fit into the file. (What
+// HDF5 itself makes of damaged bytes is another matter: open_h5() of h5_commit.hpp.) Locks are not used: a file under
+// its final name is never written again. Errors: a bad file is the user's (UserError), an
 // unreadable disk the machine's (EnvironmentError).
 #pragma once
 
@@ -19,9 +20,17 @@
 #include <variant>
 #include <vector>
 
+#include "vbon/base/error.hpp"
+
 namespace vbon {
 
 namespace fs = std::filesystem;
+
+// What HDF5 cannot read; all other UserErrors are refusals of ours.
+class H5Damage : public UserError {
+ public:
+  using UserError::UserError;
+};
 
 using Shape = std::vector<std::int64_t>;      // sizes, slowest first; {} is a scalar
 inline constexpr std::int64_t kAnySize = -1;  // in an expected shape
@@ -174,7 +183,7 @@ class H5Group {
  protected:
   H5Group() = default;
   [[noreturn]] void refuse_attribute(const std::string& name) const;
-  void collect(const std::string& prefix, int depth, std::vector<std::string>& found) const;
+  void collect(const std::string& prefix, int depth, std::size_t& objects, std::vector<std::string>& found) const;
 
   std::shared_ptr<const detail::H5Origin> origin_;
   H5Handle<detail::close_h5_group> handle_;

@@ -7,17 +7,10 @@
 #include <string>
 
 #include "vbon/store/checkpoint.hpp"
+#include "vbon/train/counters.hpp"
 #include "vbon/train/learner.hpp"
 
 namespace vbon {
-
-struct Counters {
-  std::int64_t step = 0;  // the next step to do
-  std::int64_t episodes = 0;
-  std::int64_t tokens = 0;
-  std::int64_t best_step = -1;
-  double best_win = 0;  // of evaluations while training
-};
 
 // The weights that the batch in flight is drawn with (cluster.lag 1): the policy's and the anchor's before the last
 // step.

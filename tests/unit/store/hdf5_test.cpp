@@ -1,6 +1,7 @@
 #include "vbon/store/hdf5.hpp"
 
 #include <numeric>
+#include <random>
 
 #include "temp_folder.hpp"
 #include "vbon/base/error.hpp"
@@ -140,6 +141,37 @@ TEST_F(Hdf5, a_changed_or_cut_file_is_known_before_hdf5_reads_it) {
   write_raw(path, good.substr(512));  // as another program would have written it
   EXPECT_NO_THROW(open_h5(path, "vbon.example", 1));
   EXPECT_THROW(open_h5(path, "vbon.example", 1, H5Trust::ours), UserError);
+}
+
+// HDF5 1.10.8 dies of some of these.
+TEST_F(Hdf5, a_damaged_file_of_another_program_is_refused_or_read_and_kills_nobody) {
+  const fs::path path = folder_ / "a.h5";
+  write_h5_atomically(path, write_example);
+  const std::string good = read_file(path).substr(512);
+  std::mt19937 random(1);
+  int refused = 0;
+  for (int k = 0; k < 200; ++k) {
+    std::string bad = good;
+    for (int changes = 0; changes < 20; ++changes) bad[random() % bad.size()] = static_cast<char>(random());
+    write_raw(path, bad);
+    try {
+      open_h5(path, "vbon.example", 1);
+    } catch (const UserError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST_F(Hdf5, rows_without_values_may_be_any_number) {
+  const fs::path path = folder_ / "a.h5";
+  write_h5_atomically(path, [](H5File& file) {
+    write_example(file);
+    file.create_dataset("many", H5Type::float32, {std::int64_t{1} << 60, 0});
+  });
+  EXPECT_NO_THROW(open_h5(path, "vbon.example", 1));
+  write_raw(path, read_file(path).substr(512));
+  EXPECT_NO_THROW(open_h5(path, "vbon.example", 1));
 }
 
 TEST_F(Hdf5, a_writer_that_fails_leaves_the_old_file_and_no_temporary) {

@@ -86,6 +86,9 @@ TEST_F(Records, bad_prompts_are_refused_with_file_and_line) {
   EXPECT_THAT(refusal(read_prompts, "{\"prompt\": \"a\xFF\"}"), HasSubstr(":1: not valid UTF-8"));
   EXPECT_THAT(refusal(read_prompts, "ok\nbad \xC3(\n", "p.txt"), HasSubstr("p.txt:2: not valid UTF-8"));
   EXPECT_THAT(refusal(read_prompts, "{\"prompt\": \"\\ud800\"}"), HasSubstr("not valid JSON"));
+  const std::string deep = std::string(500000, '[') + std::string(500000, ']');
+  EXPECT_THAT(refusal(read_prompts, "{\"prompt\": \"a\", \"id\": " + deep + "}"), HasSubstr("nested deeper"));
+  EXPECT_THAT(refusal(read_reward_texts, "{\"chosen\": " + deep + "}"), HasSubstr("nested deeper"));
   for (const char* id : {"-1", "1.5", "\"7\"", "true", "99999999999999999999"})
     EXPECT_THAT(refusal(read_prompts, std::string("{\"prompt\": \"a\", \"id\": ") + id + "}"), HasSubstr("'id' is"));
   EXPECT_THAT(refusal(read_prompts, "{\"prompt\": \"a\", \"id\": 5}\n\n{\"prompt\": \"b\", \"id\": 5}"),

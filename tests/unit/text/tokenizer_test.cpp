@@ -55,6 +55,16 @@ json changed(json file, const std::string& pointer, const json& value) {
   return file;
 }
 
+TEST(Tokenizer, replacements_that_explode_are_refused) {
+  json tokenizer = tiny();
+  const json step = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'a')}};
+  tokenizer["normalizer"] = {{"type", "Sequence"}, {"normalizers", json::array({step, step})}};
+  EXPECT_EQ(Tokenizer::parse(tokenizer.dump(), "t").encode("a").size(), 1'000'000u);
+  EXPECT_THROW(Tokenizer::parse(tokenizer.dump(), "t").encode(std::string(300, 'a')), UserError);
+  tokenizer["normalizer"]["normalizers"] = json(std::vector<json>(65, step));
+  EXPECT_THROW(Tokenizer::parse(tokenizer.dump(), "t"), UserError);
+}
+
 TEST(Tokenizer, tells_its_tokens) {
   const Tokenizer tokenizer = Tokenizer::load(kGolden / "bert_uncased");
   EXPECT_EQ(tokenizer.id("[CLS]"), 2);
