@@ -27,6 +27,10 @@ extern "C" const char* __asan_default_options() {
          "detect_stack_use_after_return=0:suppressions=" VBON_TEST_DATA "/sanitizers/addresses.txt";
 }
 
+extern "C" const char* __lsan_default_options() {
+  return "print_suppressions=0:suppressions=" VBON_TEST_DATA "/sanitizers/leaks.txt";
+}
+
 namespace vbon::fuzz {
 namespace {
 
