@@ -122,7 +122,8 @@ TEST(NgramFiles, that_are_damaged_are_refused) {
   EXPECT_THAT(refusal_with("vocab.json", R"({"bad":0,"film":1,"good":1})"), HasSubstr("each once"));
   EXPECT_THAT(refusal_with("vocab.json", R"({"bad":0,"film":1,"good":-1})"), HasSubstr("each once"));
   EXPECT_THAT(refusal_with("vocab.json", R"({"bad":0,"film":1,"good":7})"), HasSubstr("each once"));
-  EXPECT_THAT(refusal_with("vocab.json", R"({"bad":)"), HasSubstr("no JSON object"));
+  EXPECT_THAT(refusal_with("vocab.json", R"({"bad":)"), HasSubstr("no valid JSON"));
+  EXPECT_THAT(refusal_with("vocab.json", "[]"), HasSubstr("no JSON object"));
   EXPECT_THAT(refusal_with("config.json", R"({"model_type":"bert"})"), HasSubstr("classifier"));
   EXPECT_THAT(refusal_with("config.json", R"({"model_type":"vbon_ngram","order":9})"), HasSubstr("order"));
   EXPECT_THAT(refusal_with("config.json", R"({"model_type":"vbon_ngram","order":1,"prefix":-1})"), HasSubstr("prefix"));
