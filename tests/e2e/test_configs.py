@@ -50,7 +50,8 @@ def test_it_comes_back_the_same(empty, tmp_path, path):
 def wants(path, command):
     """Whether a configuration has what a command needs: an overlay need not give the stages before training."""
     text = path.read_text()
-    return {"sft": "\nsft:" in text, "reward": re.search(r"labels: \S+\.jsonl", text), "run": "dir:" in text}.get(command, True)
+    return {"sft": "\nsft:" in text, "reward": re.search(r"labels: \S+\.jsonl", text), "run": "dir:" in text,
+            "eval": re.search(r"eval_path:|^include:", text, re.M)}.get(command, True)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
