@@ -17,11 +17,11 @@ fail() {  # CODE MESSAGE...
   exit "$code"
 }
 
-analysis() {  # COMMAND ARGUMENTS: python -m analysis
-  local python=$venv/bin/python
-  [ -x "$python" ] || python=python3
-  PYTHONPATH=$root "$python" -m analysis "$@"
+run_python() {  # ARGUMENTS: by the Python of the checkout's environment, or the machine's
+  if [ -x "$venv/bin/python" ]; then "$venv/bin/python" "$@"; else python3 "$@"; fi
 }
+
+analysis() { PYTHONPATH=$root run_python -m analysis "$@"; }  # COMMAND ARGUMENTS
 
 timed() {  # WHAT COMMAND...: runs it, says what and how long
   local what=$1 begin=$SECONDS

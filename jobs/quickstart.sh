@@ -13,11 +13,10 @@ setup_end=$SECONDS
 pipeline_end=$SECONDS
 
 run=runs/quickstart/vbon-n4
-analyse() { PYTHONPATH=$root "$venv/bin/python" -m analysis "$@"; }
 if [ -f "$run/finished" ]; then  # not when the arguments name another run.dir
   say "reward, and the evaluator's probability of praise, of samples before and after:"
-  analyse samples "$run"
-  analyse report "$run" --picture "runs/quickstart/kl-win.png" >/dev/null
+  analysis samples "$run"
+  analysis report "$run" --picture "runs/quickstart/kl-win.png" >/dev/null
   say "picture: runs/quickstart/kl-win.png, report: $run/report.html"
 fi
 say "set-up $((setup_end - begin)) s, pipeline $((pipeline_end - setup_end)) s"

@@ -22,9 +22,7 @@ if [ ${#grids[@]} -eq 0 ]; then
   small=configs/small/scaling
   [ -d "$small" ] || fail "$user_error" "no grid is named, and '$small' is not here: start it where configs/ is"
   grids=("$small"/{strong,weak,roles,chunks}.yaml)
-  python=$venv/bin/python
-  [ -x "$python" ] || python=python3
-  if [ ! -f runs/scaling/data/prompts.jsonl ]; then "$python" "$small/make.py" runs/scaling/data; fi
+  if [ ! -f runs/scaling/data/prompts.jsonl ]; then run_python "$small/make.py" runs/scaling/data; fi
 fi
 [ ${#container[@]} -gt 0 ] || [ -x "$vbon" ] || fail "$user_error" "no program '$vbon': build it (jobs/setup.sh), or name it in VBON"
 

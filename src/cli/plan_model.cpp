@@ -5,22 +5,18 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/cli/yaml_node.hpp"
 
 namespace vbon::cli {
 namespace {
-
-std::string bare(std::string text) {
-  if (text.size() >= 2 && text.front() == '"' && text.back() == '"') text = text.substr(1, text.size() - 2);
-  return text;
-}
 
 void compare(const RunPlan& plan, const StepModel& model, const ResolvedConfig& config,
              std::vector<std::string>& notes) {
   for (const auto& [key, value] : model.measured_with)
     for (const ResolvedConfig::Entry& entry : config.entries())
-      if (entry.path == key && bare(entry.text) != value)
+      if (entry.path == key && unquoted(entry.text) != value)
         notes.push_back(fmt::format("the model of a step was measured with {} {}, and here it is {}", key, value,
-                                    bare(entry.text)));
+                                    unquoted(entry.text)));
   const double gradient = 4 * static_cast<double>(plan.trained + plan.critic);
   if (std::abs(gradient - model.gradient_bytes) > 0.02 * gradient)
     notes.push_back(

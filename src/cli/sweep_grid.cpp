@@ -20,6 +20,13 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 const std::string kRanks = "ranks";  // no key of the configuration: those have a section
 constexpr int kMostRanks = 1'000'000;
 
+// 0: the text is none.
+int whole_number(std::string_view text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? value : 0;
+}
+
 class Reader {
  public:
   explicit Reader(std::filesystem::path file) : file_(std::move(file)) {}
@@ -159,8 +166,8 @@ class Reader {
         continue;
       }
       const std::string& text = found->second;
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), run.ranks);
-      if (error != std::errc() || end != text.data() + text.size() || run.ranks < 1 || run.ranks > kMostRanks)
+      run.ranks = whole_number(text);
+      if (run.ranks < 1 || run.ranks > kMostRanks)
         errors_.push_back(fmt::format("{}: ranks '{}' is not a number of ranks (1 to {})", name(), text, kMostRanks));
       // Two runs that differ in their ranks alone are two folders.
       if (run.label.find(kRanks + text) == std::string::npos)
@@ -202,16 +209,11 @@ bool Grid::has_ranks() const {
 }
 
 int ranks_of_launch(const std::vector<std::string>& words) {
-  const auto number = [](std::string_view text) {
-    int value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc() && end == text.data() + text.size() ? value : 0;
-  };
   for (std::size_t i = 0; i < words.size(); ++i)
     for (const std::string_view flag : {"-n", "-np", "--ntasks"}) {
-      if (words[i] == flag && i + 1 < words.size()) return number(words[i + 1]);
+      if (words[i] == flag && i + 1 < words.size()) return whole_number(words[i + 1]);
       if (words[i].starts_with(std::string(flag) + "="))
-        return number(std::string_view(words[i]).substr(flag.size() + 1));
+        return whole_number(std::string_view(words[i]).substr(flag.size() + 1));
     }
   return 0;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/sweep_process.hpp"
+#include "vbon/cli/yaml_node.hpp"
 
 namespace vbon::cli {
 namespace {
@@ -17,12 +18,6 @@ std::string quoted(const std::string& word) {
   std::string text = "'";
   for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return text + "'";
-}
-
-std::string bare(const std::string& yaml) {
-  const bool has_quotes =
-      yaml.size() >= 2 && (yaml.front() == '"' || yaml.front() == '\'') && yaml.front() == yaml.back();
-  return has_quotes ? yaml.substr(1, yaml.size() - 2) : yaml;
 }
 
 // Options of sbatch for a run's ranks: nodes are filled one after the other.
@@ -63,7 +58,7 @@ std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& gri
   std::string most = "%16";  // runs at once
   int per_node = 0;
   for (const auto& [key, value] : plan.grid.slurm) {
-    const std::string text = bare(value);
+    const std::string text = unquoted(value);
     if (key == "ntasks-per-node") std::from_chars(text.data(), text.data() + text.size(), per_node);
     if (key == "runs_at_once") most = "%" + text;
     else options += fmt::format(" {}", quoted("--" + key + "=" + text));

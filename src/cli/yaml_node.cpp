@@ -319,4 +319,10 @@ std::string description(const YamlNode& node) {
   return fmt::format("{}'{}…'", node.quoted ? "the text " : "", node.text.substr(0, end));
 }
 
+std::string unquoted(const std::string& flow) {
+  const bool has_quotes =
+      flow.size() >= 2 && (flow.front() == '"' || flow.front() == '\'') && flow.front() == flow.back();
+  return has_quotes ? flow.substr(1, flow.size() - 2) : flow;
+}
+
 }  // namespace vbon

@@ -42,6 +42,12 @@ std::string encode(const std::exception_ptr& failure) {
   }
 }
 
+template <class Error>
+[[noreturn]] void fail(const std::string& text, bool tells) {
+  if (tells) throw Error(text);
+  throw Elsewhere<Error>(text);
+}
+
 }  // namespace
 
 bool any_rank(Collectives& group, bool flag, std::string_view what) {
@@ -90,15 +96,10 @@ void agree_on_success(Collectives& group, std::exception_ptr failure, std::strin
   const std::string text =
       failure ? mine.substr(1)
               : fmt::format("{} failed on {}: {}", what, group.group().place_of(first), record.substr(1));
-  if (!tells) switch (static_cast<Failure>(record[0])) {
-      case Failure::user: throw Elsewhere<UserError>(text);
-      case Failure::environment: throw Elsewhere<EnvironmentError>(text);
-      default: throw Elsewhere<InternalError>(text);
-    }
   switch (static_cast<Failure>(record[0])) {
-    case Failure::user: throw UserError(text);
-    case Failure::environment: throw EnvironmentError(text);
-    default: throw InternalError(text);
+    case Failure::user: fail<UserError>(text, tells);
+    case Failure::environment: fail<EnvironmentError>(text, tells);
+    default: fail<InternalError>(text, tells);
   }
 }
 

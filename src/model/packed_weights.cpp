@@ -18,12 +18,11 @@ std::optional<c10::TypedOperatorHandle<Signature>> operation(const char* name) {
 }
 
 struct Mkl {
-  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, std::int64_t)>> pack =
-      operation<at::Tensor(const at::Tensor&, std::int64_t)>("mkl::_mkl_reorder_linear_weight");
-  std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                                    const std::optional<at::Tensor>&, std::int64_t)>>
-      multiply = operation<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                      const std::optional<at::Tensor>&, std::int64_t)>("mkl::_mkl_linear");
+  using Pack = at::Tensor(const at::Tensor&, std::int64_t);
+  using Multiply = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                              std::int64_t);
+  std::optional<c10::TypedOperatorHandle<Pack>> pack = operation<Pack>("mkl::_mkl_reorder_linear_weight");
+  std::optional<c10::TypedOperatorHandle<Multiply>> multiply = operation<Multiply>("mkl::_mkl_linear");
 };
 
 const Mkl& mkl() {
@@ -55,8 +54,8 @@ WeightLayout PackedWeights::fastest_layout() {
 }
 
 bool PackedWeights::available(const at::Tensor& weight, WeightLayout layout) {
-  constexpr std::int64_t kFewest =
-      1 << 15;  // of smaller ones, copying and looking up costs more than the product gains
+  // Of fewer numbers, copying and looking up costs more than the product gains.
+  constexpr std::int64_t kFewest = 1 << 15;
   if (!weight.device().is_cpu() || weight.scalar_type() != at::kFloat || weight.numel() < kFewest) return false;
   return layout == WeightLayout::mkl ? mkl().pack && mkl().multiply : onednn().pack && onednn().multiply;
 }

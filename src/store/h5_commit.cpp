@@ -6,6 +6,7 @@
 
 #include "store/atomic_bytes.hpp"
 #include "store/descriptor.hpp"
+#include "store/h5_blocks.hpp"
 #include "store/h5_trial.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/sha256.hpp"
@@ -15,7 +16,6 @@ namespace {
 
 constexpr std::string_view kGuardStart = "vbon: sha256 of the bytes from 512 on: ";
 constexpr std::string_view kH5Signature = "\x89HDF\r\n\x1a\n";
-constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
 
 // Fills `buffer` from `offset` on as far as the file goes; -1 with errno on failure.
 ssize_t read_at(int fd, std::span<char> buffer, std::int64_t offset) {
@@ -84,32 +84,18 @@ void hash_attributes(Sha256& hash, const H5Group& group, const std::string& wher
   }
 }
 
+void hash_values(Sha256& hash, const std::vector<std::string>& texts) {
+  for (const std::string& text : texts) hash_name(hash, "text", text);
+}
 template <H5Number T>
-void hash_rows(Sha256& hash, const H5Dataset& dataset) {
-  if (dataset.row_elements() == 0) return;  // and the file may claim any number of such rows
-  const std::int64_t row_bytes = dataset.row_elements() * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes);
-  std::vector<T> block;
-  for (std::int64_t row = 0; row < dataset.num_rows(); row += step) {
-    block.resize(static_cast<std::size_t>(std::min(step, dataset.num_rows() - row) * dataset.row_elements()));
-    dataset.read_rows(row, std::span<T>(block));
-    hash.update(std::span<const T>(block));
-  }
+void hash_values(Sha256& hash, std::span<const T> numbers) {
+  hash.update(numbers);
 }
 
 void hash_dataset(Sha256& hash, const H5Dataset& dataset) {
   hash_name(hash, "dataset", dataset.name());
   hash_name(hash, name_of(dataset.type()), text_of(dataset.shape()));
-  switch (dataset.type()) {
-    case H5Type::int32: return hash_rows<std::int32_t>(hash, dataset);
-    case H5Type::int64: return hash_rows<std::int64_t>(hash, dataset);
-    case H5Type::uint8: return hash_rows<std::uint8_t>(hash, dataset);
-    case H5Type::float32: return hash_rows<float>(hash, dataset);
-    case H5Type::float64: return hash_rows<double>(hash, dataset);
-    case H5Type::text:
-      for (const std::string& text : dataset.read_text()) hash_name(hash, "text", text);
-      return;
-  }
+  for_blocks(dataset, [&](const auto& values) { hash_values(hash, values); });
 }
 
 }  // namespace

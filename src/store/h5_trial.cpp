@@ -15,6 +15,7 @@
 #include <fstream>
 #include <new>
 
+#include "store/h5_blocks.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/words.hpp"
 #include "vbon/store/hdf5.hpp"
@@ -22,7 +23,6 @@
 namespace vbon {
 namespace {
 
-constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
 constexpr int kMaxDepth = 16;
 constexpr std::int64_t kMaxObjects = 1 << 16;
 constexpr std::uint64_t kMoreMemory = std::uint64_t{1} << 30;  // beside twice the file, beyond what is in use now
@@ -44,29 +44,6 @@ void unless_refused(Read&& read) {
   }
 }
 
-template <H5Number T>
-void read_rows(const H5Dataset& dataset) {
-  if (dataset.row_elements() == 0) return;
-  const std::int64_t row_bytes = dataset.row_elements() * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes);
-  std::vector<T> block;
-  for (std::int64_t row = 0; row < dataset.num_rows(); row += step) {
-    block.resize(static_cast<std::size_t>(std::min(step, dataset.num_rows() - row) * dataset.row_elements()));
-    dataset.read_rows(row, std::span<T>(block));
-  }
-}
-
-void read_dataset(const H5Dataset& dataset) {
-  switch (dataset.type()) {
-    case H5Type::int32: return read_rows<std::int32_t>(dataset);
-    case H5Type::int64: return read_rows<std::int64_t>(dataset);
-    case H5Type::uint8: return read_rows<std::uint8_t>(dataset);
-    case H5Type::float32: return read_rows<float>(dataset);
-    case H5Type::float64: return read_rows<double>(dataset);
-    case H5Type::text: dataset.read_text(); return;
-  }
-}
-
 void read_group(const H5Group& group, int depth, std::int64_t& objects) {
   require(depth < kMaxDepth, "too deep");
   for (const std::string& name : group.attribute_names()) unless_refused([&] { group.attribute(name); });
@@ -74,7 +51,7 @@ void read_group(const H5Group& group, int depth, std::int64_t& objects) {
     require(++objects <= kMaxObjects, "too many objects");
     unless_refused([&] {
       if (group.has_group(name)) read_group(group.group(name), depth + 1, objects);
-      else read_dataset(group.dataset(name));
+      else for_blocks(group.dataset(name), [](const auto&) {});
     });
   }
 }

@@ -76,12 +76,7 @@ std::vector<at::Tensor> run_trunk(const CausalLm& model, const PackedSequences& 
 at::Tensor response_hidden(const CausalLm& model, const PackedSequences& packed, std::int64_t first,
                            std::span<const at::Tensor> trunk) {
   const at::Tensor& positions = packed.ragged.positions;
-  at::Tensor x;
-  if (first > 0) {
-    x = unique_rows(packed, trunk);
-  } else {
-    x = embed(model, packed.tokens, positions);
-  }
+  at::Tensor x = first > 0 ? unique_rows(packed, trunk) : embed(model, packed.tokens, positions);
   x = run_blocks(model, x, positions, first, model.num_layers(), ragged_attention(model.spec, packed.ragged));
   return final_hidden(model, gather_rows(x, packed.rows));
 }

@@ -40,6 +40,8 @@ YamlNode parse_yaml(std::string_view text, const std::string& name, std::vector<
 
 // One line of flow YAML that parses to an equal tree.
 std::string flow_text(const YamlNode& node);
+// A scalar's flow text without the quotes around it, if it has them.
+std::string unquoted(const std::string& flow);
 
 // What was found, for messages: "the text 'abc'", "the number 3", "a list of 2", "a map", "nothing".
 std::string description(const YamlNode& node);
