@@ -4,7 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
@@ -92,8 +95,9 @@ void commit_file(const fs::path& temporary, const fs::path& path) {
   sync_folder(path.parent_path());
 }
 
-void write_file_atomically(const fs::path& path, std::string_view content) {
-  const fs::path temporary = temporary_name(path);
+namespace {
+
+void write_through(const fs::path& temporary, const fs::path& path, std::string_view content) {
   {
     Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (file.value() < 0) throw_output_error(errno, "create", temporary.string());
@@ -101,6 +105,19 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     if (file.close() != 0) throw_output_error(errno, "close", temporary.string());
   }
   commit_file(temporary, path);
+}
+
+}  // namespace
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  write_through(temporary_name(path), path, content);
+}
+
+void write_shared_file_atomically(const fs::path& path, std::string_view content) {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  const std::string own_name = fmt::format("{}.{}.{}", path.filename().string(), host.data(), ::getpid());
+  write_through(temporary_name(path.parent_path() / own_name), path, content);
 }
 
 bool look_until(const fs::path& folder, double seconds, const std::function<bool()>& look) {

@@ -44,7 +44,7 @@ class Sweep {
   Sweep(SweepPlan plan, bool quiet) : plan_(std::move(plan)), quiet_(quiet) {
     make_folders(plan_.grid.dir / "logs");
     make_folders(plan_.grid.dir / "done");
-    write_file_atomically(plan_.grid.dir / "sweep.json", sweep_json(plan_));
+    write_shared_file_atomically(plan_.grid.dir / "sweep.json", sweep_json(plan_));  // by every piece of an array
   }
 
   // 0, 75 where a signal stopped it, 74 or 1 where pieces failed.

@@ -94,6 +94,9 @@ def test_one_piece_alone(grid):
     assert (grid.folder / "p.h5").exists() and not list((grid.folder / "study/done").glob("*"))
     grid.run("sweep", "grid.yaml", "--only", "3", "--quiet")
     assert len(list((grid.folder / "study/done").glob("*"))) == 1
+    at_once = [grid.start("sweep", "grid.yaml", "--only", "3", "--quiet") for _ in range(24)]  # an array's beginning
+    assert [(process.communicate(timeout=60), process.returncode)[1] for process in at_once] == [0] * 24
+    assert sorted(path.name for path in (grid.folder / "study").iterdir()) == ["done", "logs", "runs", "sweep.json"]
     grid.refused("sweep", "grid.yaml", "--only", "8", words=["--only 8", "8 of them"])
 
 

@@ -191,8 +191,11 @@ def ranks_of_runs(work):
     """Name -> ranks that its steps had."""
     runs = json.loads((work.folder / "study/sweep.json").read_text())["runs"]
     found = {}
+    said = "".join(f"--- {path}\n{path.read_text()}" for path in sorted((work.folder / "study/logs").glob("*")))
     for run in runs:
-        rows = (work.folder / "study" / run["dir"] / "metrics.jsonl").read_text().splitlines()
+        metrics = work.folder / "study" / run["dir"] / "metrics.jsonl"
+        assert metrics.exists(), f"{run['dir']} took no step\n{said}{work.logs()}"
+        rows = metrics.read_text().splitlines()
         found[run["name"].rpartition("-")[0]] = {len(json.loads(row)["time"]["total"]) for row in rows}
     return found
 

@@ -25,6 +25,8 @@ void sync_folder(const fs::path& folder);
 void commit_file(const fs::path& temporary, const fs::path& path);
 // Writes `content` under `path` by that protocol.
 void write_file_atomically(const fs::path& path, std::string_view content);
+// The same where other processes, here or on other machines, may be writing the same content at the same time.
+void write_shared_file_atomically(const fs::path& path, std::string_view content);
 
 // Calls `look` with growing pauses until it returns true; false: it did not within `seconds`. For files that another
 // machine has committed: a network file system may show them late, and asks its server again when their folder is
