@@ -164,8 +164,15 @@ runs:
   - set: {{train.method: vbon}}
 slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once: 2}}
 """)
-    last = work.submit("sweep", "grid.yaml")
+    last = work.submit("sweep", "grid.yaml", environment=SLOWLY)
+    # One run is preempted: the report waits until it has been started again and ended.
+    begun = work.folder / "study/runs"
+    work.wait(lambda: begun.exists() and any(path.name.startswith("vbon") for path in begun.iterdir()), "a run")
+    listed = work.slurm.ask("squeue", "-h", "-r", "-t", "R", "-o", "%i").split()
+    number = next(job for job in listed if job.endswith("_1"))
+    work.slurm.ask("scancel", "--batch", "--signal=USR1", number)
     work.ended(last)
+    assert work.job(number)["Restarts"] == "1", work.job(number)
     runs = json.loads((work.folder / "study/sweep.json").read_text())["runs"]
     assert len(runs) == 2 and all((work.folder / "study" / run["dir"] / "finished").exists() for run in runs)
     times = [
