@@ -128,7 +128,7 @@ requeue() {  # WHY
   # One that is being cancelled has to end; one that Slurm has preempted starts again by Slurm's own doing.
   if [ "$state" != RUNNING ]; then
     say "$1; not requeued: the job is $state"
-  elif scontrol requeue "$job"; then
+  elif scontrol requeue "$job" || { sleep 5 && scontrol requeue "$job"; }; then  # the controller may be busy
     say "$1: requeued"
     exit 0
   else
