@@ -92,6 +92,31 @@ BonOfPool bon_of_pool(std::span<const float> rewards, double n) {
   return result;
 }
 
+double bon_win_judged(std::span<const float> rewards, std::span<const float> judged, double n) {
+  check(rewards.size() >= 2 && judged.size() == rewards.size() && n >= 1.0, "a pool and its judgements, and N >= 1");
+  const Sorted s = sorted_groups(rewards);
+  const std::vector<double> shares = shares_below(rewards.size() - 1, n);
+  double win = 0;
+  for (const Group& of_opponent : s.groups)
+    for (std::size_t opponent = of_opponent.begin; opponent < of_opponent.end; ++opponent)
+      for (const Group& g : s.groups) {
+        // Without the opponent its own group is one shorter, and those above begin one lower.
+        const bool same = g.begin == of_opponent.begin;
+        const std::size_t begin = g.begin - (g.begin > of_opponent.begin ? 1 : 0);
+        const std::size_t end = g.end - (g.begin >= of_opponent.begin ? 1 : 0);
+        if (begin == end) continue;
+        const float other = judged[s.order[opponent]];
+        double beaten = 0;
+        for (std::size_t i = g.begin; i < g.end; ++i) {
+          if (same && i == opponent) continue;
+          const float own = judged[s.order[i]];
+          beaten += own > other ? 1.0 : own == other ? 0.5 : 0.0;
+        }
+        win += (shares[end] - shares[begin]) * beaten / static_cast<double>(end - begin);
+      }
+  return win / static_cast<double>(rewards.size());
+}
+
 BonPoint bon_point(std::span<const float> rewards, std::int64_t num_prompts, double n) {
   check(num_prompts >= 1 && rewards.size() % static_cast<std::size_t>(num_prompts) == 0, "pools of [P, M] rewards");
   const std::size_t m = rewards.size() / static_cast<std::size_t>(num_prompts);

@@ -121,7 +121,11 @@ class Table {
   }
 
   EvalRow reference() const {
-    EvalRow row{.name = "reference", .kl = exactly(0), .win = exactly(0.5), .evaluator = no_figure()};
+    EvalRow row{.name = "reference",
+                .kl = exactly(0),
+                .win = exactly(0.5),
+                .evaluator = no_figure(),
+                .evaluator_win = has_evaluator() ? exactly(0.5) : no_figure()};
     std::vector<double> reward, evaluator, length, finished;
     const SampleRows& samples = pool_.pool.block.samples;
     const std::int64_t m = pool_.pool.header.num_samples;
@@ -153,12 +157,16 @@ class Table {
 
   EvalRow policy() const {
     const std::int64_t prompts = file_.block.num_prompts();
-    EvalRow row{.name = "policy", .evaluator = no_figure()};
+    EvalRow row{.name = "policy", .evaluator = no_figure(), .evaluator_win = no_figure()};
     set(row.kl, row.kl_interval, per_prompt(file_.kl, prompts));
     set(row.win, row.win_interval, file_.win);
     set(row.reward, row.reward_interval, per_prompt(file_.block.rewards.at("main"), prompts));
-    if (has_evaluator())
-      set(row.evaluator, row.evaluator_interval, per_prompt(file_.block.rewards.at("evaluator"), prompts));
+    if (has_evaluator()) {
+      const std::vector<float>& judged = file_.block.rewards.at("evaluator");
+      set(row.evaluator, row.evaluator_interval, per_prompt(judged, prompts));
+      row.evaluator_win =
+          mean_error(win_by_prompt(pool_, pool_.pool.sorted_rewards.at("evaluator"), judged, prompts));
+    }
     for (const auto& [name, more] : settings_.rewards) {
       const std::vector<float>& rewards = file_.block.rewards.at(name);
       row.more_reward[name] = mean_error(per_prompt(rewards, prompts));
@@ -170,8 +178,13 @@ class Table {
   }
 
   EvalRow bon(double n) const {
-    EvalRow row{.name = "bon", .n = n, .evaluator = no_figure(), .length = no_figure(), .finished = no_figure()};
-    std::vector<double> kl, win, reward, evaluator;
+    EvalRow row{.name = "bon",
+                .n = n,
+                .evaluator = no_figure(),
+                .length = no_figure(),
+                .finished = no_figure(),
+                .evaluator_win = no_figure()};
+    std::vector<double> kl, win, reward, evaluator, evaluator_win;
     std::map<std::string, std::vector<double>> more;
     for (std::int64_t p = 0; p < file_.block.num_prompts(); ++p) {
       const BonOfPool best = bon_of_pool(rewards_of(p, "main"), n);
@@ -183,14 +196,20 @@ class Table {
         const auto judged = rewards_of(p, name);
         return std::inner_product(weights.begin(), weights.end(), judged.begin(), 0.0);
       };
-      if (has_evaluator()) evaluator.push_back(judged_by("evaluator"));
+      if (has_evaluator()) {
+        evaluator.push_back(judged_by("evaluator"));
+        evaluator_win.push_back(bon_win_judged(rewards_of(p, "main"), rewards_of(p, "evaluator"), n));
+      }
       for (const auto& [name, one] : settings_.rewards) more[name].push_back(judged_by(name));
     }
     for (const auto& [name, means] : more) row.more_reward[name] = mean_error(means);
     set(row.kl, row.kl_interval, kl);
     set(row.win, row.win_interval, win);
     set(row.reward, row.reward_interval, reward);
-    if (has_evaluator()) set(row.evaluator, row.evaluator_interval, evaluator);
+    if (has_evaluator()) {
+      set(row.evaluator, row.evaluator_interval, evaluator);
+      row.evaluator_win = mean_error(evaluator_win);
+    }
     return row;
   }
 
@@ -202,7 +221,8 @@ class Table {
             .reward = no_figure(),
             .evaluator = no_figure(),
             .length = no_figure(),
-            .finished = no_figure()};
+            .finished = no_figure(),
+            .evaluator_win = no_figure()};
   }
 
   const Settings& settings_;
@@ -225,6 +245,7 @@ void fill_summary(Evaluation& evaluation) {
     put("win", row.win);
     put("reward", row.reward);
     put("evaluator", row.evaluator);
+    put("evaluator_win", row.evaluator_win);
     put("length", row.length);
     put("finished", row.finished);
     for (const auto& [name, figure] : row.more_reward) put(("reward." + name).c_str(), figure);
@@ -335,6 +356,7 @@ std::string summary_json(const Evaluation& evaluation) {
     put("win", row.win);
     put("reward", row.reward);
     put("evaluator", row.evaluator);
+    put("evaluator_win", row.evaluator_win);
     put("length", row.length);
     put("finished", row.finished);
     for (const auto& [name, figure] : row.more_reward) put("reward." + name, figure);

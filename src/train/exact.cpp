@@ -115,12 +115,18 @@ std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
       if (settings.vbon.objective == Objective::L1) return std::nullopt;
       [[fallthrough]];
     case Method::jeffreys:
-    case Method::bond:
     case Method::regression:
     case Method::bon_sft: return p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); });
-    case Method::ppo:
-    case Method::dpo: return p.kl_to_tilt([&](std::size_t y) { return p.rewards[y] / beta; });
-    case Method::ipo: return p.kl_to_tilt([&](std::size_t y) { return p.half(y) / beta; });
+    case Method::bond:  // with the quantile reward its two terms have different optima
+      if (settings.bond.reward != BondReward::full || settings.bond.quantile != BondQuantile::pool) return std::nullopt;
+      return p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); });
+    case Method::dpo:  // whose labels have to be as uncertain as the rewards say
+      if (settings.preference.labels == Labels::hard || settings.preference.label_smoothing > 0) return std::nullopt;
+      [[fallthrough]];
+    case Method::ppo: return p.kl_to_tilt([&](std::size_t y) { return p.rewards[y] / beta; });
+    case Method::ipo:
+      if (settings.preference.labels != Labels::hard) return std::nullopt;
+      return p.kl_to_tilt([&](std::size_t y) { return p.half(y) / beta; });
     case Method::slic:
     case Method::bonbon:
     case Method::jbond: break;
@@ -173,7 +179,10 @@ std::map<std::string, double> exact_figures(const Settings& settings, const Prom
     add("win", p.mean(half, p.log_policy));
     add("reward", p.mean(reward_of, p.log_policy));
     add("reference_reward", p.mean(reward_of, p.log_reference));
-    add("effective_n", effective_n(p.log_policy, p.quantiles));
+    const double nearest_n = effective_n(p.log_policy, p.quantiles);
+    add("effective_n", nearest_n);
+    add("kl_to_nearest_bon",
+        enumerated_kl(p.log_policy, enumerated_log_bon(p.pi_reference, p.quantiles, nearest_n)));
     if (has_target_n(settings.train.method))
       add("kl_to_target", p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); }));
     std::size_t k = 0;

@@ -27,6 +27,10 @@ struct BonOfPool {
 };
 BonOfPool bon_of_pool(std::span<const float> rewards, double n);
 
+// Win rate of the best of N by `rewards` when `judged` (of the same samples) decides who wins, ties half: against a sample
+// outside the subset, too. With judged = rewards that is BonOfPool::win. O(M^2).
+double bon_win_judged(std::span<const float> rewards, std::span<const float> judged, double n);
+
 struct BonPoint {
   double n = 1;
   MeanError reward, win, kl;  // over prompts

@@ -21,6 +21,7 @@ struct EvalRow {
   std::string name;                                        // reference, policy, bon, bon_analytic
   double n = 0;                                            // of bon and bon_analytic; 0 elsewhere
   MeanError kl, win, reward, evaluator, length, finished;  // over prompts
+  MeanError evaluator_win;                                 // as `win`, by the evaluator's rewards
   Interval win_interval, kl_interval, reward_interval, evaluator_interval;
   std::map<std::string, MeanError> more_reward, more_win;  // by name, of section rewards
 };

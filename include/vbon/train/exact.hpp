@@ -27,10 +27,12 @@ void require_listable(const Settings& settings, const LmSpec& spec);
 //   kl, win, reward          against the reference (ties half)
 //   reference_reward
 //   effective_n              the N whose Best-of-N is nearest (objective/enumerated.hpp)
+//   kl_to_nearest_bon        KL(pi || that one)
 //   win.NAME                 by each reward of section rewards
 //   kl_to_target             KL(pi || target of sections vbon and rewards), for methods that have one
 //   kl_to_optimum            KL(pi || what the method's objective has for its optimum over all policies): that target,
-//                            or pi_ref e^{r/beta} for ppo and dpo, pi_ref e^{F/beta} for ipo; none for the others
+//                            or pi_ref e^{r/beta} for ppo, and for dpo with soft or sampled labels; pi_ref e^{F/beta} for
+//                            ipo with hard ones; of bond with `reward: full`; none for the others
 //   bon_N.kl, bon_N.win, bon_N.reward   Best-of-N itself, for every N of eval.bon_n
 std::map<std::string, double> exact_figures(const Settings& settings, const Prompts& prompts,
                                             const Tokenizer& tokenizer, RewardModel& reward,

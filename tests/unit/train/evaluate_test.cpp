@@ -138,7 +138,7 @@ Interval interval(const Values& v) {
 }
 
 struct BestOf {
-  double kl = 0, win = 0, reward = 0, judgement = 0;
+  double kl = 0, win = 0, reward = 0, judgement = 0, judged_win = 0;
 };
 
 // The best of n of the pool's samples: over all subsets, the tied best equally likely, against those left out.
@@ -166,10 +166,18 @@ BestOf best_of_subsets(std::span<const float> rewards, std::span<const float> ju
     out.reward += best;
     out.win += win;
     out.judgement += judged / tied;
+    for (std::size_t i = 0; i < kM; ++i)
+      for (std::size_t j = 0; j < kM; ++j)
+        if ((subset >> i & 1u) != 0 && rewards[i] == best && (subset >> j & 1u) == 0)
+          out.judged_win += (judgements[i] > judgements[j]    ? 1.0
+                             : judgements[i] == judgements[j] ? 0.5
+                                                              : 0.0) /
+                            (tied * static_cast<double>(kM - static_cast<std::size_t>(n)));
   }
   out.reward /= subsets;
   out.win /= subsets;
   out.judgement /= subsets;
+  out.judged_win /= subsets;
   // KL of the pool's own distribution: a sample of reward r has F_strict and F as shares below and not above.
   for (std::size_t i = 0; i < kM; ++i) {
     double below = 0, not_above = 0;
@@ -186,7 +194,7 @@ BestOf best_of_subsets(std::span<const float> rewards, std::span<const float> ju
 // n = M: drawn with replacement (for the win, an opponent first, then n of the others).
 BestOf best_of_all(std::span<const float> rewards, std::span<const float> judgements) {
   BestOf out = best_of_subsets(rewards, judgements, kM);
-  out.win = 0;
+  out.win = out.judged_win = 0;
   for (std::size_t opponent = 0; opponent < kM; ++opponent) {
     double below = 0, not_above = 0;
     for (std::size_t j = 0; j < kM; ++j) {
@@ -195,6 +203,18 @@ BestOf best_of_all(std::span<const float> rewards, std::span<const float> judgem
       not_above += rewards[j] <= rewards[opponent] ? 1.0 / (kM - 1) : 0;
     }
     out.win += (1 - 0.5 * (std::pow(below, kM) + std::pow(not_above, kM))) / kM;
+    for (std::size_t i = 0; i < kM; ++i) {
+      if (i == opponent) continue;
+      double lower = 0, not_higher = 0, tied = 0;
+      for (std::size_t j = 0; j < kM; ++j) {
+        if (j == opponent) continue;
+        lower += rewards[j] < rewards[i] ? 1.0 / (kM - 1) : 0;
+        not_higher += rewards[j] <= rewards[i] ? 1.0 / (kM - 1) : 0;
+        tied += rewards[j] == rewards[i] ? 1 : 0;
+      }
+      const double u = judgements[i] > judgements[opponent] ? 1.0 : judgements[i] == judgements[opponent] ? 0.5 : 0.0;
+      out.judged_win += (std::pow(not_higher, kM) - std::pow(lower, kM)) / tied * u / kM;
+    }
   }
   return out;
 }
@@ -228,7 +248,7 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
   const std::vector<Completion> responses = drawn(policy.model, RandomStream(9, Purpose::evaluation, kPromptKey), 4);
   const SampleRows& samples = got.file.block.samples;
   ASSERT_EQ(samples.length.size(), 12u);
-  Values kl, win, reward, judgement, length, finished;
+  Values kl, win, reward, judgement, judged_win, length, finished;
   const auto add = [](Values& per_prompt, std::size_t i, double value) {
     if (i % 4 == 0) per_prompt.push_back(0);
     per_prompt.back() += value / 4;
@@ -246,15 +266,19 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
     const std::string text = tokenizer_.decode(c.tokens);
     EXPECT_EQ(got.file.block.rewards.at("main")[i], plain_reward(text));
     EXPECT_EQ(got.file.block.rewards.at("evaluator")[i], static_cast<float>(plain_judgement(text)));
-    double beaten = 0;
+    double beaten = 0, judged_beaten = 0;
     for (std::size_t m = 0; m < kM; ++m) {
       const double other = kPoolRewards[at_index(pool.row[i / 4]) * kM + m];
       beaten += (plain_reward(text) > other ? 1.0 : plain_reward(text) == other ? 0.5 : 0.0) / kM;
+      const auto own = static_cast<float>(plain_judgement(text));
+      const float judged = kPoolJudgements[at_index(pool.row[i / 4]) * kM + m];
+      judged_beaten += (own > judged ? 1.0 : own == judged ? 0.5 : 0.0) / kM;
     }
     add(kl, i, got.file.kl[i]);
     add(win, i, beaten);
     add(reward, i, plain_reward(text));
     add(judgement, i, plain_judgement(text));
+    add(judged_win, i, judged_beaten);
     add(length, i, static_cast<double>(c.tokens.size()));
     add(finished, i, c.finished ? 1 : 0);
   }
@@ -267,6 +291,7 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
   expect_figure(of_policy.win, win, "win");
   expect_figure(of_policy.reward, reward, "reward");
   expect_figure(of_policy.evaluator, judgement, "evaluator");
+  expect_figure(of_policy.evaluator_win, judged_win, "win by the evaluator");
   expect_figure(of_policy.length, length, "length");
   expect_figure(of_policy.finished, finished, "finished");
   expect_interval(of_policy.kl_interval, kl, "kl");
@@ -300,7 +325,7 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
     const EvalRow& bon = got.rows[row++];
     EXPECT_EQ(bon.name, "bon");
     EXPECT_EQ(bon.n, n);
-    Values of_kl, of_win, of_reward, of_judgement;
+    Values of_kl, of_win, of_reward, of_judgement, of_judged_win;
     for (std::size_t p = 0; p < kP; ++p) {
       const auto rewards = std::span(kPoolRewards).subspan(at_index(pool.row[p]) * kM, kM);
       const auto judgements = std::span(kPoolJudgements).subspan(at_index(pool.row[p]) * kM, kM);
@@ -310,12 +335,14 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
       of_win.push_back(best.win);
       of_reward.push_back(best.reward);
       of_judgement.push_back(best.judgement);
+      of_judged_win.push_back(best.judged_win);
     }
     const std::string what = fmt::format("best of {}", n);
     expect_figure(bon.kl, of_kl, what + ": kl");
     expect_figure(bon.win, of_win, what + ": win");
     expect_figure(bon.reward, of_reward, what + ": reward");
     expect_figure(bon.evaluator, of_judgement, what + ": evaluator");
+    expect_figure(bon.evaluator_win, of_judged_win, what + ": win by the evaluator");
     expect_interval(bon.win_interval, of_win, what);
     EXPECT_EQ(got.file.bon.n[row - 3], n);
     EXPECT_EQ(got.file.bon.win[row - 3], bon.win.mean);
@@ -337,6 +364,8 @@ TEST_F(Evaluating, every_figure_of_the_table_by_brute_force) {
   EXPECT_TRUE(summary.at("rows")[5].at("reward").is_null());
   EXPECT_EQ(got.file.summary.at("policy.reward_se"), of_policy.reward.se);
   EXPECT_EQ(got.file.summary.at("bon_3.win"), got.rows[3].win.mean);
+  EXPECT_EQ(got.file.summary.at("bon_3.evaluator_win"), got.rows[3].evaluator_win.mean);
+  EXPECT_EQ(summary.at("rows")[1].at("evaluator_win"), of_policy.evaluator_win.mean);
   for (const auto& line : table_rows(got)) EXPECT_EQ(line.size(), table_header(got).size());
   EXPECT_THAT(table_rows(got)[3], testing::Contains(testing::HasSubstr("N=3, from the pool")));
   EXPECT_EQ(table_rows(got)[5][3], "");  // not measured
