@@ -11,6 +11,7 @@ EXIT_INPUT, EXIT_OUTPUT = 2, 74
 COMMANDS = (
     "report",
     "pareto",
+    "exact",
     "cdf",
     "ks",
     "ablation",

@@ -73,16 +73,17 @@ def _curve(point: Point, metric: str) -> Curve | None:
 
 
 @contextmanager
-def front_figure(points: list[Point], metrics: list[str], shares: dict[str, Shares],
-                 kl_max: float | None = None) -> Iterator[Drawing]:  # fmt: skip
-    """A panel a metric, side by side, and one legend for them with each method's shares of the fronts."""
+def front_figure(points: list[Point], metrics: list[str], shares: dict[str, Shares], kl_max: float | None = None,
+                 bon: str = LINES[1]) -> Iterator[Drawing]:  # fmt: skip
+    """A panel a metric, side by side, and one legend for them with each method's shares of the fronts. `bon`: what the
+    points of best-of-N are called."""
     title = "share of the front by " + " / by ".join(SHORT[metric] for metric in metrics)
     mine, width = methods_of(points), 4.6 if len(metrics) == 1 else 3.9 * len(metrics)
     texts = [f"{method_of(key).label}: {_percents(shares, metrics, key)}" for key in mine]
     columns = legend_columns([*texts, *LINES], width)
     with panels(width, 3.1 + legend_height(len(mine) + 3, columns, title), 1, len(metrics)) as (made, axes):
         for one, metric in zip(axes, metrics):
-            draw_front(one, points, metric, kl_max)
+            draw_front(one, points, metric, kl_max, bon)
         handles, labels = axes[0].get_legend_handles_labels()
         shown = [axes[0].plot([], [], **method_of(key).look.points(7.0))[0] for key in mine]
         legend_below(made, shown + handles, texts + labels, columns, title)
@@ -94,12 +95,12 @@ def _percents(shares: dict[str, Shares], metrics: list[str], key: str) -> str:
     return " / ".join("–" if share is None else f"{100 * share[0].value:.0f}" for share in found) + "%"
 
 
-def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | None = None) -> None:
+def draw_front(axes: Axes, points: list[Point], metric: str, kl_max: float | None = None, bon: str = LINES[1]) -> None:
     """One panel without a legend."""
     points = [point for point in points if metric in point.figures]
     kl, value = (np.array([point.mean(name) for point in points]) for name in ("kl", metric))
     limit = kl_max or kl_limit(points)
-    low, high = draw_best_of_n(axes, points, metric, limit)
+    low, high = draw_best_of_n(axes, points, metric, limit, bon)
     _draw_line_of_front(axes, kl, value, limit)
     _draw_points(axes, points, metric)
     seen = value[kl <= limit]
@@ -127,7 +128,8 @@ def _ends(points: list[Point], metric: str, end: str, limit: float) -> list[floa
     return [one for one in found if one is not None]
 
 
-def draw_best_of_n(axes: Axes, points: list[Point], metric: str, limit: float) -> tuple[float, float]:
+def draw_best_of_n(axes: Axes, points: list[Point], metric: str, limit: float,
+                   bon: str = LINES[1]) -> tuple[float, float]:  # fmt: skip
     """Up to a KL of `limit`: the analytic curve where there is one, and what each pool of the runs gives. Returns the
     lowest and highest value drawn."""
     drawn = [np.inf, -np.inf]
@@ -141,7 +143,7 @@ def draw_best_of_n(axes: Axes, points: list[Point], metric: str, limit: float) -
         kl, value = curve.kl[inside], curve.value[inside]
         if not len(kl):
             continue
-        label = LINES[1] if at == 0 else None
+        label = bon if at == 0 else None
         line = {"linestyle": "" if metric == "win" else "-", "linewidth": 1.0}
         axes.plot(kl, value, **(BON.look.points(5.5) | line), zorder=3, label=label)
         if at == 0:

@@ -3,19 +3,24 @@
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .config import lookup
 from .plots import GREY, INK, Look
-from .runs import Run
+
+if TYPE_CHECKING:
+    from .runs import Run
 
 
 @dataclass(frozen=True)
 class Method:
-    """`parameter`: what its strength is given by, "N", "beta", or "" where it has no target of its own."""
+    """`parameter`: what its strength is given by, "N", "beta", or "" where it has no target of its own; `beta_key`: of
+    the configuration, where that is its beta."""
 
     label: str
     look: Look
     parameter: str
+    beta_key: str = ""
 
 
 METHODS = {
@@ -30,16 +35,16 @@ METHODS = {
     "jeffreys": Method("Jeffreys", Look("#C9BC5A", ">", (0, (4, 2))), "N"),
     "bonbon": Method("BoNBoN", Look("#CC79A7", "D", (0, (4, 1, 1, 1)), size=0.9), "N"),
     "bon_sft": Method("BoN-SFT", Look("#E69F00", "X", (0, (2, 1))), "N"),
-    "ppo": Method("PPO", Look("#0072B2", "s", (0, (5, 1.5)), size=0.95), "beta"),
-    "dpo": Method("DPO", Look("#009E73", "^", (0, (1, 1))), "beta"),
-    "ipo": Method("IPO", Look("#56B4E9", "v", (0, (1, 2))), "beta"),
-    "slic": Method("SLiC", Look("#44AA99", "1", (0, (3, 2))), "beta"),
+    "ppo": Method("PPO", Look("#0072B2", "s", (0, (5, 1.5)), size=0.95), "beta", "ppo.kl_coef"),
+    "dpo": Method("DPO", Look("#009E73", "^", (0, (1, 1))), "beta", "preference.beta"),
+    "ipo": Method("IPO", Look("#56B4E9", "v", (0, (1, 2))), "beta", "preference.beta"),
+    "slic": Method("SLiC", Look("#44AA99", "1", (0, (3, 2))), "beta", "preference.beta"),
     "reference": Method("reference", Look(GREY, "_", (0, (2, 3))), "N"),
 }
 BON = Method("best-of-N", Look(INK, "s", "-", is_open=True, size=0.8), "N")
 
 
-def method_key(run: Run) -> str:
+def method_key(run: "Run") -> str:
     """The method, or the variant of it that the configuration asks for."""
     if run.method != "vbon":
         return run.method

@@ -9,16 +9,16 @@ from .config import lookup
 from .errors import InputError
 from .groups import cells, differing, recipe, show
 from .io import Evaluation
-from .methods import in_order, method_key, method_of
+from .methods import METHODS, in_order, method_key, method_of
 from .runs import Run
 from .stats import Figure
 from .tables import policy_row
 
-BETA_KEYS = {"ppo": "ppo.kl_coef", "dpo": "preference.beta", "ipo": "preference.beta", "slic": "preference.beta"}
-STRENGTH_KEYS = ("vbon.N", "vbon.beta", *BETA_KEYS.values())
+STRENGTH_KEYS = {"vbon.N", "vbon.beta", *(method.beta_key for method in METHODS.values())}
 MAX_KEYS = 3  # named of those that tell two configurations of one strength apart
 TITLES = {"kl": "KL, nats", "win": "win rate", "efficiency": "efficiency", "reward": "reward",
-          "evaluator": "evaluator", "length": "length", "finished": "finished"}  # fmt: skip
+          "evaluator": "evaluator", "evaluator_win": "win rate by the evaluator", "length": "length",
+          "finished": "finished"}  # fmt: skip
 
 
 @dataclass
@@ -71,11 +71,11 @@ def parameter_text(n: float | None, beta: float | None) -> str:
 def strength_of(run: Run, evaluation: Evaluation | None) -> tuple[float | None, float | None]:
     """N and beta: those of the evaluation, else those of the configuration. Methods on the reward itself have no N."""
     told_n, told_beta = (evaluation.n, evaluation.beta) if evaluation is not None else (1.0, 0.0)
-    parameter = method_of(method_key(run)).parameter
-    if parameter == "beta":
-        said = lookup(run.config, BETA_KEYS.get(run.method, ""))
+    method = method_of(method_key(run))
+    if method.parameter == "beta":
+        said = lookup(run.config, method.beta_key)
         return None, told_beta if told_beta > 0 else float(said) if isinstance(said, int | float) else None
-    if parameter == "":
+    if method.parameter == "":
         return None, None
     n = told_n if told_n > 1 else run.n
     return n, 1 / (n - 1) if n is not None and n > 1 else told_beta or None

@@ -66,7 +66,9 @@ class Run:
     @property
     def n(self) -> float | None:
         """The N of Best-of-N that the run aims at; None for methods without one."""
-        if self.method in ("ppo", "dpo", "ipo", "slic", "jbond"):
+        from .methods import method_key, method_of  # matplotlib is loaded only where a method is looked at
+
+        if method_of(method_key(self)).parameter != "N":
             return None
         if (n := lookup(self.config, "vbon.N")) is not None:
             return float(n)

@@ -22,9 +22,10 @@ def write(found: list[Comparison], kind: str) -> str:
 
 def _table(found: list[Comparison]) -> Table:
     columns = [Column(name, name, None) for name in ("prompt_id", "prompt", "method", "run", "text", "finished",
-                                                     "reward", "evaluator")]  # fmt: skip
+                                                     "reward", "evaluator", "temperature")]  # fmt: skip
     return Table(columns, [[one.prompt_id, one.prompt, sample.title, sample.run, sample.text, sample.finished,
-                            sample.reward, sample.evaluator] for one in found for sample in one.samples])  # fmt: skip
+                            sample.reward, sample.evaluator, sample.temperature]
+                           for one in found for sample in one.samples])  # fmt: skip
 
 
 def _markdown(one: Comparison) -> str:
@@ -34,7 +35,9 @@ def _markdown(one: Comparison) -> str:
                *([Column("evaluator", "evaluator", 2)] if has_evaluator else [])]  # fmt: skip
     rows: list[list] = [[sample.title, sample.text + ("" if sample.finished else CUT), sample.reward,
                          *([sample.evaluator] if has_evaluator else [])] for sample in one.samples]  # fmt: skip
-    return f"**Prompt {one.prompt_id}:** {escape_markdown(one.prompt)} …\n\n{Table(columns, rows).to_markdown()}"
+    temperatures = " and ".join(f"{t:g}" for t in dict.fromkeys(sample.temperature for sample in one.samples))
+    title = f"**Prompt {one.prompt_id}, temperature {temperatures}:**"
+    return f"{title} {escape_markdown(one.prompt)} …\n\n{Table(columns, rows).to_markdown()}"
 
 
 def _text(comparison: Comparison, width: int) -> str:

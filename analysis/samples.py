@@ -1,17 +1,21 @@
 """Texts side by side: for some prompts a sample of the reference, the best of N of the pool, and those of policies."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .decode import Decoder
-from .io import Block
+from .errors import InputError
+from .io import Block, Evaluation, Pool
 from .points import Point, methods_of
+from .runs import Run, config_of
 from .shown import Shown
 from .tables import compared_n
 
 NUM_PROMPTS = 12
 MANY_RUNS = 8  # from here on one run a method is shown
+FOLDER = re.compile(r"(.+)-\d{8}")  # of an evaluation: its name and the step
 
 
 @dataclass
@@ -21,6 +25,7 @@ class Sample:
     reward: float
     evaluator: float | None
     finished: bool
+    temperature: float
     run: str = ""  # "": of the pool
 
 
@@ -29,6 +34,26 @@ class Comparison:
     prompt: str
     samples: list[Sample] = field(default_factory=list)
     prompt_id: int = 0
+
+
+def with_evaluation(run: Run, name: str) -> Run:
+    """The same with the last of its evaluations of this name in the place of its own, and the pool of that; InputError
+    names those that there are."""
+    found = {_name_of(one): one for one in sorted([*run.evaluations, *run.others], key=lambda one: one.step)
+             if one.path.name == "eval.h5"}  # fmt: skip
+    if name not in found:
+        raise InputError(
+            f"'{run.name}' has no evaluation '{name}' (it has: {', '.join(sorted(found)) or 'none'}); make it with "
+            f"vbon eval --evaluation {name}, from a configuration that has evaluations.{name}"
+        )
+    pool = config_of(found[name]).get("pool", {})
+    return replace(run, evaluations=[found[name]], config=run.config | {"pool": pool})
+
+
+def _name_of(evaluation: Evaluation) -> str:
+    """Its key in the configuration's evaluations, or "final", as vbon eval calls its folder."""
+    folder = evaluation.path.parent.name
+    return found[1] if (found := FOLDER.fullmatch(folder)) else folder
 
 
 def one_a_method(points: list[Point], kl: float | None) -> tuple[list[Point], float]:
@@ -117,7 +142,7 @@ def _tokens_of(block: Block, rows: list[int | None]) -> dict[int, np.ndarray]:
 
 
 def _sample(
-    title: str, block: Block, row: int, index: int, tokens: dict[int, np.ndarray], decoder: Decoder | None
+    title: str, block: Pool | Evaluation, row: int, index: int, tokens: dict[int, np.ndarray], decoder: Decoder | None
 ) -> Sample:
     ids = tokens[row][index][: block.length[row, index]]
     text = decoder(ids) if decoder else " ".join(str(token) for token in ids)
@@ -128,4 +153,5 @@ def _sample(
         reward=float(block.rewards["main"][row, index]),
         evaluator=None if evaluator is None else float(evaluator[row, index]),
         finished=bool(block.finished[row, index]),
+        temperature=block.temperature,
     )

@@ -78,6 +78,8 @@ def policy_row(evaluation: Evaluation) -> Row:
     figures |= {name: stats.figure(values.mean(axis=1, dtype=np.float64), seed) for name, values in columns.items()}
     if (share := stats.efficiency_figure(evaluation.win, kl, seed)) is not None:
         figures["efficiency"] = share
+    if np.isfinite(by_evaluator := evaluation.summary.get("policy.evaluator_win", np.nan)):
+        figures["evaluator_win"] = Figure(by_evaluator, evaluation.summary.get("policy.evaluator_win_se"))
     return Row("policy", None, figures)
 
 

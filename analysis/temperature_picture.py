@@ -1,4 +1,4 @@
-"""Win rate and the evaluator's reward by sampling temperature: a row a figure, a column a set of prompts."""
+"""Win rate and reward, by the evaluator where there is one, by sampling temperature: a row a figure, a column a set of prompts."""
 
 from matplotlib.axes import Axes
 
@@ -9,7 +9,9 @@ from .plots import Look, legend_below, legend_columns, legend_height, look_of, m
 from .stats import Figure
 from .temperatures import Line, Set
 
+LABELS = METRICS | {"evaluator_win": "win rate by the evaluator"}
 COLUMN, ROW = 3.6, 2.6  # inches
+WIN_RATES = ("win", "evaluator_win")
 FEW_SEEDS = 3  # with fewer no interval is drawn
 
 
@@ -21,8 +23,10 @@ def looks_of(sets: list[Set]) -> dict[str, Look]:
 
 
 def save_picture(sets: list[Set], output: Output) -> None:
-    has_evaluator = any(line.figure(t, "evaluator") for one in sets for line in one.lines for t in one.temperatures)
-    metrics = ["win", "evaluator" if has_evaluator else "reward"]
+    def has(name: str) -> bool:
+        return any(line.figure(t, name) for one in sets for line in one.lines for t in one.temperatures)
+
+    metrics = ["evaluator_win" if has("evaluator_win") else "win", "evaluator" if has("evaluator") else "reward"]
     looks, width = looks_of(sets), max(4.6, COLUMN * len(sets))
     columns = legend_columns([*looks, "best-of-N, from the pool"], width)
     height = ROW * len(metrics) + 0.3 + legend_height(len(looks) + 2, columns)
@@ -30,8 +34,8 @@ def save_picture(sets: list[Set], output: Output) -> None:
         for row, metric in enumerate(metrics):
             for column, one in enumerate(sets):
                 _draw(axes[row * len(sets) + column], one, metric, looks)
-            axes[row * len(sets)].set_ylabel(METRICS[metric])
-            if metric == "win":
+            axes[row * len(sets)].set_ylabel(LABELS[metric])
+            if metric in WIN_RATES:
                 axes[row * len(sets)].yaxis.set_major_formatter(percent)
         temperatures = sorted({t for one in sets for t in one.temperatures})
         for one in axes:
@@ -50,7 +54,7 @@ def save_picture(sets: list[Set], output: Output) -> None:
 
 def _draw(axes: Axes, one: Set, metric: str, looks: dict[str, Look]) -> None:
     reference = METHODS["reference"]
-    known = {t: one.reference.get((t, metric), Figure(0.5) if metric == "win" else None) for t in one.temperatures}
+    known = {t: one.reference.get((t, metric), Figure(0.5) if metric in WIN_RATES else None) for t in one.temperatures}
     _draw_line(axes, {t: found for t, found in known.items() if found}, reference.look, "reference (SFT)")
     best = {t: one.best_of_n[t, metric] for t in one.temperatures if (t, metric) in one.best_of_n}
     if best and one.n is not None:

@@ -13,7 +13,7 @@ from .runs import Run, config_of
 from .stats import Figure, over_seeds
 from .tabular import Column, Table
 
-FIGURES = ("win", "evaluator", "reward", "kl")
+FIGURES = ("evaluator_win", "evaluator", "win", "reward", "kl")
 OF_EVALUATION = ("sampling.temperature", "prompts.eval", "pool.eval_path")  # keys that change no policy
 ABOUT = (
     "Win rate: against reference samples drawn at the same temperature, so that the reference itself has 0.5 at each. "
@@ -128,8 +128,8 @@ def _best_of_n(evaluation: Evaluation, n: float) -> dict[str, float]:
     curve, found = evaluation.bon, {}
     for at in np.flatnonzero(curve.get("N", np.empty(0)) == n)[:1]:
         found = {name: float(curve[name][at]) for name in ("win", "reward")}
-    row = f"bon_{n:g}.evaluator"
-    return found | ({"evaluator": evaluation.summary[row]} if row in evaluation.summary else {})
+    rows = {name: f"bon_{n:g}.{name}" for name in ("evaluator", "evaluator_win")}
+    return found | {name: evaluation.summary[row] for name, row in rows.items() if row in evaluation.summary}
 
 
 def table(sets: list[Set]) -> Table:
@@ -141,7 +141,7 @@ def table(sets: list[Set]) -> Table:
     rows: list[list] = []
     for one in sets:
         for t in one.temperatures:
-            reference = {"win": Figure(0.5), "kl": Figure(0.0)}
+            reference = {"win": Figure(0.5), "evaluator_win": Figure(0.5), "kl": Figure(0.0)}
             rows.append([one.name, "reference", None, None, t, None,
                          *(one.reference.get((t, name), reference.get(name)) for name in names)])  # fmt: skip
         for t in one.temperatures if one.best_of_n else []:

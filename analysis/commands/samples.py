@@ -19,6 +19,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--kl", type=float, metavar="NATS", help="show of each method the run whose KL is nearest to this; default, "
         "where there are many runs: the median of all"
     )  # fmt: skip
+    parser.add_argument(
+        "--evaluation", metavar="NAME", help="of the configuration's evaluations: on its prompts, at its temperature; "
+        "default: the run's own"
+    )  # fmt: skip
     parser.add_argument("--format", choices=("text", "md", "csv"), default="text", help="to print; default: text")
     parser.add_argument("--pool", type=Path, help=POOL_HELP)
     parser.add_argument("--tokenizer", type=Path, help=TOKENIZER_HELP)
@@ -29,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from ..points import points_of
     from ..runs import decoders_of
     from ..sample_text import write
-    from ..samples import MANY_RUNS, compare, one_a_method
+    from ..samples import MANY_RUNS, compare, one_a_method, with_evaluation
     from ..shown import show_all
     from ..stats import n_of_kl
 
@@ -39,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--kl {options.kl:g}: a KL of 0 or more is needed")
     ids = prompt_ids(options.prompts)
     runs, notes = read_evaluated(options.runs)
+    if options.evaluation is not None:
+        runs = [with_evaluation(run, options.evaluation) for run in runs]
     titles: dict[str, str] = {}
     n = None
     if options.kl is not None or len(runs) > MANY_RUNS:
@@ -58,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out is None:
         return 0
     output = Output(options.out)
+    name = "samples" if options.evaluation is None else f"samples-{options.evaluation}"  # several lie in one folder
     for kind in ("md", "csv"):
-        output.text(f"samples.{kind}", write(found, kind))
+        output.text(f"{name}.{kind}", write(found, kind))
     return done(output)

@@ -64,6 +64,14 @@ def write_h5(
     seal(path)
 
 
+def add_to_summary(path: Path, figures: dict[str, float]) -> None:
+    """To an evaluation that is there."""
+    with h5py.File(path, "r+") as file:
+        for name, value in figures.items():
+            file["summary"].attrs[name] = value
+    seal(path)
+
+
 def seal(path: Path) -> None:
     """Writes the checksum that a changed file needs to be sound again."""
     content = path.read_bytes()
@@ -166,7 +174,9 @@ def write_evaluation(path: Path, step: int, strength: float, pool: dict[str, Any
             "evaluation_seed": np.int64(5), "bootstrap_seed": np.int64(7), "temperature": 0.7,
             "checkpoint_sha256": "f" * 64, "checkpoint_step": np.int64(step), "eos_ids": np.array([EOS], np.int64),
             "pool_sha256": "e" * 64}  # fmt: skip
-    summary = {"win": block["win"].mean(), "evaluator": np.nan,
+    by_evaluator = naive_win(block["reward/evaluator/value"], pool["reward/evaluator/value"]).mean()
+    summary = {"win": block["win"].mean(), "evaluator": np.nan, "policy.evaluator_win": by_evaluator,
+               "policy.evaluator_win_se": 0.02, "bon_4.evaluator_win": 0.65,
                "reference.evaluator": pool["reward/evaluator/value"].mean(),
                "bon_4.kl": 0.636, "bon_4.win": 0.8, "bon_4.evaluator": 0.7, "bon_4.evaluator_se": 0.01}  # fmt: skip
     write_h5(path, provenance("vbon.eval", **(more | attributes)), block, summary)

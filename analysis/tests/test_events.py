@@ -1,7 +1,10 @@
 """`analysis tensorboard`: event files, read back record by record."""
 
+import json
+import os
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +89,62 @@ def test_without_the_library_it_says_what_to_install(runs, tmp_path: Path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def under_way(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """A run that has got so far, in the middle of a line."""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(fixtures.config_text(Path("x")))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "epi')
+
+
+def follow(monkeypatch, capsys, folder: Path, logs: Path, *turns: Callable[[], object]) -> tuple[Path, list[Any]]:
+    """What `tensorboard --follow` has written where the next turn is taken whenever it waits."""
+    pytest.importorskip("tensorboardX")
+    left = iter(turns)
+    monkeypatch.setattr("analysis.events.sleep", lambda _: next(left)())
+    (written,) = command(capsys, folder, "-o", logs, "--follow")
+    assert not list(left) and [path.name for path in written.parent.iterdir()] == [NAME]
+    return written, read_events(written)
+
+
+def test_a_run_is_followed_to_its_end_step_by_step(tmp_path: Path, capsys, monkeypatch) -> None:
+    rows = fixtures.few(fixtures.metrics_rows(6))
+    record, pool = tmp_path / "run" / "metrics.jsonl", fixtures.write_pool(tmp_path / "pool.h5", num_prompts=2)
+    under_way(tmp_path / "run", rows[:3])
+
+    def advance(count: int) -> None:
+        record.write_text("".join(json.dumps(row) + "\n" for row in rows[:count]))
+
+    def end() -> None:
+        fixtures.write_evaluation(tmp_path / "run" / "eval" / "step-00000006.h5", 6, 1.0, pool)
+        (tmp_path / "run" / "finished").write_text("{}\n")
+
+    turns = [lambda: advance(3), lambda: advance(5), lambda: None, lambda: advance(6), end]
+    _, events = follow(monkeypatch, capsys, tmp_path / "run", tmp_path / "logs", *turns)
+    of_reward = [event for event in events if any(value.tag == "reward" for value in event.summary.value)]
+    assert [event.step for event in of_reward] == [1, 2, 3, 4, 5, 6], "each once"
+    assert (np.diff([event.wall_time for event in of_reward]) >= 0).all()
+    found = scalars(events)
+    assert found["reward"] == {row["step"]: pytest.approx(row["reward"], rel=1e-6) for row in rows}
+    assert found["eval/win"].keys() == {6}
+
+
+def test_an_interrupt_ends_following_with_a_whole_file(tmp_path: Path, capsys, monkeypatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    under_way(tmp_path / "run", fixtures.few(fixtures.metrics_rows(3)))
+    _, events = follow(monkeypatch, capsys, tmp_path / "run", tmp_path / "logs", interrupt)
+    assert scalars(events)["reward"].keys() == {1, 2, 3}
+
+
+def test_a_finished_run_is_not_waited_for(runs, tmp_path: Path, capsys, monkeypatch) -> None:
+    follow(monkeypatch, capsys, runs.vbon, tmp_path)
+
+
 def test_steps_without_a_clock_still_rise(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(fixtures.config_text(Path("x")))
     (tmp_path / "metrics.jsonl").write_text('{"step":3,"episodes":1,"tokens":1}\n{"step":5,"episodes":1,"tokens":1}\n')
+    os.utime(tmp_path / "metrics.jsonl", (100, 100))
+    assert wall_times(read_run(tmp_path)) == {3: 99.0, 5: 100.0}, "under way: the last line is new"
+    (tmp_path / "finished").write_text("{}\n")
     assert wall_times(read_run(tmp_path)) == {3: -1.0, 5: 0.0}

@@ -9,8 +9,9 @@ import pytest
 from analysis import stats
 from analysis.front_picture import bon_curves
 from analysis.io import read_evaluation
-from analysis.methods import METHODS, method_of
-from analysis.points import points_of
+from analysis.methods import METHODS, Method, method_of
+from analysis.points import points_of, strength_of
+from analysis.runs import read_run
 from analysis.selection import read_evaluated
 
 from . import fixtures, sweeps
@@ -124,3 +125,11 @@ def test_strengths_name_what_tells_two_configurations_apart(tmp_path: Path) -> N
     assert [(point.label, point.n, point.beta, point.parameter) for point in points] == [
         ("vBoN", 3.5, 0.4, "N = 3.5"), ("J-BOND", None, None, "rate = 0.02"), ("J-BOND", None, None, "rate = 0.1"),
         ("PPO", None, 0.5, "β = 0.5"), ("DPO", None, 0.5, "β = 0.5")]  # fmt: skip
+
+
+def test_a_new_method_needs_its_line_alone(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "config.yaml").write_text(fixtures.config_text(Path("x"), "new", preference__beta="0.25"))
+    run = read_run(tmp_path)
+    assert run.n == 4 and strength_of(run, None) == (4, 1 / 3), "until then its strength is N"
+    monkeypatch.setitem(METHODS, "new", Method("New", METHODS["dpo"].look, "beta", "preference.beta"))
+    assert run.n is None and strength_of(run, None) == (None, 0.25)

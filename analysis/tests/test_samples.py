@@ -13,7 +13,7 @@ from analysis.points import points_of
 from analysis.samples import one_a_method
 from analysis.selection import read_evaluated
 
-from . import fixtures
+from . import fixtures, sweeps
 from .commands import Done, fails
 
 
@@ -40,8 +40,8 @@ def test_csv_holds_texts_and_rewards_of_every_run(runs, capsys) -> None:
 def test_markdown_has_a_table_a_prompt_in_which_nothing_is_markup(runs, capsys) -> None:
     assert main(["samples", str(runs.vbon), "--prompts", "101,100", "--format", "md"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("**Prompt 101:** A story about &lt;script>alert(1)&lt;/script> 1")
-    assert text.count("| method") == 2 and "**Prompt 100:** The film is 0" in text
+    assert text.startswith("**Prompt 101, temperature 0.7:** A story about &lt;script>alert(1)&lt;/script> 1")
+    assert text.count("| method") == 2 and "**Prompt 100, temperature 0.7:** The film is 0" in text
     assert main(["samples", str(runs.vbon), "--prompts", "101"]) == 0
     assert "A story about <script>alert(1)</script> 1 …" in capsys.readouterr().out
 
@@ -74,6 +74,32 @@ def test_the_references_tokenizer_serves_where_checkpoints_are_gone(sweep: Path,
     (copy / "config.yaml").write_text(fixtures.config_text(Path("x"), n="2", model__reference="reference"))
     assert main(["samples", str(copy), "-n", "1"]) == 0
     assert "token ids" not in capsys.readouterr().err
+
+
+def test_another_evaluation_brings_its_prompts_its_temperature_and_its_pool(tmp_path: Path, capsys) -> None:
+    own, far, sha256 = tmp_path / "pool.h5", tmp_path / "far.h5", "c" * 64
+    pool = fixtures.write_pool(own, num_prompts=4)
+    of_far = fixtures.write_pool(far, num_prompts=3, m=8, temperature=0.25, content_sha256=sha256)
+    for method, strength in (("vbon", 4.0), ("ppo", 0.5)):
+        sweeps.write_member(tmp_path / method, pool, method, strength, 1)
+        for step, pull in ((6, 0.3), (12, 1.0)):
+            path = tmp_path / method / "eval" / f"far-t025-{step:08d}" / "eval.h5"
+            config = fixtures.config_text(far, prompts__eval="data/far.jsonl", sampling__temperature="0.25")
+            block = fixtures.write_evaluation(path, step, pull, of_far, method=method, temperature=0.25, config=config,
+                                              pool_sha256=sha256)  # fmt: skip
+    names = ["samples", tmp_path / "vbon", tmp_path / "ppo", "-n", "1"]
+    done = Done(capsys, tmp_path / "out", *names, "--evaluation", "far-t025")
+    found = rows((tmp_path / "out" / "samples-far-t025.csv").read_text())
+    assert done.files == {"samples-far-t025.md", "samples-far-t025.csv"} and not done.notes
+    assert [(row["method"], row["temperature"]) for row in found] == [
+        ("reference", "0.25"), ("best of 4, from the pool", "0.25"), ("vbon", "0.25"), ("ppo", "0.25")]  # fmt: skip
+    assert float(found[0]["reward"]) == of_far["reward/main/value"][0, 0]
+    assert float(found[1]["reward"]) == of_far["reward/main/value"][0, :4].max()
+    assert float(found[3]["evaluator"]) == block["reward/evaluator/value"][0, 0]  # of the last step
+    final = Done(capsys, tmp_path / "final", *names, "--evaluation", "final", "--format", "md")
+    assert "samples-final.md" in final.files and "temperature 0.7:**" in final.text
+    error = fails(capsys, *names, "--evaluation", "far")
+    assert "'vbon' has no evaluation 'far' (it has: far-t025, final)" in error and "vbon eval --evaluation far" in error
 
 
 def test_wrong_arguments_are_refused(runs, capsys) -> None:

@@ -40,8 +40,10 @@ def test_every_temperature_has_the_mean_over_seeds_of_its_own_evaluations(warm: 
         found = [read_evaluation(file / "eval.h5") for file in files]
         assert float(row["win"]) == pytest.approx(np.mean([one.win.mean() for one in found]))
         assert float(row["evaluator"]) == pytest.approx(np.mean([one.rewards["evaluator"].mean() for one in found]))
+        assert float(row["evaluator_win"]) == pytest.approx(np.mean([one.summary["policy.evaluator_win"] for one in found]))
         assert row["runs"] == "2"
     assert (ood[0]["win"], ood[2]["N"], float(ood[2]["evaluator"])) == ("0.5", "4.0", 0.7)
+    assert (ood[0]["evaluator_win"], float(ood[2]["evaluator_win"])) == ("0.5", 0.65)
     assert float(ood[0]["evaluator"]) == pytest.approx(found[0].summary["reference.evaluator"])
     done.require_figures("temperatures")
     assert len(done.files) == 4

@@ -111,6 +111,6 @@ def test_the_grid_runs(made, tmp_path):
              *(word for key, value in small.items() for word in ("-s", f"{key}={value}")))
     run = next((tmp_path / "runs/small/packages/methods/runs").iterdir())
     found = sorted(path.parent.name for path in run.glob("eval/*/summary.json"))
-    assert (run / "finished").exists() and len(found) == 8 and "ood-t1-00000002" in found
+    assert (run / "finished").exists() and len(found) == 9 and "ood-t1-00000002" in found
     rows = json.loads((run / "eval/final-00000002/summary.json").read_text())["rows"]
     assert all(0 <= row["evaluator"] <= 1 for row in rows if row.get("evaluator") is not None)

@@ -1,5 +1,5 @@
 """The reward of the enumerable study, as a program: letters, pairs of neighbours and, less, places have values, other
-ones for each prompt, so that no two responses tie."""
+ones for each prompt, so that no two responses tie. With --short as its argument another one: few letters are good."""
 import hashlib
 import json
 import sys
@@ -12,6 +12,8 @@ def value(*key):
 
 
 def reward(prompt, response):
+    if "--short" in sys.argv:
+        return -float(len(response))
     total, before = 0.0, ""
     for place, letter in enumerate(response):
         total += value(prompt, letter) + value(prompt, before, letter) + 0.3 * value(prompt, place, letter)
