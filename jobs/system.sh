@@ -4,7 +4,7 @@
 readonly debian_packages=(
   g++ cmake ninja-build ccache pkg-config git ca-certificates python3 python3-venv
   libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
-  libpcre2-dev libssl-dev libutf8proc-dev libgtest-dev libgmock-dev
+  libpcre2-dev libssl-dev libutf8proc-dev libgtest-dev libgmock-dev strace
 )
 
 # Of the tests with label slurm alone (setup.sh --with-slurm).

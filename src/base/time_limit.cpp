@@ -16,10 +16,10 @@ double steady_time() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::string TimeLimit::reason(double unix_s) const {
+std::string TimeLimit::reason(double steady_s) const {
   if (!end_s_) return "no end of the time is known";
   return fmt::format("the allocation ends in {}, checkpoint.before_end is {} and a step takes up to {}",
-                     human_seconds(std::max(0.0, *end_s_ - unix_s)), human_seconds(before_end_s_),
+                     human_seconds(std::max(0.0, *end_s_ - steady_s)), human_seconds(before_end_s_),
                      human_seconds(longest_s_));
 }
 

@@ -125,6 +125,20 @@ std::string number_text(double value) {
   return exponent == std::string::npos ? text + ".0" : text.insert(exponent, ".0");
 }
 
+YamlNode in_unit(const YamlNode& node, std::string_view unit) {
+  if (unit != "s" || node.kind != YamlNode::Kind::scalar || node.quoted || node.text.size() < 2) return node;
+  const std::size_t which = std::string_view("smh").find(node.text.back());
+  if (which == std::string_view::npos) return node;
+  const std::string_view digits = std::string_view(node.text).substr(0, node.text.size() - 1);
+  double value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size() || !std::isfinite(value)) return node;
+  constexpr std::array<double, 3> kSeconds = {1, 60, 3600};
+  YamlNode seconds = node;
+  seconds.text = number_text(value * kSeconds[which]);
+  return seconds;
+}
+
 bool means_unset(const YamlNode& node) {
   if (node.kind == YamlNode::Kind::null) return true;
   if (node.kind != YamlNode::Kind::scalar || node.quoted) return false;

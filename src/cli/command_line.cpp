@@ -72,7 +72,12 @@ CommandLine parse_command_line(int argc, char** argv) {
       add_rates(sub, line);
       sub.add_option("--slurm", line.slurm, "write a script that submits the sweep to Slurm, and run nothing");
       sub.add_option("--only", line.only, "this run alone, by its number in --dry-run, with the stages it needs");
-      sub.add_option("--stage", line.stage, "these shared stages alone, by their number");
+      CLI::Option* stage = sub.add_option("--stage", line.stage, "these shared stages alone, by their number");
+      sub.add_option("--until", line.until, "with --stage: stop after this one of them")
+          ->check(CLI::IsMember({"reward", "sft", "pool"}))
+          ->needs(stage);
+      sub.add_option("--shard", shard, "with --stage: i/n, of its pools this job's part of the chunks")
+          ->needs(stage);
       continue;
     }
     add_config(sub, line);

@@ -1,6 +1,8 @@
 #include "cli/plan_rates.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 
 #include "cli/host.hpp"
 #include "vbon/base/error.hpp"
@@ -10,7 +12,10 @@ namespace vbon::cli {
 
 int ranks_of_roles(const Settings& settings) {
   const comm::Roles& roles = settings.cluster.roles;
-  return roles.kind == comm::Roles::Kind::numbers ? roles.rollout + roles.scorer + roles.learner : 1;
+  if (roles.kind != comm::Roles::Kind::numbers) return 1;
+  const std::int64_t ranks = std::int64_t{roles.rollout} + roles.scorer + roles.learner;
+  require(ranks <= std::numeric_limits<int>::max(), "cluster.roles: {} ranks are too many", ranks);
+  return static_cast<int>(ranks);
 }
 
 std::optional<ComputeRates> rates_of(const CommandLine& line) {

@@ -111,6 +111,8 @@ ExitCode sample_from_pool(const CommandLine& line) {
     rows = PoolIndex(all).rows_of(wanted, line.pool);
   }
   const auto seed = static_cast<std::uint64_t>(line.seed.value_or(loaded->settings().run.seed.value_or(0)));
+  std::int64_t tokens = 0;
+  const auto begun = std::chrono::steady_clock::now();
   const std::vector<float>& rewards = pool.block.rewards.at("main");
   for (const std::int64_t row : rows)
     for (std::int64_t s = 0; s < line.samples; ++s) {
@@ -125,12 +127,14 @@ ExitCode sample_from_pool(const CommandLine& line) {
       }
       const std::int64_t best = order[best_of(candidates, ties)];
       const auto at = static_cast<std::size_t>(row * m + best);
+      tokens += std::ssize(pool.block.samples.tokens_of(row, best));
       print_answer(line, all.text[static_cast<std::size_t>(row)], s,
                    {.response = tokenizer.decode(pool.block.samples.tokens_of(row, best)),
                     .logp = pool.block.samples.logp_reference[at],
                     .finished = pool.block.samples.finished[at] == 1,
                     .reward = rewards[at]});
     }
+  report(line, rows.size(), tokens, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count());
   return ExitCode::ok;
 }
 

@@ -48,13 +48,20 @@ class Sweep {
   }
 
   // 0, 75 where a signal stopped it, 74 or 1 where pieces failed.
-  ExitCode run(std::optional<std::int64_t> only_stage, std::optional<std::int64_t> only_run) {
-    if (only_stage) {
-      const auto i = static_cast<std::size_t>(*only_stage);
-      stage(i, plan_.stages[i].ranks);
-    } else if (only_run) {
+  ExitCode run(const CommandLine& line) {
+    if (line.stage) {
+      const auto i = static_cast<std::size_t>(*line.stage);
+      const SharedStages& stages = plan_.stages[i];
+      if (line.num_shards > 1)
+        start(fmt::format("stages-{}-shard-{}", i, line.shard), stages.ranks, "pool", stages.overrides,
+              {"--shard", fmt::format("{}/{}", line.shard, line.num_shards)});
+      else if (!line.until.empty())
+        start(fmt::format("stages-{}-{}", i, line.until), stages.ranks, "run", stages.overrides,
+              {"--until", line.until});
+      else stage(i, stages.ranks);
+    } else if (line.only) {
       // Its job may have no more ranks than the run itself.
-      const auto i = static_cast<std::size_t>(*only_run);
+      const auto i = static_cast<std::size_t>(*line.only);
       one(i, plan_.runs[i].ranks);
     } else {
       for (std::size_t i = 0; i < plan_.runs.size() && !stop::requested(); ++i)
@@ -71,24 +78,24 @@ class Sweep {
     const fs::path marker = plan_.grid.dir / "done" / run.name;
     if (fs::exists(marker)) return say("{}: done", run.name);
     if (!stage(run.stages, stage_ranks)) return;
-    if (start(run.name, run.ranks, run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
+    if (start(run.name, run.ranks, "run", run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
   }
 
   // True: they are there. A stage that failed is not tried again for each run that needs it.
   bool stage(std::size_t i, int ranks) {
     if (state_.size() < plan_.stages.size()) state_.resize(plan_.stages.size());
     if (state_[i] == State::unknown)
-      state_[i] = start(fmt::format("stages-{}", i), ranks, plan_.stages[i].overrides, {"--until", "amortise"})
+      state_[i] = start(fmt::format("stages-{}", i), ranks, "run", plan_.stages[i].overrides, {"--until", "amortise"})
                       ? State::there
                       : State::failed;
     return state_[i] == State::there;
   }
 
-  bool start(const std::string& name, int ranks, const std::vector<std::string>& overrides,
+  bool start(const std::string& name, int ranks, const char* command, const std::vector<std::string>& overrides,
              const std::vector<std::string>& more) {
     if (stop::requested()) return false;
     std::vector<std::string> words = launch_of(ranks);
-    words.insert(words.end(), {this_program().string(), "run", "-c", plan_.grid.config.string()});
+    words.insert(words.end(), {this_program().string(), command, "-c", plan_.grid.config.string()});
     for (const std::string& override : overrides) words.insert(words.end(), {"-s", override});
     words.insert(words.end(), more.begin(), more.end());
     const fs::path log = plan_.grid.dir / "logs" / (name + ".log");
@@ -194,7 +201,7 @@ ExitCode run_sweep_command(const CommandLine& line) {
     log::info("'{}' submits the sweep", line.slurm.string());
     return ExitCode::ok;
   }
-  return Sweep(std::move(plan), line.quiet).run(line.stage, line.only);
+  return Sweep(std::move(plan), line.quiet).run(line);
 }
 
 }  // namespace vbon::cli

@@ -14,7 +14,7 @@
 //       zip: {preference.beta: [0.1, 1], optimizer.learning_rate: [1e-5, 3e-6]}
 //     - product: {ranks: [1, 2, 4]}   # `ranks` stands among the keys of set, product and zip: -n behind `launch`, the
 //                                     # tasks of its job in Slurm; launch is then jobs/launch.sh or the like
-//   slurm: {partition: gpu, time: "04:00:00"}   # options of sbatch, for --slurm
+//   slurm: {partition: gpu, time: "04:00:00"}   # options of sbatch, for --slurm; and runs_at_once, pool_shards
 #pragma once
 
 #include <cstdint>

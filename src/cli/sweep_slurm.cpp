@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/sweep_process.hpp"
+#include "vbon/base/error.hpp"
 #include "vbon/cli/yaml_node.hpp"
 
 namespace vbon::cli {
@@ -56,18 +57,36 @@ std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& gri
                          const std::filesystem::path& program) {
   std::string options;
   std::string most = "%16";  // runs at once
-  int per_node = 0;
+  int per_node = 0, shards = 1;
   for (const auto& [key, value] : plan.grid.slurm) {
     const std::string text = unquoted(value);
     if (key == "ntasks-per-node") std::from_chars(text.data(), text.data() + text.size(), per_node);
-    if (key == "runs_at_once") most = "%" + text;
+    if (key == "pool_shards") {
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), shards);
+      require(error == std::errc() && end == text.data() + text.size() && shards >= 1,
+              "slurm.pool_shards: '{}' is no whole number from 1 on", text);
+    } else if (key == "runs_at_once") most = "%" + text;
     else options += fmt::format(" {}", quoted("--" + key + "=" + text));
   }
   const std::string logs = quoted((plan.grid.dir / "logs").string()), grid = quoted(grid_file.string());
   std::string submitted;
+  // Pools in shards: the models that they are drawn with first, then an array over the shards of all stages, then what is
+  // left of the stages, the merge.
+  if (shards > 1) {
+    std::vector<SharedStages> pieces;
+    for (const SharedStages& one : plan.stages) pieces.insert(pieces.end(), static_cast<std::size_t>(shards), one);
+    for (const auto& [ranks, numbers] : arrays(plan.stages))
+      submitted += fmt::format("models+=:$(piece {}--array={} --output={}/models-%a.slurm -- {} --models)\n",
+                               tasks(ranks, per_node), numbers, logs, grid);
+    for (const auto& [ranks, numbers] : arrays(pieces))
+      submitted += fmt::format(
+          "shards+=:$(piece {}--array={}{} --output={}/shard-%a.slurm --dependency=\"afterok$models\" -- {} --shard {})\n",
+          tasks(ranks, per_node), numbers, most, logs, grid, shards);
+  }
+  const std::string after_shards = shards > 1 ? "--dependency=\"afterok$shards\" " : "";
   for (const auto& [ranks, numbers] : arrays(plan.stages))
-    submitted += fmt::format("stages+=:$(piece {}--array={} --output={}/stages-%a.slurm -- {} --stage)\n",
-                             tasks(ranks, per_node), numbers, logs, grid);
+    submitted += fmt::format("stages+=:$(piece {}--array={} --output={}/stages-%a.slurm {}-- {} --stage)\n",
+                             tasks(ranks, per_node), numbers, logs, after_shards, grid);
   for (const auto& [ranks, numbers] : arrays(plan.grid.runs))
     submitted += fmt::format(
         "runs+=:$(piece {}--array={}{} --output={}/run-%a.slurm --dependency=\"afterok$stages\" -- {} --only)\n",
@@ -84,7 +103,7 @@ mkdir -p {logs}
 options=({options} "$@")
 piece() {{ submit sweep --job-name={job} "${{options[@]}}" "$@"; }}
 
-stages='' runs=''
+models='' shards='' stages='' runs=''
 {submitted}report=$(piece --nodes=1 --ntasks=1 --output={logs}/report.slurm --dependency="afterany$runs" -- {dir} {what})
 echo "stages ${{stages#:}}, runs ${{runs#:}}, report $report"
 )",

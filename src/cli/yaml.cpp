@@ -24,7 +24,7 @@ std::vector<UnexpandedValue> read_leaves(const BoundFields& fields, Overlay& ove
     YamlNode node = found->second;
     try {
       const bool held_references = expand_references(node, environment);
-      leaf.type->read(node, leaf.value);
+      leaf.type->read(detail::in_unit(node, leaf.info.unit), leaf.value);
       if (held_references) unexpanded.push_back({.path = leaf.path, .node = found->second});
     } catch (const UserError& e) {
       const std::string what = leaf.info.secret ? "the value cannot be read (a secret key: it is not shown)" : e.what();

@@ -76,6 +76,10 @@ std::string parts_sha256(const Manifest& manifest) {
   return hash.hex();
 }
 
+void await_checkpoint(const fs::path& step_folder, double seconds) {
+  look_until(step_folder.parent_path(), seconds, [&] { return fs::exists(step_folder / kManifest); });
+}
+
 Checkpoint verify_checkpoint(const fs::path& step_folder) {
   require(fs::exists(step_folder / kManifest), "'{}' is no finished checkpoint: it has no {}", step_folder.string(),
           kManifest);

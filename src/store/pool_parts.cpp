@@ -105,17 +105,23 @@ bool PoolParts::complete() const {
   return true;
 }
 
-void PoolParts::await_all(double seconds) const {
+std::int64_t PoolParts::first_absent(double seconds) const {
   std::int64_t shown = 0;  // chunks below are there
-  const bool all = look_until(folder_, seconds, [&] {
+  look_until(folder_, seconds, [&] {
     while (shown < num_chunks() && fs::exists(part_path(shown))) ++shown;
     return shown == num_chunks();
   });
-  if (!all)
+  return shown;
+}
+
+bool PoolParts::are_there(double seconds) const { return first_absent(seconds) == num_chunks(); }
+
+void PoolParts::await_all(double seconds) const {
+  if (const std::int64_t absent = first_absent(seconds); absent < num_chunks())
     throw EnvironmentError(
         "'{}' was written by another rank and is not there (looked for {:.2g} s, see cluster.file_wait_s); run the same "
         "command again: what is there is kept",
-        part_path(shown).string(), seconds);
+        part_path(absent).string(), seconds);
 }
 
 std::string PoolParts::merge() const {

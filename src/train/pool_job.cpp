@@ -253,7 +253,14 @@ class PoolWork {
     std::string sha256;
     comm::together(*context_.everyone, "merging the pool", [&] {
       if (context_.world.rank() != 0) return;
-      if (!job_.merge_only && job_.num_shards == 1) parts_->await_all(file_wait_s(settings_.cluster));
+      const double wait_s = file_wait_s(settings_.cluster);
+      if (!job_.merge_only && job_.num_shards == 1) parts_->await_all(wait_s);
+      // Its shards ran on other machines a moment ago, or not at all: merge() says which are missing.
+      if (job_.merge_only && !parts_->are_there(0)) {
+        log::info("not all chunks of '{}' are there: waiting up to {} for a file system that shows them late",
+                  path_.string(), human_seconds(wait_s));
+        parts_->are_there(wait_s);
+      }
       if (!job_.merge_only && !parts_->complete()) return;
       if (lock_->path() != lock_path() && !lock_for_merging()) return;
       sha256 = parts_->merge();

@@ -8,9 +8,10 @@
 namespace vbon {
 namespace {
 
-std::optional<double> agreed_end(comm::Collectives& everyone, const std::optional<double>& end_s) {
-  const double end = comm::max_of(everyone, end_s.value_or(0), "end of the allocation");
-  return end > 0 ? std::optional(end) : std::nullopt;
+// By steady_time(), from here on: a wall clock that is set later moves no end.
+std::optional<double> agreed_end(comm::Collectives& everyone, const std::optional<double>& end_unix_s) {
+  const double end = comm::max_of(everyone, end_unix_s.value_or(0), "end of the allocation");
+  return end > 0 ? std::optional(steady_time() + end - unix_time()) : std::nullopt;
 }
 
 }  // namespace
@@ -21,7 +22,7 @@ StopCheck::StopCheck(comm::Collectives& everyone, const Settings& settings, cons
 bool StopCheck::step_done() {
   limit_.step_done(steady_time());
   if (stop::requested()) wish_ = Wish::signal;
-  else if (limit_.is_near(unix_time())) wish_ = Wish::time_limit;
+  else if (limit_.is_near(steady_time())) wish_ = Wish::time_limit;
   return wish_ != Wish::none;
 }
 
@@ -31,7 +32,7 @@ bool StopCheck::agreed() {
 }
 
 std::string StopCheck::reason() const {
-  if (wish_ == Wish::time_limit) return "stopped in time: " + limit_.reason(unix_time());
+  if (wish_ == Wish::time_limit) return "stopped in time: " + limit_.reason(steady_time());
   return stop::signal_number() != 0 ? fmt::format("stopped by signal {}", stop::signal_number())
                                     : "stopped by a signal to another rank";
 }

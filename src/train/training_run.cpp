@@ -121,7 +121,9 @@ class TrainingRun {
     counters_.step = std::stoll(found);
     comm::together(*context_.everyone, "loading a checkpoint", [&] {
       if (!context_.is(comm::Role::learner)) return;
-      const Checkpoint checkpoint = verify_checkpoint(checkpoints_.step_folder(counters_.step));
+      const fs::path step_folder = checkpoints_.step_folder(counters_.step);
+      await_checkpoint(step_folder, file_wait_s(settings_.cluster));
+      const Checkpoint checkpoint = verify_checkpoint(step_folder);
       counters_ = load_checkpoint(checkpoint, *learner_, behind_);
       if (context_.is_root()) {
         log::info("resuming at step {} of {} (attempt {})", counters_.step, settings_.train.steps, provenance_.attempt);
@@ -138,9 +140,9 @@ class TrainingRun {
                   key, value, it->second);
     if (manifest.world_size != context_.world.size())
       log::warn(
-          "the checkpoint was written by {} ranks, there are {} now: the first update agrees to rounding, later ones in "
-          "distribution",
-          manifest.world_size, context_.world.size());
+          "the checkpoint was written by {} ranks, there are {} now: {}", manifest.world_size, context_.world.size(),
+          settings_.run.reduce == Reduce::fixed ? "with run.reduce: fixed their number changes no bit"
+                                                : "the first update agrees to rounding, later ones in distribution");
   }
 
   void step() {

@@ -1,6 +1,7 @@
 """Commands from outside: help, errors of input, sampling and scoring."""
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -96,6 +97,32 @@ def test_best_of_n_is_drawn_from_a_pool(toy, ties):
         assert abs(np.mean(mine) - want) < 5 * np.std(rewards[row]) / math.sqrt(200)
     one = draw(2, 1, "--prompt", prompts[3])
     assert len(one) == 1 and one[0]["prompt"] == prompts[3]
+
+
+def test_ties_among_the_best_are_broken_as_asked(toy):
+    """Rewards rounded so coarsely that many are equal: a total order has one best of them, uniform takes each as often."""
+    ties = ["-s", "reward.round=0.3", "-s", "pool.path=coarse.h5"]
+    toy.run("pool", "-c", "toy.yaml", "--quiet", "--split", "train", *ties)
+    with h5py.File(toy.folder / "coarse.h5") as file:
+        rewards, logp = file["reward/main/value"][()], file["sample/logp_reference"][()]
+        tokens, lengths = file["sample/tokens"][()], file["sample/length"][()]
+    best = [np.flatnonzero(row == row.max()) for row in rewards]
+    different = [{tuple(tokens[row, i, :lengths[row, i]].tolist()) for i in tied} for row, tied in enumerate(best)]
+    assert max(map(len, different)) >= 3, "the pool has ties of different texts"
+    for rule in ("total_order", "uniform"):
+        done = toy.run("sample", "--pool", "coarse.h5", "-s", "model.reference=reference", "-s", f"vbon.ties={rule}", "--json",
+                       "--best-of", 32, "-n", 200)
+        assert re.search(rf"{200 * len(rewards)} answers, each the best of 32: .* answers/s, \d+ tokens/s", done.stderr), done.stderr
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        for row, tied in enumerate(best):
+            mine = [record["logp"] for record in records[200 * row:200 * (row + 1)]]
+            if rule == "total_order":
+                first = max(tied, key=lambda i: tokens[row, i, :lengths[row, i]].tolist())
+                assert mine == pytest.approx([logp[row, first]] * 200)
+                continue
+            for value in np.unique(logp[row, tied]):
+                share = np.mean(logp[row, tied] == value)
+                assert abs(np.mean(np.isclose(mine, value)) - share) <= 5 * math.sqrt(share * (1 - share) / 200) + 1e-9
 
 
 @pytest.mark.parametrize("arguments, words", [

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import BUILD, ROOT, metrics, snapshot, wait_until
+from conftest import BUILD, ROOT, assert_same_contents, metrics, snapshot, wait_until
 from faults import SLOWLY, all_ranks, assert_nobody_left, assert_same_end, lines, send, settings
 from training import final
 
@@ -218,6 +218,17 @@ def test_a_part_of_the_pool_that_is_shown_late(fresh, inputs):
     (fresh.folder / "away.h5").rename(parts / "chunk-000007.h5")
     code, text = ended(process)
     assert code == 0 and (fresh.folder / "late.h5").exists(), text
+    # The merge of an array's shards, on a machine that is not shown the last of them yet.
+    (fresh.folder / "late.h5").rename(fresh.folder / "whole.h5")
+    (parts / "chunk-000007.h5").rename(fresh.folder / "away.h5")
+    fresh.refused(*pool, "--merge", "-s", "cluster.file_wait_s=0.3", words=["lacks 1 of 8 chunks (7)"])
+    process = fresh.start(*pool, "--merge")
+    time.sleep(0.7)
+    assert process.poll() is None and not (fresh.folder / "late.h5").exists()
+    (fresh.folder / "away.h5").rename(parts / "chunk-000007.h5")
+    code, text = ended(process)
+    assert code == 0, text
+    assert_same_contents(fresh.folder / "late.h5", fresh.folder / "whole.h5")
 
 
 # A clock that jumps.
@@ -359,18 +370,43 @@ CALLS = ("open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlin
 CALL = re.compile(r"^(\w+)\((.*)\)\s+= (-?\d+)")
 WRITES = re.compile(r"O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)")
 PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')  # with the folder that it is relative to
-# Ranks, command, and what the names of its outputs begin with.
+SHORT = settings("train.warm_start=0", "train.steps=2", "eval.every=0", "eval.samples=2", "checkpoint.every=0")
+NGRAM = settings("reward.kind=ngram", "reward.command=[]", "reward.path=made", "reward.train.labels=labels.jsonl")
+GRID = """
+config: toy.yaml
+dir: study
+set: {train.warm_start: 0, train.steps: 2, eval.every: 0, eval.samples: 2, checkpoint.every: 0}
+runs: [{product: {vbon.N: [2, 4]}}]
+"""
+# A reward that dies in the middle of a step.
+MORTAL = """
+import sys
+for count, line in enumerate(sys.stdin):
+    if count == 40: sys.exit(3)
+    print('{"reward": 1}', flush=True)
+"""
+DYING = f"reward.command=[{sys.executable}, mortal.py]"
+# Exit code, ranks, command, and what the names of its outputs begin with.
 COMMANDS = [
-    (1, ["pool", *settings("pool.path=new.h5", "pool.eval_path=new-eval.h5")], ["new.h5", "new-eval.h5"]),
-    (2, ["pool", *settings("pool.path=two.h5"), "--split", "train"], ["two.h5"]),
-    (1, ["train", *settings("run.dir=one")], ["one"]),
-    (3, ["train", *settings("run.dir=three")], ["three"]),
-    (1, ["eval", *settings("run.dir=one")], ["one"]),
-    (2, ["eval", *settings("run.dir=three")], ["three"]),
-    (1, ["sft", *settings("model.base=reference", "model.reference=tuned", "sft.text=texts.jsonl", "sft.max_texts=4")],
+    (0, 1, ["pool", *settings("pool.path=new.h5", "pool.eval_path=new-eval.h5")], ["new.h5", "new-eval.h5"]),
+    (0, 2, ["pool", *settings("pool.path=two.h5"), "--split", "train"], ["two.h5"]),
+    (0, 1, ["amortise", *settings("amortised.path=head", "amortised.updates=20")], ["head"]),
+    (0, 1, ["train", *settings("run.dir=one")], ["one"]),
+    (0, 3, ["train", *settings("run.dir=three")], ["three"]),
+    (2, 1, ["train", *settings("run.dir=failed", DYING)], ["failed"]),
+    (2, 3, ["train", *settings("run.dir=three-failed", DYING)], ["three-failed"]),
+    (0, 1, ["eval", *settings("run.dir=one")], ["one"]),
+    (0, 2, ["eval", *settings("run.dir=three")], ["three"]),
+    (0, 1, ["run", *SHORT, *settings("run.dir=whole", "pool.path=its.h5", "pool.eval_path=its-eval.h5")],
+     ["whole", "its.h5", "its-eval.h5"]),
+    (0, 1, ["sft", *settings("model.base=reference", "model.reference=tuned", "sft.text=texts.jsonl", "sft.max_texts=4")],
      ["tuned"]),
-    (1, ["score", "--texts", "texts.jsonl", "-o", "scores.jsonl"], ["scores.jsonl"]),
-    (1, ["plan", "--ranks", "3"], []),
+    (0, 1, ["reward", "--section", "reward", *NGRAM], ["made"]),
+    (0, 1, ["score", "--texts", "texts.jsonl", "-o", "scores.jsonl"], ["scores.jsonl"]),
+    (0, 1, ["sample", "-m", "reference", "--prompt", "the film", "-n", "2", "--best-of", "2", "--seed", "1"], []),
+    (0, 1, ["sweep", "grid.yaml"], ["study"]),
+    (0, 1, ["plan", "--ranks", "3"], []),
+    (0, 1, ["doctor"], ["vbon-doctor-"]),  # it tries how folders take a file
 ]
 
 
@@ -387,35 +423,39 @@ def touched(trace: pathlib.Path, folder: pathlib.Path):
 
 def test_nothing_is_written_but_what_the_configuration_names(fresh, tmp_path):
     """Seen in the folders where programs like to leave things, and, where strace may look, in every call. MPI's own
-    files, below TMPDIR and /dev/shm, are gone when the command ends."""
+    files, below TMPDIR and /dev/shm, are gone when the command ends, also in an error."""
     (fresh.folder / "texts.jsonl").write_text('{"text": "a film"}\n' * 20)
+    (fresh.folder / "labels.jsonl").write_text('{"text": "a good film", "label": 1}\n{"text": "bad", "label": 0}\n' * 4)
+    (fresh.folder / "grid.yaml").write_text(GRID)
+    (fresh.folder / "mortal.py").write_text(MORTAL)
     home, temporary, traces = (tmp_path / name for name in ("h", "t", "traces"))
     for folder in (home, temporary, traces):
         folder.mkdir()
     can_trace = STRACE and subprocess.run([STRACE, "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
-    of_mpi = (f"{temporary}/vbon-mpi-", f"{temporary}/ompi.", "/dev/shm/")
+    passing = (f"{temporary}/vbon-mpi-", f"{temporary}/ompi.", f"{temporary}/.vbon-doctor-", "/dev/shm/")
     seen = 0
-    for number, (ranks, arguments, outputs) in enumerate(COMMANDS):
+    for number, (code, ranks, arguments, outputs) in enumerate(COMMANDS):
         def is_output(path, outputs=outputs):
             if fresh.folder not in path.parents:
                 return False
             name = path.relative_to(fresh.folder).parts[0].lstrip(".")  # a temporary begins with a dot
             return any(name.startswith(output) for output in outputs)
 
-        line = fresh.command(arguments[0], "-c", "toy.yaml", *arguments[1:], ranks=ranks)
+        config = [] if arguments[0] == "sweep" else ["-c", "toy.yaml"]  # its grid names the configuration
+        line = fresh.command(arguments[0], *config, *arguments[1:], ranks=ranks)
         if can_trace:
             line = [STRACE, *"-f -ff --seccomp-bpf -qq -y -s 4096 -e".split(), f"trace={CALLS}", "-o", traces / f"{number}", *line]
         before = snapshot(fresh.folder)
         done = subprocess.run(line, cwd=fresh.folder, capture_output=True, text=True, timeout=180,
                               env=fresh.environment({"HOME": str(home), "TMPDIR": str(temporary)}))
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        assert done.returncode == code, f"{arguments}: {done.stderr}"
         after = snapshot(fresh.folder)
         changed = {name for name in after | before if after.get(name) != before.get(name)}
         assert all(is_output(fresh.folder / name) for name in changed), f"{arguments} wrote {changed}"
         assert not list(home.rglob("*")) and not list(temporary.rglob("*")), f"{arguments} leaves something"
         for trace in traces.glob(f"{number}.*"):
             for path in touched(trace, fresh.folder):
-                assert is_output(path) or str(path).startswith((*of_mpi, "/dev/", "/proc/", "/sys/")), f"{arguments}: {path}"
+                assert is_output(path) or str(path).startswith((*passing, "/dev/", "/proc/", "/sys/")), f"{arguments}: {path}"
                 seen += is_output(path)
     if not can_trace:
         pytest.skip("the folders are clean; that nothing else was written needs strace")

@@ -5,7 +5,8 @@ import signal
 import numpy as np
 import pytest
 
-from conftest import metrics, metrics_without_time, sha256, wait_until
+from conftest import kill_all, metrics, metrics_without_time, sha256, wait_until
+from faults import SLOWLY, assert_same_end, lines, settings
 from training import final, rollouts, train
 
 ALL = "cluster.roles=all"
@@ -23,6 +24,15 @@ METHODS = {
 def parts(run, but=()):
     names = [part["name"] for part in json.loads((final(run) / "manifest.json").read_text())["parts"]]
     return {name: sha256(final(run) / name) for name in names if name not in but}
+
+
+def assert_same_samples(run, other, steps):
+    """Every column of every step: tokens and rewards, and the version of the weights that drew them."""
+    for step in range(steps):
+        mine, theirs = rollouts(run, step), rollouts(other, step)
+        assert mine.keys() == theirs.keys()
+        for name, values in mine.items():
+            np.testing.assert_array_equal(values, theirs[name], err_msg=f"step {step}: {name}")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -55,19 +65,46 @@ def test_a_sharded_optimiser_changes_no_bit(toy, method):
     assert metrics_without_time(sharded / "metrics.jsonl") == metrics_without_time(whole / "metrics.jsonl")
 
 
-def interrupted(toy, run, overrides, ranks, lines=1):
-    """A run that is told to stop after some steps, and started again."""
+def interrupted(toy, run, overrides, ranks, steps=1, then=None, kill=False):
+    """A run that is told to stop, or killed, after some steps, and started again: on as many ranks, or on `then`."""
     arguments = ["train.warm_start=0", "train.steps=6", "eval.every=0", "checkpoint.every=0", *overrides]
-    process = toy.start("train", "-c", "toy.yaml", "--quiet", "-s", f"run.dir={run}",
-                        *(word for text in arguments for word in ("-s", text)), ranks=ranks,
-                        environment={"TOY_REWARD_SLEEP": "0.006"})
-    path = toy.folder / run / "metrics.jsonl"
-    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= lines, process)
-    process.send_signal(signal.SIGUSR1)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
+    process = toy.start("train", "-c", "toy.yaml", "--quiet", *settings(f"run.dir={run}", *arguments), ranks=ranks,
+                        environment=SLOWLY)
+    wait_until(lambda: lines(toy.folder / run) >= steps, process)
+    if kill:
+        kill_all(process)
+    else:
+        process.send_signal(signal.SIGUSR1)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 75, err
     assert not (toy.folder / run / "finished").exists()
-    return train(toy, run, *arguments, ranks=ranks)
+    return train(toy, run, *arguments, ranks=then or ranks)
+
+
+FIXED = ["train.steps=6", "run.reduce=fixed", ALL]
+
+
+@pytest.fixture(scope="module")
+def fixed(toy):
+    """Runs on one rank that nobody stops, by method."""
+    runs = {}
+
+    def of(method):
+        if method not in runs:
+            runs[method] = train(toy, f"fixed-whole-{method}", *METHODS[method], *FIXED)
+        return runs[method]
+
+    return of
+
+
+@pytest.mark.parametrize("method, before, after", [("vbon", 1, 2), ("vbon", 2, 4), ("vbon", 4, 1), ("ppo", 4, 2),
+                                                   ("jbond", 1, 4)])
+def test_fixed_sums_go_on_to_the_bit_on_another_number_of_ranks(toy, fixed, method, before, after):
+    run = interrupted(toy, f"fixed-{method}-{before}-{after}", [*METHODS[method], *FIXED], before, 2, then=after)
+    assert parts(run) == parts(fixed(method))
+    assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(fixed(method) / "metrics.jsonl")
+    assert (f"written by {before} ranks, there are {after} now: with run.reduce: fixed their number changes no bit"
+            in (run / "log").read_text())
 
 
 @pytest.mark.parametrize("method, overrides", [("vbon", ["train.layers=all"]), ("ppo", ["ppo.baseline=critic_model"]),
@@ -115,17 +152,57 @@ def test_samples_are_one_step_behind(toy, behind):
 def test_whoever_does_what_the_samples_are_the_same(toy, behind, ranks):
     run = train(toy, f"behind-{ranks}", *LAG, *ROLES[ranks], ranks=ranks)
     assert parts(run) == parts(behind)
-    for step in range(6):
-        for name, values in rollouts(run, step).items():
-            np.testing.assert_array_equal(values, rollouts(behind, step)[name], err_msg=name)
+    assert_same_samples(run, behind, 6)
+
+
+def test_the_next_batch_is_scored_while_this_one_is_learned(toy):
+    """Scoring sleeps and learning computes: they overlap on a single core, too. A step of lag 0 takes at least as long
+    as the two together; lag 1 hides most of the shorter behind the longer. Its first step draws two batches, its last
+    one none."""
+    hidden, shorter = {}, {}
+    for lag in (0, 1):
+        run = train(toy, f"overlap-{lag}", *ROLES[3], f"cluster.lag={lag}", "train.steps=5", "train.layers=all",
+                    "train.micro_batch=1", "ppo.epochs=4", ranks=3, environment={"TOY_REWARD_SLEEP": "0.04"})
+        times = [row["time"] for row in metrics(run)[1:-1]]
+        scored, learned = (sum(time[phase][rank] for time in times for phase in phases)
+                           for rank, phases in ((1, ["score"]), (2, ["prepare", "update"])))
+        hidden[lag], shorter[lag] = scored + learned - sum(time["total"][2] for time in times), min(scored, learned)
+    assert min(shorter.values()) > 0.2, "both take their time, or there is nothing to see"
+    assert hidden[0] <= 0 and hidden[1] > 0.5 * shorter[1], (hidden, shorter)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-@pytest.mark.parametrize("lines", [1, 4])
-def test_what_was_in_flight_is_drawn_again(toy, behind, ranks, lines):
-    run = interrupted(toy, f"in-flight-{ranks}-{lines}", [*LAG, *ROLES[ranks]], ranks, lines)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_what_was_in_flight_is_drawn_again(toy, behind, ranks, steps):
+    run = interrupted(toy, f"in-flight-{ranks}-{steps}", [*LAG, *ROLES[ranks]], ranks, steps)
     assert parts(run) == parts(behind)
     assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(behind / "metrics.jsonl")
+
+
+EVALUATED = [*LAG, "eval.every=3", "checkpoint.every=2"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(toy):
+    return train(toy, "evaluated", *EVALUATED)
+
+
+def test_evaluations_between_change_nothing_of_what_is_in_flight(behind, evaluated):
+    """They sample from the weights of their step; the batch in flight stays that of the step before."""
+    counters = ["state/counters.json"]  # these know the best evaluation
+    assert parts(evaluated, counters) == parts(behind, counters)
+    assert_same_samples(evaluated, behind, 6)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("steps", [3, 4])
+def test_what_was_in_flight_beside_evaluations_is_drawn_again(toy, evaluated, ranks, kill, steps):
+    """Stopped, it goes on from the step where it is; killed, from the last periodic checkpoint, over evaluations that
+    are there already."""
+    name = f"evaluated-{ranks}-{'killed' if kill else 'stopped'}-{steps}"
+    run = interrupted(toy, name, [*EVALUATED, *ROLES[ranks]], ranks, steps, kill=kill)
+    assert_same_end(run, evaluated)
 
 
 @pytest.mark.parametrize("method", ["jbond", "ppo"])
@@ -154,3 +231,4 @@ def test_a_learner_that_stutters_publishes_nothing_torn_or_late(toy, behind):
     script.chmod(0o755)
     run = train(toy, "stutter", *LAG, *ROLES[3], ranks=3, under=[str(script)])
     assert parts(run) == parts(behind)
+    assert_same_samples(run, behind, 6)

@@ -141,7 +141,7 @@ def test_shards_of_several_jobs_merge_to_the_same_pool(fresh, inputs):
         fresh.run(*POOL, "--shard", shard, "-s", "pool.keep_parts=true", ranks=ranks)
         if shard == "0/3":
             # Two of three are there: 1, 4 and 7 are missing.
-            fresh.refused(*POOL, "--merge", words=["lacks 3 of 8 chunks", "1, 4, 7"])
+            fresh.refused(*POOL, "--merge", "-s", "cluster.file_wait_s=0.2", words=["lacks 3 of 8 chunks", "1, 4, 7"])
     fresh.run(*POOL, "--merge", "-s", "pool.keep_parts=true")
     assert_same_contents(fresh.folder / "pool.h5", inputs / "pool.h5")
     assert len(parts(fresh)) == 8

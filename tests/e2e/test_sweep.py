@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, assert_same_contents, wait_until
 
 GRID = """
 config: toy.yaml
@@ -115,6 +115,29 @@ def test_slurm_script_is_bash_that_submits_in_order(grid):
     assert "--array=0-7%5" in array and "afterok:1" in array and array.endswith("grid.yaml --only")
     assert "afterany:2" in report and report.endswith("jobs/sweep.sbatch study report")
     assert all("--time=01:00:00" in call and "--qos=low" in call for call in (stages, array, report))
+    # Pools by an array of shards, three of each of the two shared stages.
+    (grid.folder / "grid.yaml").write_text(GRID + "slurm: {pool_shards: 3}\n")
+    grid.run("sweep", "grid.yaml", "--slurm", "submit.sh")
+    calls.unlink()
+    subprocess.run(["bash", "submit.sh"], cwd=grid.folder, check=True,
+                   env={**os.environ, "PATH": f"{fake}:{os.environ['PATH']}", "CALLS": str(calls), "VBON_JOBS": str(ROOT / "jobs")})
+    models, shards, stages, array, _ = calls.read_text().splitlines()
+    assert "--array=0-1 " in models and models.endswith("grid.yaml --models")
+    assert "--array=0-5%16 " in shards and "afterok:1 " in shards and shards.endswith("grid.yaml --shard 3")
+    assert "afterok:2 " in stages and stages.endswith("grid.yaml --stage") and "afterok:3 " in array
+
+
+def test_shards_of_a_shared_pool(grid):
+    pool = grid.folder / "p.h5"
+    grid.run("sweep", "grid.yaml", "--stage", "0", "--until", "sft", "--quiet")
+    for shard in range(3):
+        assert not pool.exists()
+        grid.run("sweep", "grid.yaml", "--stage", "0", "--shard", f"{shard}/3", "--quiet")
+    grid.run("sweep", "grid.yaml", "--stage", "0", "--quiet")
+    apart = pool.rename(grid.folder / "apart.h5")
+    grid.run("sweep", "grid.yaml", "--stage", "0", "--quiet")
+    assert_same_contents(pool, apart)
+    grid.refused("sweep", "grid.yaml", "--shard", "0/3", words=["--stage"])
 
 
 def test_grids_that_cannot_be(grid):

@@ -20,6 +20,9 @@ from conftest import BUILD, CONFIG, HELD_OUT, REWARD, TRAIN, make_model, write_j
 SECONDS = 60  # of processor time
 MORE_MEMORY = 512  # MiB, over that of the unchanged files
 
+SCALING = {"format": "vbon.scaling", "schema_version": 1, "ranks": [1, 2], "gradient_bytes": 9408, "relative_error": 0.03,
+           "terms": {"fixed": 0.5, "compute": 0.04, "update": 0.02, "latency": 0.1, "bytes": 1e-6},
+           "measured_with": {"train.method": "vbon", "sampling.max_new_tokens": 8, "cluster.threads": 0, "x": None}}
 GRID = """
 config: toy.yaml
 dir: sweep
@@ -30,11 +33,12 @@ runs: [{name: a, product: {vbon.N: [2, 4]}}]
 MODEL = ["reference/config.json", "reference/tokenizer.json", "reference/model.safetensors"]
 COMMANDS = [
     (["plan", "-c", "toy.yaml", "--ranks", "3"], ["toy.yaml", "train.jsonl", "reference/config.json", "reference/tokenizer.json"]),
+    (["plan", "-c", "toy.yaml", "--ranks", "2", "-s", "cluster.roles=all", "--model", "scaling.json"], ["scaling.json"]),
     (["train", "-c", "toy.yaml", "--dry-run"], ["toy.yaml", "train.jsonl", "eval.jsonl", "pool.h5", *MODEL]),
     (["sweep", "grid.yaml", "--dry-run"], ["grid.yaml", "toy.yaml"]),
     (["sample", "-m", "reference", "--prompt", "the film", "-n", "1", "--max-new-tokens", "3", "--seed", "1"],
      [*MODEL, "reference/generation_config.json"]),
-    (["sample", "--pool", "pool.h5", "--prompt", "the film is", "-n", "2"], ["pool.h5", "foreign.h5"]),
+    (["sample", "--pool", "pool.h5", "-s", "model.reference=reference", "--prompt", "the film is", "-n", "2"], ["pool.h5", "foreign.h5"]),
     (["score", "-c", "ngram.yaml", "--texts", "texts.jsonl"], ["texts.jsonl", "ngram.yaml", "ngram/config.json", "ngram/vocab.json", "ngram/model.safetensors"]),
     (["score", "-c", "classifier.yaml", "--texts", "texts.jsonl"],
      ["classifier/config.json", "classifier/model.safetensors", "classifier/vocab.txt", "classifier/tokenizer.json"]),
@@ -49,6 +53,7 @@ def inputs(folder):
     (folder / "reward.py").write_text(REWARD)
     (folder / "toy.yaml").write_text(CONFIG.replace("PYTHON", sys.executable))
     (folder / "grid.yaml").write_text(GRID)
+    (folder / "scaling.json").write_text(json.dumps(SCALING))
     for name, texts in (("train", TRAIN), ("eval", HELD_OUT)):
         write_jsonl(folder / f"{name}.jsonl", [{"id": i, "prompt": text} for i, text in enumerate(texts)])
     write_jsonl(folder / "texts.jsonl", [{"text": "a very good film"}, {"prompt": "this is", "response": "bad"}])

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <array>
+#include <iterator>
+#include <map>
 #include <stdexcept>
 
 #include "cli/sweep_grid.hpp"
@@ -6,9 +9,20 @@
 #include "unit/cli/sample_config.hpp"
 #include "vbon/base/files.hpp"
 #include "vbon/cli/yaml.hpp"
+#include "vbon/comm/placement.hpp"
+#include "vbon/generate/sampling.hpp"
+#include "vbon/objective/ppo_config.hpp"
+#include "vbon/objective/vbon_config.hpp"
+#include "vbon/reward/reward_config.hpp"
+#include "vbon/store/checkpoint.hpp"
+#include "vbon/store/rollout_files.hpp"
 #include "vbon/text/prompts.hpp"
 #include "vbon/text/records.hpp"
 #include "vbon/text/tokenizer.hpp"
+#include "vbon/train/cdf_head.hpp"
+#include "vbon/train/mixture_config.hpp"
+#include "vbon/train/offline_config.hpp"
+#include "vbon/train/step_model.hpp"
 
 namespace vbon::fuzz {
 namespace {
@@ -100,6 +114,10 @@ lists:
   roles: {rollout: 2, scorer: 1}
 )";
 const char* const kBase = "sampling: {temperature: 1.5}\nlists:\n  label: >-\n    folded\n    text\n  limit: ~\n";
+const char* const kScaling = R"({"format": "vbon.scaling", "schema_version": 1, "ranks": [1, 2, 4],
+  "terms": {"fixed": 0.5, "compute": 0.04, "update": 0.02, "latency": 0.1, "bytes": 1e-6},
+  "gradient_bytes": 9408, "relative_error": 0.03,
+  "measured_with": {"train.method": "vbon", "sampling.max_new_tokens": 8, "cluster.threads": 0, "x": null}})";
 const char* const kGrid = R"(name: objectives
 config: base.yaml
 dir: runs/x
@@ -115,16 +133,113 @@ runs:
 slurm: {partition: gpu, time: "04:00:00"}
 )";
 
-std::vector<Reader> configurations() {
-  const auto load = [](const fs::path& folder) {
-    const auto loaded = load_config<test::Config>({.file = folder / "c.yaml"});
-    const auto again = load_config_text<test::Config>(loaded.resolved_yaml, "again");
-    if (again.hash() != loaded.hash()) throw std::runtime_error("the printed configuration reads back differently");
+const char* const kSections = R"(reward:
+  kind: ngram
+  path: models/r
+  train: {labels: l.jsonl, layers: last 2, ngram: {order: 3}}
+rewards:
+  short: {kind: exec, command: [python3, short.py], id: v1, timeout_s: 5m}
+sampling: {temperature: 0.7, max_new_tokens: 8}
+amortised: {path: head, weight: 2}
+vbon: {beta: 0.25, objective: L1}
+ppo: {baseline: rloo, kl_form: exact, kl_coef: none, epochs: 2}
+mixture: {b: 0.3}
+bond: {quantile: anchor, gamma: 0.1}
+anchor: {samples: 4, rate: 1}
+regression: {batch: 64, samples_per_prompt: 8, credit: prefix, warmup: ~}
+bon_sft: {best: drawn}
+preference: {labels: soft}
+bonbon: {alpha: 0.5}
+cluster:
+  roles: {rollout: 2, scorer: 1, learner: 1}
+  lag: 1
+  device: cpu
+rollouts: {keep: last 3}
+checkpoint: {keep: all, before_end: 300s}
+)";
+
+// The sections of the configuration (train/settings.hpp) that do without LibTorch, with every type of leaf but
+// `all | last K` of what is trained.
+struct Sections {
+  RewardConfig reward;
+  std::map<std::string, RewardConfig> rewards;
+  SamplingConfig sampling;
+  AmortisedSection amortised;
+  VbonConfig vbon;
+  PpoConfig ppo;
+  MixtureSection mixture;
+  BondSection bond;
+  AnchorSection anchor;
+  RegressionSection regression;
+  BonSftSection bon_sft;
+  PreferenceSection preference;
+  BonbonSection bonbon;
+  comm::ClusterConfig cluster;
+  RolloutsConfig rollouts;
+  CheckpointConfig checkpoint;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.reward, {.name = "reward", .help = "the reward"});
+    v(c.rewards, {.name = "rewards", .help = "more of them"});
+    v(c.sampling, {.name = "sampling", .help = "how responses are drawn"});
+    v(c.amortised, {.name = "amortised", .help = "F from an embedding"});
+    v(c.vbon, {.name = "vbon", .help = "the target"});
+    v(c.ppo, {.name = "ppo", .help = "the policy gradient"});
+    v(c.mixture, {.name = "mixture", .help = "both directions of the KL"});
+    v(c.bond, {.name = "bond", .help = "method bond"});
+    v(c.anchor, {.name = "anchor", .help = "what follows the policy"});
+    v(c.regression, {.name = "regression", .help = "method regression"});
+    v(c.bon_sft, {.name = "bon_sft", .help = "method bon_sft"});
+    v(c.preference, {.name = "preference", .help = "methods of pairs"});
+    v(c.bonbon, {.name = "bonbon", .help = "method bonbon"});
+    v(c.cluster, {.name = "cluster", .help = "ranks"});
+    v(c.rollouts, {.name = "rollouts", .help = "which stay"});
+    v(c.checkpoint, {.name = "checkpoint", .help = "which stay"});
+  }
+};
+
+void refuse_problems(const Sections& s) {
+  std::vector<std::string> found;
+  const auto add = [&found](std::vector<std::string> more) {
+    std::move(more.begin(), more.end(), std::back_inserter(found));
   };
-  return {{.name = "configuration", .seeds = {{{"c.yaml", kConfig}, {"base.yaml", kBase}}}, .read = load},
-          {.name = "grid", .seeds = {{{"g.yaml", kGrid}}}, .read = [](const fs::path& f) {
-             cli::read_grid(f / "g.yaml");
-           }}};
+  add(problems(s.reward, "reward"));
+  add(training_problems(s.reward, "reward"));
+  for (const auto& [name, reward] : s.rewards) add(problems(reward, "rewards." + name));
+  add(problems(s.sampling, /*allow_truncation=*/false));
+  add(problems(s.amortised));
+  add(problems(s.vbon));
+  add(problems(s.ppo, LoopMethod::vbon, 4));
+  add(problems(s.mixture));
+  add(problems(s.anchor));
+  add(problems(s.regression));
+  add(problems(s.bon_sft));
+  add(problems(s.preference));
+  add(problems(s.bonbon));
+  add(comm::problems_of(s.cluster));
+  throw_if_any(found);
+}
+
+template <class T>
+T load(const fs::path& folder) {
+  const auto loaded = load_config<T>({.file = folder / "c.yaml"});
+  const auto again = load_config_text<T>(loaded.resolved_yaml, "again");
+  if (again.hash() != loaded.hash()) throw std::runtime_error("the printed configuration reads back differently");
+  return loaded.value;
+}
+
+std::vector<Reader> configurations() {
+  return {
+      {.name = "configuration",
+       .seeds = {{{"c.yaml", kConfig}, {"base.yaml", kBase}}},
+       .read = [](const fs::path& f) { load<test::Config>(f); }},
+      {.name = "sections",
+       .seeds = {{{"c.yaml", kSections}}},
+       .read = [](const fs::path& f) { refuse_problems(load<Sections>(f)); }},
+      {.name = "grid", .seeds = {{{"g.yaml", kGrid}}}, .read = [](const fs::path& f) { cli::read_grid(f / "g.yaml"); }},
+      {.name = "scaling.json", .seeds = {{{"scaling.json", kScaling}}}, .read = [](const fs::path& f) {
+         step_times(parse_step_model(read_file(f / "scaling.json"), "scaling.json"), 8, 1e3, 4, 1e6);
+       }}};
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "support/world.hpp"
 #include "vbon/comm/publish.hpp"
@@ -83,6 +85,69 @@ TEST_F(Agree, published_buffers_arrive_with_their_version) {
       EXPECT_EQ(publish(*all, buffer, rank == root ? 42 : -1, root, "weights"), 42);
       for (std::size_t i = 0; i < bytes; ++i) ASSERT_EQ(buffer[i], static_cast<std::byte>(i * 7 + 1)) << i;
     }
+}
+
+// Broadcasts that a fault changes where they are received: what `publish` guards against and MPI does not do itself.
+class Faulty final : public Collectives {
+ public:
+  using Fault = std::function<void(const View& received)>;
+  Faulty(Collectives& sound, Fault fault) : sound_(sound), fault_(std::move(fault)) {}
+  const Communicator& group() const override { return sound_.group(); }
+  bool on_device() const override { return false; }
+  Collectives& host() override { return *this; }
+
+ private:
+  Pending start(const Call& call) override {
+    check(call.operation == Operation::broadcast, "what is published is broadcast");
+    sound_.broadcast(std::span<std::byte>(call.out.data, static_cast<std::size_t>(call.out.bytes())), call.root,
+                     call.what);
+    if (rank() != call.root) fault_(call.out);
+    return {};
+  }
+  Collectives& sound_;
+  Fault fault_;
+};
+
+TEST_F(Agree, a_published_buffer_that_arrives_damaged_or_torn_is_refused) {
+  const auto flip = [](const View& received, std::int64_t at) {
+    received.data[at < 0 ? received.bytes() + at : at] ^= std::byte{1};
+  };
+  // The header is of numbers, the content of bytes.
+  const std::vector<Faulty::Fault> faults = {
+      [&](const View& received) {
+        if (received.type == DataType::uint8) flip(received, 0);
+      },
+      [&](const View& received) {
+        if (received.type == DataType::uint8) flip(received, -1);
+      },
+      [](const View& received) {  // the second half is still what was there before
+        if (received.type == DataType::uint8)
+          std::fill_n(received.data + received.count / 2, received.count - received.count / 2, std::byte{0});
+      },
+      [&](const View& received) {  // the checksum itself
+        if (received.type == DataType::int64) flip(received, -1);
+      }};
+  for (const Faulty::Fault& fault : faults)
+    for (int root = 0; root < size; ++root) {
+      Faulty faulty(*all, fault);
+      std::vector<std::byte> buffer(1001, static_cast<std::byte>(rank == root ? 7 : 0));
+      const auto once = [&] { publish(faulty, buffer, 42, root, "weights"); };
+      EXPECT_EQ(message_of(once), rank == root ? "no error"
+                                               : "weights version 42 from " + all->group().place_of(root) +
+                                                     " arrived damaged at " + all->group().place_of(rank));
+      if (rank == root) once();
+      else EXPECT_THROW(once(), EnvironmentError);
+    }
+}
+
+TEST_F(Agree, a_receiver_gets_the_version_that_came_whatever_it_expects) {
+  for (int root = 0; root < size; ++root) {
+    Faulty faulty(*all, [](const View& received) {
+      if (received.type == DataType::int64) received.data[0] ^= std::byte{1};
+    });
+    std::vector<std::byte> buffer(8);
+    EXPECT_EQ(publish(faulty, buffer, 42, root, "weights"), rank == root ? 42 : 43);
+  }
 }
 
 TEST_F(Agree, publishing_into_a_buffer_of_another_size_is_our_bug) {

@@ -10,7 +10,7 @@ namespace vbon {
 double unix_time();    // seconds since 1970: what ends are given in
 double steady_time();  // seconds that no clock setting moves: what steps are measured in
 
-// Pure: the caller brings the times.
+// Pure: the caller brings the times, all of them of steady_time().
 class TimeLimit {
  public:
   // No end: never near. `before_end_s`: what has to be left when work stops.
@@ -22,8 +22,8 @@ class TimeLimit {
     last_s_ = steady_s;
   }
   // Whether less is left than before_end_s after one more step as long as the longest so far.
-  bool is_near(double unix_s) const { return end_s_ && *end_s_ - unix_s < before_end_s_ + longest_s_; }
-  std::string reason(double unix_s) const;
+  bool is_near(double steady_s) const { return end_s_ && *end_s_ - steady_s < before_end_s_ + longest_s_; }
+  std::string reason(double steady_s) const;
 
  private:
   std::optional<double> end_s_;

@@ -72,6 +72,8 @@ double read_number(const YamlNode& node);
 std::string read_text(const YamlNode& node, std::string_view needed);
 std::size_t read_choice(const YamlNode& node, std::span<const std::string> choices);
 std::string number_text(double value);   // shortest that reads back equal, always with a point or exponent
+// "300s", "5m", "1.5h" where the unit is "s": the number of seconds; anything else as it is.
+YamlNode in_unit(const YamlNode& node, std::string_view unit);
 bool means_unset(const YamlNode& node);  // null, ~, none
 YamlNode text_value_node(const std::string& text);
 
@@ -174,6 +176,8 @@ struct Codec<std::optional<T>> {
   static std::string name() { return Codec<T>::name() + " | none"; }
   static std::optional<T> read(const YamlNode& node) {
     if (means_unset(node)) return std::nullopt;
+    if constexpr (std::is_same_v<T, double>)  // a number that follows from others unless it is given
+      if (node.kind == YamlNode::Kind::scalar && node.text == "auto") return std::nullopt;
     return Codec<T>::read(node);
   }
   static YamlNode print(const std::optional<T>& value) { return value ? Codec<T>::print(*value) : YamlNode{}; }

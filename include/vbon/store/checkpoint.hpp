@@ -66,6 +66,8 @@ struct Checkpoint {
 std::string parts_sha256(const Manifest& manifest);
 // Reads the manifest and compares every part with it; UserError naming what does not fit.
 Checkpoint verify_checkpoint(const fs::path& step_folder);
+// One that another machine has seen: waits `seconds` at most until its manifest is shown here.
+void await_checkpoint(const fs::path& step_folder, double seconds);
 
 class CheckpointFiles {
  public:

@@ -34,6 +34,8 @@ class PoolParts {
   bool complete() const;
   // Commits one chunk's rows; any process, each chunk one at a time. `seconds`: spent on it.
   void write(std::int64_t chunk, const SampleBlock& rows, double seconds) const;
+  // Whether every part is there; waits `seconds` at most until they are shown here.
+  bool are_there(double seconds) const;
   // After all ranks have written theirs: waits until every part is shown here, `seconds` at most.
   void await_all(double seconds) const;
   // Writes the pool from all parts; its `seconds` is their sum. UserError naming what is missing or foreign.
@@ -42,6 +44,7 @@ class PoolParts {
   void remove() const;
 
  private:
+  std::int64_t first_absent(double seconds) const;  // num_chunks(): none; looks for `seconds` at most
   fs::path part_path(std::int64_t chunk) const;
   SampleBlock read_part(std::int64_t chunk, double& seconds) const;
 

@@ -107,8 +107,8 @@ struct BonbonSection {
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.alpha, {.name = "alpha",
-                .help = "weight of -log pi(best) against the squared margin, in [0, 1]; default: so that the two are "
-                        "equal at the reference"});
+                .help = "weight of -log pi(best) against the squared margin, in [0, 1]; none or auto: so that the "
+                        "two are equal at the reference"});
     v(c.pairs,
       {.name = "pairs", .help = "disjoint sets of N samples a prompt; 0: as many as there are", .unit = "pairs"});
     v(c.batch, {.name = "batch", .help = "pairs an update", .unit = "pairs"});

@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -38,23 +37,6 @@ Pool pool_of(const World& world) {
   pool.block.rewards["main"] = rewards;
   pool.sorted_rewards = sorted_rows(pool.block.rewards, kSamples);
   return pool;
-}
-
-// The target pi_ref e^{value of a string}, normalised, against what the method ended with: mean KL over prompts.
-using Value = std::function<double(std::size_t prompt, std::size_t string)>;
-double distance(const World& world, const CausalLm& policy, const Value& value) {
-  double sum = 0;
-  for (std::size_t p = 0; p < kPrompts; ++p) {
-    std::vector<double> log_target;
-    double total = 0;
-    for (std::size_t s = 0; s < world.strings.size(); ++s) {
-      log_target.push_back(std::log(world.pi_ref[p][s]) + value(p, s));
-      total += std::exp(log_target.back());
-    }
-    for (double& l : log_target) l -= std::log(total);
-    sum += enumerated_kl(world.log_probabilities(policy, static_cast<std::int64_t>(p)), log_target) / kPrompts;
-  }
-  return sum;
 }
 
 struct FixedPoint {

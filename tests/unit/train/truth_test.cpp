@@ -5,11 +5,13 @@
 
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "unit/train/truth_world.hpp"
 #include "vbon/objective/bon.hpp"
+#include "vbon/objective/vbon.hpp"
 
 namespace vbon::truth {
 namespace {
@@ -42,29 +44,39 @@ Settings loop_settings(const Case& c, double learning_rate) {
   return s;
 }
 
-// KL(pi || pi_bon) and effective N of the policy that the loop ends with.
+// The policy that the loop ends with, and its own figure of KL(pi || pi_bon) in the last step.
+struct Trained {
+  std::unique_ptr<LearnerState> learner;
+  double monitor = 0;
+};
+
+Trained run_loop(const World& world, const Settings& settings, comm::Collectives& local) {
+  Trained trained{.learner = make_learner(world.reference, settings, local)};
+  Phases phases;
+  const LearnerTools tools{.settings = settings, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
+  const std::vector<std::int64_t> rows = {0, 1};
+  const std::int64_t steps = settings.train.steps, per_step = updates_per_step(settings);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    RolloutBatch batch = rollout_batch(world, trained.learner->policy.model, settings, step);
+    const Metrics metrics = online_step(*trained.learner, tools, batch, rows, step, step * per_step, steps * per_step);
+    EXPECT_LT(metrics.at("ratio_error"), 1e-4);
+    if (metrics.contains("kl_to_bon")) trained.monitor = metrics.at("kl_to_bon");
+  }
+  return trained;
+}
+
+// KL(pi || pi_bon) and effective N.
 struct Outcome {
   double kl_to_bon = 0, effective_n = 0;
 };
 
 Outcome train(const World& world, const Settings& settings, double n) {
   comm::LocalCollectives local;
-  const auto learner = make_learner(world.reference, settings, local);
-  Phases phases;
-  const LearnerTools tools{.settings = settings, .phases = phases, .prompts = world.prompts, .ranks = world.ranks()};
-  const std::vector<std::int64_t> rows = {0, 1};
-  const std::int64_t steps = settings.train.steps, per_step = updates_per_step(settings);
-  double monitor = 0;
-  for (std::int64_t step = 0; step < steps; ++step) {
-    RolloutBatch batch = rollout_batch(world, learner->policy.model, settings, step);
-    const Metrics metrics = online_step(*learner, tools, batch, rows, step, step * per_step, steps * per_step);
-    EXPECT_LT(metrics.at("ratio_error"), 1e-4);
-    monitor = metrics.at("kl_to_bon");
-  }
-  const Outcome end{.kl_to_bon = world.kl_to_bon(learner->policy.model, n),
-                    .effective_n = world.mean_effective_n(learner->policy.model)};
+  const Trained trained = run_loop(world, settings, local);
+  const CausalLm& policy = trained.learner->policy.model;
+  const Outcome end{.kl_to_bon = world.kl_to_bon(policy, n), .effective_n = world.mean_effective_n(policy)};
   std::printf("N=%g, rate %g: KL(pi || pi_bon) %.4f -> %.5f nats, monitor %.4f, effective N %.3f\n", n,
-              settings.optimizer.learning_rate, world.kl_to_bon(world.reference, n), end.kl_to_bon, monitor,
+              settings.optimizer.learning_rate, world.kl_to_bon(world.reference, n), end.kl_to_bon, trained.monitor,
               end.effective_n);
   return end;
 }
@@ -97,6 +109,48 @@ INSTANTIATE_TEST_SUITE_P(BestOf, Truth,
                            const Case& c = test_info.param;
                            return fmt::format("N{}_{}", c.n, enum_name(c.kl_form));
                          });
+
+// Other objectives of the loop, each at the optimum that theory gives it.
+struct OnlinePoint {
+  const char* name = nullptr;
+  Method method = Method::vbon;
+  Objective objective = Objective::exact;
+  Target target = Target::bon;
+  double beta = 0;  // of ppo
+  std::int64_t steps = 400, samples = 128;
+  double n = 4;
+};
+
+class OnlineFixedPoints : public testing::TestWithParam<OnlinePoint> {};
+
+TEST_P(OnlineFixedPoints, of_the_loop) {
+  at::set_num_threads(1);  // tiny tensors
+  const World world;
+  const OnlinePoint c = GetParam();
+  Settings s = loop_settings({.n = c.n, .steps = c.steps, .samples = c.samples}, 6e-3);
+  s.train.method = c.method;
+  s.vbon.objective = c.objective;
+  s.vbon.target = c.target;
+  s.ppo.kl_coef = c.beta;
+  comm::LocalCollectives local;
+  const Trained trained = run_loop(world, s, local);
+  const Value value = [&](std::size_t p, std::size_t string) {
+    if (c.method == Method::ppo) return static_cast<double>(world.rewards[p][string]) / c.beta;
+    return log_weight({.target = c.target, .n = c.n}, world.log_f(world.quantiles[p][string]));
+  };
+  const double before = distance(world, world.reference, value),
+               after = distance(world, trained.learner->policy.model, value);
+  std::printf("%s: KL to its target %.4f -> %.5f nats\n", c.name, before, after);
+  EXPECT_GT(before, 4 * kNear);
+  EXPECT_LE(after, kNear);
+}
+
+INSTANTIATE_TEST_SUITE_P(Loop, OnlineFixedPoints,
+                         testing::Values(OnlinePoint{"vbon_L", Method::vbon, Objective::L, Target::bon, 0, 400, 128, 2},
+                                         OnlinePoint{"exp_tilt", Method::vbon, Objective::exact, Target::exp_tilt},
+                                         OnlinePoint{"poisson", Method::vbon, Objective::exact, Target::poisson},
+                                         OnlinePoint{"kl_ppo", Method::ppo, Objective::exact, Target::bon, 1.0}),
+                         [](const auto& test_info) { return test_info.param.name; });
 
 }  // namespace
 }  // namespace vbon::truth

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -171,6 +172,23 @@ inline RolloutBatch rollout_batch(const World& world, const CausalLm& policy, co
     batch.reward.push_back(World::reward_of(c.prompt, c.tokens));
   }
   return batch;
+}
+
+// The target pi_ref e^{value of a string}, normalised, against a policy: mean KL over prompts.
+using Value = std::function<double(std::size_t prompt, std::size_t string)>;
+inline double distance(const World& world, const CausalLm& policy, const Value& value) {
+  double sum = 0;
+  for (std::size_t p = 0; p < kPrompts; ++p) {
+    std::vector<double> log_target;
+    double total = 0;
+    for (std::size_t s = 0; s < world.strings.size(); ++s) {
+      log_target.push_back(std::log(world.pi_ref[p][s]) + value(p, s));
+      total += std::exp(log_target.back());
+    }
+    for (double& l : log_target) l -= std::log(total);
+    sum += enumerated_kl(world.log_probabilities(policy, static_cast<std::int64_t>(p)), log_target) / kPrompts;
+  }
+  return sum;
 }
 
 inline Settings settings_of(double n, std::int64_t samples) {
