@@ -38,7 +38,7 @@ METHODS = {
     "ppo": Method("PPO", Look("#0072B2", "s", (0, (5, 1.5)), size=0.95), "beta", "ppo.kl_coef"),
     "dpo": Method("DPO", Look("#009E73", "^", (0, (1, 1))), "beta", "preference.beta"),
     "ipo": Method("IPO", Look("#56B4E9", "v", (0, (1, 2))), "beta", "preference.beta"),
-    "slic": Method("SLiC", Look("#44AA99", "1", (0, (3, 2))), "beta", "preference.beta"),
+    "slic": Method("SLiC", Look("#44AA99", "d", (0, (3, 2)), size=1.2), "beta", "preference.beta"),
     "reference": Method("reference", Look(GREY, "_", (0, (2, 3))), "N"),
 }
 BON = Method("best-of-N", Look(INK, "s", "-", is_open=True, size=0.8), "N")
@@ -55,7 +55,7 @@ def method_key(run: "Run") -> str:
 
 def method_of(key: str) -> Method:
     """One that is not known yet is called by its key and drawn in grey."""
-    return METHODS.get(key) or Method(key, Look("#777777", "d", (0, (3, 1))), "N")
+    return METHODS.get(key) or Method(key, Look("#777777", ".", (0, (3, 1))), "N")
 
 
 def in_order(keys: set[str]) -> list[str]:

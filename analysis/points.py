@@ -1,5 +1,6 @@
 """Evaluated runs as points of tables and pictures: the method, its strength, the seed, and figures with intervals."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +93,12 @@ def strengths(runs: list[Run]) -> list[str]:
         if len({texts[at] for at in members}) == len({repr(sorted(configs[at].items())) for at in members}):
             continue
         keys = [key for key in differing([configs[at] for at in members]) if key not in STRENGTH_KEYS]
+        usual = {key: Counter(show(configs[at].get(key)) for at in members).most_common(1)[0][0] for key in keys}
         for at in members:
-            more = [f"{key.rpartition('.')[2]} = {show(configs[at].get(key))}" for key in keys[:MAX_KEYS]]
+            values = {key: show(configs[at].get(key)) for key in keys}
+            if len(keys) > MAX_KEYS:  # what sets this one apart from most
+                values = {key: value for key, value in values.items() if value != usual[key]}
+            more = [f"{key.rpartition('.')[2]} = {value}" for key, value in list(values.items())[:MAX_KEYS]]
             texts[at] = ", ".join([texts[at], *more] if texts[at] else more)
     return texts
 
