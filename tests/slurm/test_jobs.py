@@ -162,7 +162,7 @@ set: {{train.warm_start: 0, train.steps: 2, eval.every: 0, eval.samples: 4, pool
 runs:
   - set: {{train.method: regression}}
   - set: {{train.method: vbon}}
-slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once: 2}}
+slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once: 2, pool_shards: 2}}
 """)
     last = work.submit("sweep", "grid.yaml", environment=SLOWLY)
     # One run is preempted: the report waits until it has been started again and ended.
@@ -181,6 +181,8 @@ slurm: {{nodes: 1, ntasks-per-node: 2, cpus-per-task: 1, time: 30, runs_at_once:
         for line in (work.folder / "study" / run["dir"] / "metrics.jsonl").read_text().splitlines()
     ]
     assert {len(ranks) for ranks in times} == {2}, "a rank a task"
+    shards = list((work.folder / "study/logs").glob("stages-0-shard-*.log"))
+    assert len(shards) == 2 and (work.folder / "p.h5").exists() and (work.folder / "e.h5").exists()
     assert (work.folder / "study/report.html").exists()
 
 
