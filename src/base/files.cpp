@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "vbon/base/error.hpp"
+#include "vbon/base/host.hpp"
 
 namespace vbon {
 namespace {
@@ -114,9 +114,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 }
 
 void write_shared_file_atomically(const fs::path& path, std::string_view content) {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  const std::string own_name = fmt::format("{}.{}.{}", path.filename().string(), host.data(), ::getpid());
+  const std::string own_name = fmt::format("{}.{}.{}", path.filename().string(), host_name(), ::getpid());
   write_through(temporary_name(path.parent_path() / own_name), path, content);
 }
 

@@ -9,6 +9,7 @@
 
 #include "cli/allocation.hpp"
 #include "cli/stage.hpp"
+#include "vbon/base/host.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 #include "vbon/base/words.hpp"

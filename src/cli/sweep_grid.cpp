@@ -20,13 +20,6 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 const std::string kRanks = "ranks";  // no key of the configuration: those have a section
 constexpr int kMostRanks = 1'000'000;
 
-// 0: the text is none.
-int whole_number(std::string_view text) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? value : 0;
-}
-
 class Reader {
  public:
   explicit Reader(std::filesystem::path file) : file_(std::move(file)) {}
@@ -216,6 +209,12 @@ int ranks_of_launch(const std::vector<std::string>& words) {
         return whole_number(std::string_view(words[i]).substr(flag.size() + 1));
     }
   return 0;
+}
+
+int whole_number(std::string_view text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? value : 0;
 }
 
 Grid parse_grid(std::string_view text, const std::filesystem::path& file) { return Reader(file).read(text); }

@@ -45,6 +45,8 @@ struct Grid {
   bool has_ranks() const;
 };
 
+// 0: the text is none.
+int whole_number(std::string_view text);
 // The number behind -n, -np or --ntasks (also with =) in a launcher's words; 0: none.
 int ranks_of_launch(const std::vector<std::string>& words);
 

@@ -62,9 +62,8 @@ std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& gri
     const std::string text = unquoted(value);
     if (key == "ntasks-per-node") std::from_chars(text.data(), text.data() + text.size(), per_node);
     if (key == "pool_shards") {
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), shards);
-      require(error == std::errc() && end == text.data() + text.size() && shards >= 1,
-              "slurm.pool_shards: '{}' is no whole number from 1 on", text);
+      shards = whole_number(text);
+      require(shards >= 1, "slurm.pool_shards: '{}' is no whole number from 1 on", text);
     } else if (key == "runs_at_once") most = "%" + text;
     else options += fmt::format(" {}", quoted("--" + key + "=" + text));
   }

@@ -15,6 +15,7 @@
 
 #include "comm/mpi_api.hpp"
 #include "vbon/base/error.hpp"
+#include "vbon/base/host.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/base/stop.hpp"
 
@@ -255,10 +256,6 @@ std::string mpi_library_version() {
   return whole.substr(0, whole.find_first_of("\n"));
 }
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0) return "unknown";
-  return name.data();
-}
+std::string host_name() { return vbon::host_name(); }
 
 }  // namespace vbon::comm

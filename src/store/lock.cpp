@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <fstream>
 #include <sstream>
@@ -16,6 +15,7 @@
 #include "store/strict_json.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/host.hpp"
 #include "vbon/base/log.hpp"
 
 namespace vbon {
@@ -185,11 +185,6 @@ bool is_gone(const LockHolder& holder) {
   if (differ(holder.pid_namespace, me.pid_namespace)) return false;
   if (::kill(static_cast<pid_t>(holder.pid), 0) != 0 && errno == ESRCH) return true;
   return differ(holder.start_ticks, start_ticks_of(holder.pid));
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : "unknown";
 }
 
 }  // namespace vbon

@@ -9,6 +9,7 @@
 #include "store/strict_json.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/files.hpp"
+#include "vbon/base/host.hpp"
 #include "vbon/base/sha256.hpp"
 #include "vbon/base/words.hpp"
 

@@ -108,6 +108,10 @@ double log_target(const Settings& settings, const Listed& p, std::size_t y) {
   return log_w;
 }
 
+double kl_to_target(const Settings& settings, const Listed& p) {
+  return p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); });
+}
+
 std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
   const double beta = strength_of(settings).beta;
   switch (settings.train.method) {
@@ -116,10 +120,10 @@ std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
       [[fallthrough]];
     case Method::jeffreys:
     case Method::regression:
-    case Method::bon_sft: return p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); });
+    case Method::bon_sft: return kl_to_target(settings, p);
     case Method::bond:  // with the quantile reward its two terms have different optima
       if (settings.bond.reward != BondReward::full || settings.bond.quantile != BondQuantile::pool) return std::nullopt;
-      return p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); });
+      return kl_to_target(settings, p);
     case Method::dpo:  // whose labels have to be as uncertain as the rewards say
       if (settings.preference.labels == Labels::hard || settings.preference.label_smoothing > 0) return std::nullopt;
       [[fallthrough]];
@@ -183,8 +187,7 @@ std::map<std::string, double> exact_figures(const Settings& settings, const Prom
     add("effective_n", nearest_n);
     add("kl_to_nearest_bon",
         enumerated_kl(p.log_policy, enumerated_log_bon(p.pi_reference, p.quantiles, nearest_n)));
-    if (has_target_n(settings.train.method))
-      add("kl_to_target", p.kl_to_tilt([&](std::size_t y) { return log_target(settings, p, y); }));
+    if (has_target_n(settings.train.method)) add("kl_to_target", kl_to_target(settings, p));
     std::size_t k = 0;
     for (const auto& [name, one] : settings.rewards) {
       const std::vector<Quantiles>& of_more = p.more[k++];

@@ -50,6 +50,4 @@ LockHolder this_process();
 // Whether that process is known to have ended; false for one of another host or pid namespace.
 bool is_gone(const LockHolder& holder);
 
-std::string host_name();
-
 }  // namespace vbon

@@ -1,3 +1,4 @@
+#include "vbon/base/host.hpp"
 #include "vbon/store/run_folder.hpp"
 
 #include <signal.h>

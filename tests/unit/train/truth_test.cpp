@@ -116,9 +116,8 @@ struct OnlinePoint {
   Method method = Method::vbon;
   Objective objective = Objective::exact;
   Target target = Target::bon;
+  double n = 4;     // of vbon
   double beta = 0;  // of ppo
-  std::int64_t steps = 400, samples = 128;
-  double n = 4;
 };
 
 class OnlineFixedPoints : public testing::TestWithParam<OnlinePoint> {};
@@ -127,7 +126,7 @@ TEST_P(OnlineFixedPoints, of_the_loop) {
   at::set_num_threads(1);  // tiny tensors
   const World world;
   const OnlinePoint c = GetParam();
-  Settings s = loop_settings({.n = c.n, .steps = c.steps, .samples = c.samples}, 6e-3);
+  Settings s = loop_settings({.n = c.n, .steps = 400, .samples = 128}, 6e-3);
   s.train.method = c.method;
   s.vbon.objective = c.objective;
   s.vbon.target = c.target;
@@ -146,10 +145,10 @@ TEST_P(OnlineFixedPoints, of_the_loop) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Loop, OnlineFixedPoints,
-                         testing::Values(OnlinePoint{"vbon_L", Method::vbon, Objective::L, Target::bon, 0, 400, 128, 2},
+                         testing::Values(OnlinePoint{"vbon_L", Method::vbon, Objective::L, Target::bon, 2},
                                          OnlinePoint{"exp_tilt", Method::vbon, Objective::exact, Target::exp_tilt},
                                          OnlinePoint{"poisson", Method::vbon, Objective::exact, Target::poisson},
-                                         OnlinePoint{"kl_ppo", Method::ppo, Objective::exact, Target::bon, 1.0}),
+                                         OnlinePoint{"kl_ppo", Method::ppo, Objective::exact, Target::bon, 4, 1.0}),
                          [](const auto& test_info) { return test_info.param.name; });
 
 }  // namespace
