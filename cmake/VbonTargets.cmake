@@ -102,19 +102,30 @@ elseif(VBON_SANITIZE MATCHES "thread")
     TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/sanitizers/threads.txt:print_suppressions=0)
 endif()
 
-# vbon_test(NAME SOURCES ... LINK ... LABELS unit): one GoogleTest program of one process, one ctest entry.
+# vbon_test(NAME SOURCES ... LINK ... LABELS unit [SHARDS n]): one GoogleTest program of one process, one ctest entry; a
+# long one is cut into n entries, each with every n-th of its tests, so that they run side by side.
 function(vbon_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT;SHARDS" "SOURCES;LINK;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
+  endif()
+  if(NOT arg_SHARDS)
+    set(arg_SHARDS 1)
   endif()
   add_executable(${name} ${arg_SOURCES})
   _vbon_test_properties(${name} ${arg_LINK})
   target_link_libraries(${name} PRIVATE GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-    ENVIRONMENT "${_test_environment}")
-  _vbon_mark_light(${name} ${name} ${arg_LINK})
+  foreach(shard RANGE 1 ${arg_SHARDS})
+    set(entry ${name})
+    if(arg_SHARDS GREATER 1)
+      set(entry ${name}.${shard}of${arg_SHARDS})
+    endif()
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${entry} COMMAND ${name})
+    set_tests_properties(${entry} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+      ENVIRONMENT "${_test_environment};GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=${index}")
+    _vbon_mark_light(${name} ${entry} ${arg_LINK})
+  endforeach()
 endfunction()
 
 # vbon_mpi_test(NAME SOURCES ... LINK ... NP 1 2 4 [LOCAL NAME]): one program with the MPI test main, a ctest entry
