@@ -131,11 +131,8 @@ std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
     case Method::ipo:
       if (settings.preference.labels != Labels::hard) return std::nullopt;
       return p.kl_to_tilt([&](std::size_t y) { return p.half(y) / beta; });
-    case Method::slic:
-    case Method::bonbon:
-    case Method::jbond: break;
+    default: return std::nullopt;
   }
-  return std::nullopt;
 }
 
 }  // namespace

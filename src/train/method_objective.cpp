@@ -5,8 +5,7 @@
 
 namespace vbon {
 double method_scale(const Settings& settings, const VbonConfig& vbon) {
-  const Method method = settings.train.method;
-  return method == Method::ppo || method == Method::jbond ? 1 : total_scale(settings, vbon);
+  return has_target_n(settings.train.method) ? total_scale(settings, vbon) : 1;
 }
 
 ObjectiveNats method_objective(const Settings& settings, const VbonConfig& vbon, double kl_coef,
@@ -31,12 +30,7 @@ ObjectiveNats method_objective(const Settings& settings, const VbonConfig& vbon,
       nats = {.reward = jbond_reward(sample.reward, of_anchor[0], of_anchor[1]), .kl = 1};
       break;
     }
-    case Method::regression:
-    case Method::bon_sft:
-    case Method::dpo:
-    case Method::ipo:
-    case Method::slic:
-    case Method::bonbon: throw InternalError("an offline method takes no online step");
+    default: throw InternalError("an offline method takes no online step");
   }
   // bond.gamma is a KL beside the mixture, of which this is the share b.
   if (sample.anchor != nullptr) nats.kl += settings.bond.gamma / gradient_share(settings);

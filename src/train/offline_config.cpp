@@ -26,20 +26,25 @@ std::span<const std::pair<Labels, std::string_view>> enum_names(Labels) {
   return kNames;
 }
 
-RegressionGroups regression_groups(const RegressionSection& config, std::int64_t samples_a_prompt) {
-  const std::int64_t samples = std::min(config.samples_per_prompt, samples_a_prompt);
-  return {.samples = samples, .an_update = std::max<std::int64_t>(1, config.batch / samples)};
+namespace {
+
+// A batch of groups of one prompt's samples.
+std::vector<std::string> group_problems(std::string_view section, std::int64_t batch, std::int64_t samples_per_prompt) {
+  Problems p;
+  p.unless(samples_per_prompt >= 1, "{}.samples_per_prompt is {}; at least 1 is needed", section, samples_per_prompt);
+  p.unless(batch % std::max<std::int64_t>(samples_per_prompt, 1) == 0,
+           "{}.batch ({}) is not a multiple of {}.samples_per_prompt ({})", section, batch, section,
+           samples_per_prompt);
+  p.unless(batch >= 1, "{}.batch is {}; at least 1 is needed", section, batch);
+  return p.take();
 }
+
+}  // namespace
 
 std::vector<std::string> problems(const RegressionSection& c) {
   Problems p;
-  p.unless(c.samples_per_prompt >= 1, "regression.samples_per_prompt is {}; at least 1 is needed",
-           c.samples_per_prompt);
+  p.add(group_problems("regression", c.batch, c.samples_per_prompt));
   p.unless(!c.center || c.samples_per_prompt >= 2, "regression.center needs 2 or more regression.samples_per_prompt");
-  p.unless(c.batch % std::max<std::int64_t>(c.samples_per_prompt, 1) == 0,
-           "regression.batch ({}) is not a multiple of regression.samples_per_prompt ({})", c.batch,
-           c.samples_per_prompt);
-  p.unless(c.batch >= 1, "regression.batch is {}; at least 1 is needed", c.batch);
   p.unless(c.clip_residual >= 0, "regression.clip_residual is {}; it must not be negative", c.clip_residual);
   p.unless(std::isfinite(c.importance) && c.importance >= 0, "regression.importance is {}; it must not be negative",
            c.importance);

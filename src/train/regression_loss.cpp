@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "vbon/base/rng.hpp"
+#include "train/prompt_groups.hpp"
 #include "vbon/train/pool_losses.hpp"
 #include "vbon/train/regression.hpp"
 
@@ -12,12 +12,6 @@ namespace vbon {
 namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-PoolLoss::Grouping grouping_of(const RegressionSection& config, const Pool& pool) {
-  const RegressionGroups groups = regression_groups(config, pool.header.num_samples);
-  const std::int64_t an_epoch = pool.block.num_prompts() * (pool.header.num_samples / groups.samples);
-  return {.samples = groups.samples, .an_epoch = an_epoch, .an_update = std::min(groups.an_update, an_epoch)};
-}
 
 // One residual: of which segment of its sample, and how much the sample counts.
 struct Residual {
@@ -52,11 +46,12 @@ std::vector<double> importances(const RegressionTargets& targets, const Pool& po
   return all;
 }
 
-class RegressionLoss : public PoolLoss {
+class RegressionLoss : public PromptGroupsLoss {
  public:
   RegressionLoss(const Settings& settings, const Pool& pool, const LogFTable& table, std::span<const MoreTable> more)
-      : PoolLoss(grouping_of(settings.regression, pool)), config_(settings.regression),
-        seed_(static_cast<std::uint64_t>(*settings.run.seed)), pool_(pool),
+      : PromptGroupsLoss(settings.regression.batch, settings.regression.samples_per_prompt,
+                         static_cast<std::uint64_t>(*settings.run.seed), pool),
+        config_(settings.regression),
         targets_(pool, table, settings.vbon, settings.regression.credit, more),
         importance_(importances(targets_, pool, settings.regression.importance)) {}
 
@@ -102,30 +97,10 @@ class RegressionLoss : public PoolLoss {
                 static_cast<float>(2 * residuals[i].importance * residuals[i].value * share / samples));
   }
 
- protected:
-  // Each epoch deals a prompt's samples into groups anew, and the groups into updates.
-  std::vector<std::int64_t> deal(std::int64_t epoch) const override {
-    const RandomStream stream(seed_, Purpose::data_order, 0, epoch);
-    const std::int64_t per_prompt = pool_.header.num_samples, samples = grouping().samples,
-                       a_prompt = per_prompt / samples;
-    std::vector<std::vector<std::int64_t>> of_prompt;
-    for (std::int64_t row = 0; row < pool_.block.num_prompts(); ++row)
-      of_prompt.push_back(permutation(stream, per_prompt, static_cast<std::int32_t>(1 + row)));
-    std::vector<std::int64_t> dealt;
-    for (const std::int64_t group : permutation(stream, grouping().an_epoch)) {
-      const std::int64_t row = group / a_prompt;
-      for (std::int64_t j = 0; j < samples; ++j)
-        dealt.push_back(row * per_prompt + of_prompt[idx(row)][idx(group % a_prompt * samples + j)]);
-    }
-    return dealt;
-  }
-
  private:
   enum Figure : std::size_t { kLoss, kResidual, kClipped, kLogRatio };
 
   RegressionSection config_;
-  std::uint64_t seed_;
-  const Pool& pool_;
   RegressionTargets targets_;
   std::vector<double> importance_;  // of each sample
 };

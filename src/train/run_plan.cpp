@@ -5,6 +5,7 @@
 #include "train/plan_shapes.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/train/learner.hpp"
+#include "vbon/train/pool_losses.hpp"
 
 namespace vbon {
 namespace {

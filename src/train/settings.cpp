@@ -23,37 +23,10 @@ std::span<const std::pair<Reduce, std::string_view>> enum_names(Reduce) {
   return kNames;
 }
 
-std::span<const std::pair<Method, std::string_view>> enum_names(Method) {
-  static constexpr std::array<std::pair<Method, std::string_view>, 11> kNames = {{{Method::vbon, "vbon"},
-                                                                                  {Method::ppo, "ppo"},
-                                                                                  {Method::jeffreys, "jeffreys"},
-                                                                                  {Method::bond, "bond"},
-                                                                                  {Method::jbond, "jbond"},
-                                                                                  {Method::regression, "regression"},
-                                                                                  {Method::bon_sft, "bon_sft"},
-                                                                                  {Method::dpo, "dpo"},
-                                                                                  {Method::ipo, "ipo"},
-                                                                                  {Method::slic, "slic"},
-                                                                                  {Method::bonbon, "bonbon"}}};
-  return kNames;
-}
-
 std::span<const std::pair<SftLoss, std::string_view>> enum_names(SftLoss) {
   static constexpr std::array<std::pair<SftLoss, std::string_view>, 2> kNames = {
       {{SftLoss::response, "response"}, {SftLoss::whole, "whole"}}};
   return kNames;
-}
-
-bool is_mixed(Method method) { return method == Method::jeffreys || method == Method::bond || method == Method::jbond; }
-
-bool is_offline(Method method) { return method != Method::vbon && method != Method::ppo && !is_mixed(method); }
-
-bool learns_from_pairs(Method method) {
-  return method == Method::dpo || method == Method::ipo || method == Method::slic;
-}
-
-bool has_target_n(Method method) {
-  return method != Method::ppo && method != Method::jbond && !learns_from_pairs(method);
 }
 
 bool has_anchor(const Settings& s) {
@@ -72,10 +45,13 @@ bool reads_pool(const Settings& s) { return needs_pool(s) || !s.pool.path.empty(
 double gradient_share(const Settings& settings) { return is_mixed(settings.train.method) ? settings.mixture.b : 1; }
 
 Strength strength_of(const Settings& settings) {
-  const Method method = settings.train.method;
-  if (method == Method::ppo) return {.beta = initial_kl_coef(settings.ppo)};
-  if (method == Method::jbond) return {};
-  if (!has_target_n(method)) return {.beta = settings.preference.beta};
+  switch (traits(settings.train.method).aim) {
+    case Aim::kl_coef: return {.beta = initial_kl_coef(settings.ppo)};
+    case Aim::preference: return {.beta = settings.preference.beta};
+    case Aim::anchor: return {};
+    case Aim::weight:
+    case Aim::best_of_n: break;
+  }
   const double n = target_n(settings.vbon);
   return {.n = n, .beta = n > 1 ? beta_from_n(n) : 0};
 }
@@ -85,23 +61,6 @@ double total_scale(const Settings& settings, const VbonConfig& target) {
   for (const auto& [name, reward] : settings.rewards) more += reward.n - 1;
   if (more == 0 || target.scale) return objective_scale(target);
   return 1 / (target_n(target) - 1 + more);
-}
-
-std::int64_t pool_samples(const Settings& settings, Method method) {
-  switch (method) {
-    case Method::regression: return settings.regression.batch;
-    case Method::bon_sft: return settings.bon_sft.batch;
-    case Method::dpo:
-    case Method::ipo:
-    case Method::slic: return 2 * settings.preference.batch;
-    case Method::bonbon: return 2 * settings.bonbon.batch;
-    case Method::vbon:
-    case Method::ppo:
-    case Method::jeffreys:
-    case Method::bond:
-    case Method::jbond: break;
-  }
-  throw InternalError("an online method takes nothing from the pool");
 }
 
 std::int64_t train_chunk_prompts(const Settings& s) {
@@ -183,9 +142,8 @@ namespace {
 std::vector<std::string> more_reward_method_problems(const Settings& s) {
   Problems p;
   if (s.rewards.empty()) return {};
-  p.unless(s.train.method == Method::vbon || s.train.method == Method::regression,
-           "several rewards (section rewards) are for methods vbon and regression, not for {}",
-           enum_name(s.train.method));
+  p.unless(takes_any_weight(s.train.method), "several rewards (section rewards) are for methods {}, not for {}",
+           any_weight_methods(), enum_name(s.train.method));
   p.unless(s.vbon.objective != Objective::L1, "vbon.objective L1 is of one reward: choose exact or L");
   p.unless(s.vbon.target == Target::bon, "several rewards (section rewards) need vbon.target: bon");
   p.unless(s.vbon.n_steps == 0, "vbon.N_steps is a schedule of one reward: leave it out, or section rewards");
@@ -199,12 +157,12 @@ std::vector<std::string> more_reward_method_problems(const Settings& s) {
 
 std::vector<std::string> problems(const Settings& s) {
   Problems p;
-  p.unless(s.vbon.ties == Ties::uniform || s.train.method == Method::vbon || s.train.method == Method::regression,
-           "vbon.ties total_order is for methods vbon and regression, not for {}", enum_name(s.train.method));
+  p.unless(s.vbon.ties == Ties::uniform || takes_any_weight(s.train.method),
+           "vbon.ties total_order is for methods {}, not for {}", any_weight_methods(), enum_name(s.train.method));
   p.add(problems(s.amortised));
   if (s.amortised.weight) {
-    p.unless(s.train.method == Method::vbon || s.train.method == Method::regression,
-             "amortised.weight is for methods vbon and regression, not for {}", enum_name(s.train.method));
+    p.unless(takes_any_weight(s.train.method), "amortised.weight is for methods {}, not for {}", any_weight_methods(),
+             enum_name(s.train.method));
     p.unless(s.vbon.estimator == Estimator::add_one,
              "amortised.weight takes the estimator's place: leave vbon.estimator at add_one");
     p.unless(s.vbon.ties == Ties::uniform,
@@ -246,8 +204,8 @@ std::vector<std::string> problems(const Settings& s) {
   p.unless(s.pool.prefix_every >= 0, "pool.prefix_every is {}; it must not be negative", s.pool.prefix_every);
   p.unless(s.train.method == Method::vbon || s.vbon.n_steps == 0 || is_offline(s.train.method),
            "vbon.N_steps is a schedule of method vbon; method {} has none", enum_name(s.train.method));
-  p.unless(!is_mixed(s.train.method) || s.vbon.target == Target::bon,
-           "method {} imitates the best of N: vbon.target must be bon", enum_name(s.train.method));
+  p.unless(traits(s.train.method).aim != Aim::best_of_n || s.vbon.target == Target::bon,
+           "method {} learns from the best of N: vbon.target must be bon", enum_name(s.train.method));
   p.unless(!is_mixed(s.train.method) || s.vbon.objective == Objective::exact,
            "method {} mixes KL divergences, so vbon.objective must be exact", enum_name(s.train.method));
   p.unless(!is_mixed(s.train.method) || s.ppo.baseline != Baseline::prefix,

@@ -117,7 +117,7 @@ def test_regression_fits_the_shrunken_weights(amortised):
 @pytest.mark.parametrize("command, overrides, words", [
     ("train", ["amortised.weight=2"], ["amortised.weight needs a head"]),
     ("train", [*HEAD, "amortised.weight=0"], ["amortised.weight is 0", "positive"]),
-    ("train", [*HEAD, "amortised.weight=2", "train.method=ppo"], ["methods vbon and regression"]),
+    ("train", [*HEAD, "amortised.weight=2", "train.method=ppo"], ["methods vbon, regression"]),
     ("train", [*HEAD, "amortised.weight=2", "vbon.objective=L", "vbon.estimator=harmonic"], ["estimator"]),
     ("train", ["amortised.path=reference", "amortised.weight=2"], ["no amortised F"]),
     ("amortise", [*HEAD, "amortised.components=3"], ["'head' was made from another pool or another configuration"]),

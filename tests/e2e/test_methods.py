@@ -319,4 +319,4 @@ def test_a_total_order_breaks_ties_by_tokens(tied, objective):
 
 def test_a_total_order_is_for_methods_that_have_one(toy):
     toy.refused("train", "-c", "toy.yaml", "-s", "run.dir=refused", "-s", "vbon.ties=total_order", "-s", "train.method=bon_sft",
-                words=["total_order", "vbon and regression", "bon_sft"])
+                words=["total_order", "methods vbon, regression", "bon_sft"])

@@ -95,7 +95,7 @@ def test_the_evaluation_has_columns_of_each(two):
     (["rewards.short.id=short-2"], ["pool-two.h5", "rewards.short"]),
     (["rewards.short.N=0.5"], ["rewards.short.N is 0.5", "from 1 on"]),
     (["rewards.main.kind=ngram"], ["rewards.main", "taken"]),
-    (["train.method=ppo"], ["several rewards", "vbon and regression", "ppo"]),
+    (["train.method=ppo"], ["several rewards", "methods vbon, regression", "ppo"]),
     (["vbon.objective=L1"], ["L1", "one reward"]),
     (["ppo.baseline=prefix"], ["prefixes are scored by the main reward alone"]),
 ])

@@ -54,13 +54,6 @@ struct RegressionSection {
   }
 };
 
-// How an update of the regression takes its samples from a pool of so many a prompt: groups of one prompt's.
-struct RegressionGroups {
-  std::int64_t samples = 0;    // of a group
-  std::int64_t an_update = 0;  // groups, where the pool has as many
-};
-RegressionGroups regression_groups(const RegressionSection& config, std::int64_t samples_a_prompt);
-
 struct BonSftSection {
   BestOf best = BestOf::weighted;
   std::int64_t batch = 64;

@@ -17,6 +17,9 @@ namespace vbon {
 std::unique_ptr<PoolLoss> make_pool_loss(Method method, const Settings& settings, const Pool& pool,
                                          const LogFTable& table, std::span<const MoreTable> more = {});
 
+// Pool samples of an update, as configured; a small pool may have fewer.
+std::int64_t pool_samples(const Settings& settings, Method method);
+
 // Section optimizer, with what the regression has of its own.
 OptimizerConfig pool_optimizer(Method method, const Settings& settings);
 

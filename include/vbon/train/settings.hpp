@@ -20,6 +20,7 @@
 #include "vbon/store/checkpoint.hpp"
 #include "vbon/store/rollout_files.hpp"
 #include "vbon/train/cdf_head.hpp"
+#include "vbon/train/method.hpp"
 #include "vbon/train/mixture_config.hpp"
 #include "vbon/train/offline_config.hpp"
 #include "vbon/train/optimizer.hpp"
@@ -29,14 +30,8 @@ namespace vbon {
 
 enum class Dtype { f32, bf16 };
 std::span<const std::pair<Dtype, std::string_view>> enum_names(Dtype);
-enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, bon_sft, dpo, ipo, slic, bonbon };
-std::span<const std::pair<Method, std::string_view>> enum_names(Method);
 enum class SftLoss { response, whole };
 std::span<const std::pair<SftLoss, std::string_view>> enum_names(SftLoss);
-bool is_offline(Method method);         // learns from the pool alone
-bool learns_from_pairs(Method method);  // section preference
-bool has_target_n(Method method);       // has a Best-of-N for its target, which section vbon names
-bool is_mixed(Method method);           // of both directions of the KL: section mixture
 
 // How learners' gradients are summed: in the order of ranks, or by parts that do not depend on their number.
 enum class Reduce { by_rank, fixed };
@@ -172,11 +167,7 @@ struct TrainSection {
   double reference_cache_mib = 1024;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.method,
-      {.name = "method",
-       .help =
-           "online: vbon, ppo (KL-PPO on the reward itself), jeffreys, bond, jbond; offline, from the pool: regression, "
-           "bon_sft, dpo, ipo, slic, bonbon"});
+    v(c.method, {.name = "method", .help = method_help()});
     v(c.layers, {.name = "layers", .help = "all, or last K: the frozen trunk below runs once a rollout batch"});
     v(c.steps, {.name = "steps",
                 .help = "online steps (or, for offline methods, updates), warm start included",
@@ -346,9 +337,6 @@ bool has_anchor(const Settings& settings);
 std::int64_t anchor_samples(const Settings& settings);  // a prompt and online step; 0 without an anchor
 bool needs_pool(const Settings& settings);              // of prompts.train
 bool reads_pool(const Settings& settings);              // needs it, or takes figures from it where it is given
-
-// Pool samples of an update of an offline method, as configured; a small pool may have fewer.
-std::int64_t pool_samples(const Settings& settings, Method method);
 
 std::vector<std::string> problems(const SftSection& section);
 // The name of the evaluation on prompts.eval, which no other can have.
