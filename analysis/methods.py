@@ -30,6 +30,7 @@ METHODS = {
     "vbon_exp_tilt": Method("vBoN, tilt", Look("#A84300", "p", (0, (4, 1, 1, 1)), is_open=True), "N"),
     "vbon_poisson": Method("vBoN, Poisson", Look("#A84300", "8", (0, (2, 1)), is_open=True), "N"),
     "regression": Method("regression", Look("#5D4037", "*", (0, (7, 2)), size=1.35), "N"),
+    "infonca": Method("InfoNCA", Look("#117733", "H", (0, (6, 2, 1, 2))), "N"),
     "bond": Method("BOND", Look("#332288", "P", (0, (6, 1, 1, 1, 1, 1))), "N"),
     "jbond": Method("J-BOND", Look("#882255", "<", (0, (3, 1, 1, 1))), ""),
     "jeffreys": Method("Jeffreys", Look("#C9BC5A", ">", (0, (4, 2))), "N"),

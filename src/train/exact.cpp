@@ -120,6 +120,7 @@ std::optional<double> kl_to_optimum(const Settings& settings, const Listed& p) {
       [[fallthrough]];
     case Method::jeffreys:
     case Method::regression:
+    case Method::infonca:
     case Method::bon_sft: return kl_to_target(settings, p);
     case Method::bond:  // with the quantile reward its two terms have different optima
       if (settings.bond.reward != BondReward::full || settings.bond.quantile != BondQuantile::pool) return std::nullopt;

@@ -17,6 +17,7 @@ constexpr auto kMethods = std::to_array<MethodTraits>({
     {Method::bond, "bond", Learning::mixed, Aim::best_of_n},
     {Method::jbond, "jbond", Learning::mixed, Aim::anchor},
     {Method::regression, "regression", Learning::offline, Aim::weight},
+    {Method::infonca, "infonca", Learning::offline, Aim::weight},
     {Method::bon_sft, "bon_sft", Learning::offline, Aim::best_of_n},
     {Method::dpo, "dpo", Learning::offline, Aim::preference},
     {Method::ipo, "ipo", Learning::offline, Aim::preference},

@@ -51,6 +51,14 @@ std::vector<std::string> problems(const RegressionSection& c) {
   return p.take();
 }
 
+std::vector<std::string> problems(const InfoncaSection& c) {
+  Problems p;
+  p.add(group_problems("infonca", c.batch, c.samples_per_prompt));
+  p.unless(c.samples_per_prompt >= 2, "infonca.samples_per_prompt is {}; 2 or more are needed to tell apart",
+           c.samples_per_prompt);
+  return p.take();
+}
+
 std::vector<std::string> problems(const BonSftSection& c) {
   Problems p;
   p.unless(c.batch >= 1, "bon_sft.batch is {}; at least 1 is needed", c.batch);

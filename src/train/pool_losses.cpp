@@ -32,6 +32,8 @@ std::unique_ptr<PoolLoss> preference(const Source& in) {
 constexpr auto kOffline = std::to_array<OfflineMethod>({
     {Method::regression, [](const Settings& s) { return s.regression.batch; },
      [](const Source& in) { return make_regression_loss(in.settings, in.pool, in.table, in.more); }},
+    {Method::infonca, [](const Settings& s) { return s.infonca.batch; },
+     [](const Source& in) { return make_infonca_loss(in.settings, in.pool, in.table, in.more); }},
     {Method::bon_sft, [](const Settings& s) { return s.bon_sft.batch; },
      [](const Source& in) { return make_bon_sft_loss(in.settings, in.pool); }},
     {Method::dpo, of_pairs, preference<Method::dpo>},

@@ -218,6 +218,7 @@ std::vector<std::string> problems(const Settings& s) {
   p.add(problems(s.mixture));
   p.add(problems(s.anchor));
   p.add(problems(s.regression));
+  p.add(problems(s.infonca));
   p.add(problems(s.bon_sft));
   p.add(problems(s.preference));
   p.add(problems(s.bonbon));

@@ -1,8 +1,8 @@
 """kill -9 of one rank, of all, or of mpirun, at random moments, for every method and number of ranks: the same command
 started again ends with the same bits as a run that nobody stopped.
 
-VBON_KILLS=48 makes 48 kills (each method, the online ones with cluster.lag 0 and 1, on 1, 2 and 4 ranks; 4 have two
-learners), 96 each of them twice, the second time at other moments; without it 16, each once on one number of ranks, as
+VBON_KILLS=51 makes 51 kills (each method, the online ones with cluster.lag 0 and 1, on 1, 2 and 4 ranks; 4 have two
+learners), 102 each of them twice, the second time at other moments; without it 17, each once on one number of ranks, as
 CI has time for. The kinds of kill and of moment go round, so that any number of kills meets all of them.
 VBON_KILLS_TALLY names a file for what was counted.
 """
@@ -23,7 +23,7 @@ import pytest
 from conftest import Vbon
 from faults import all_ranks, assert_nobody_left, assert_same_end, lines, ranks_by_number, send, settings
 
-KILLS = int(os.environ.get("VBON_KILLS", "16"))
+KILLS = int(os.environ.get("VBON_KILLS", "17"))
 LONG = 60  # so many kills have met whatever is left to chance
 STEPS = 8
 
@@ -41,6 +41,7 @@ OFFLINE = {
     "dpo": ["train.method=dpo", "preference.labels=sampled", "preference.batch=8"],
     "ipo": ["train.method=ipo", "preference.batch=8"],
     "slic": ["train.method=slic", "preference.batch=8"],
+    "infonca": ["train.method=infonca", "infonca.batch=16"],
     "bonbon": ["train.method=bonbon"],
 }
 # Name, further settings, methods: a line here is another way to run them that has to resume as exactly.

@@ -73,6 +73,14 @@ def test_methods_of_pairs_begin_at_a_margin_of_zero_and_widen_it(toy, pool):
     assert smooth[0]["loss"] == pytest.approx(math.log(2), rel=1e-5)
 
 
+def test_infonca_begins_at_the_divergence_of_equal_ones_and_closes_it(toy):
+    everything = ["infonca.batch=256", "infonca.samples_per_prompt=32", "optimizer.learning_rate=5e-3"]
+    rows = run(toy, "infonca", "infonca", *everything, "train.steps=12")
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"] and rows[-1]["accuracy"] > rows[0]["accuracy"]
+    toy.refused("train", "-c", "toy.yaml", "-s", "train.method=infonca", "-s", "infonca.samples_per_prompt=1",
+                words=["infonca.samples_per_prompt is 1"])
+
+
 def test_pairs_are_those_of_the_rule(toy, pool):
     """With tiny updates the mean length over an epoch names the pairs that were taken."""
     with h5py.File(toy.folder / "pool.h5") as file:
@@ -92,7 +100,7 @@ def test_bonbon_balances_its_terms_at_the_start(toy):
     assert rows[-1]["loss"] < rows[0]["loss"] and rows[-1]["margin"] > 0.2
 
 
-@pytest.mark.parametrize("method", ["bon_sft", "dpo", "bonbon"])
+@pytest.mark.parametrize("method", ["infonca", "bon_sft", "dpo", "bonbon"])
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_learners_share_the_groups(toy, method, ranks):
     overrides = ["train.steps=3", "bonbon.pairs=0"]

@@ -9,7 +9,7 @@
 
 namespace vbon {
 
-enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, bon_sft, dpo, ipo, slic, bonbon };
+enum class Method { vbon, ppo, jeffreys, bond, jbond, regression, infonca, bon_sft, dpo, ipo, slic, bonbon };
 std::span<const std::pair<Method, std::string_view>> enum_names(Method);
 
 // What a method learns from: its own samples, these with an imitation of the best beside them (section mixture: both

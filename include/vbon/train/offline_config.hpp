@@ -54,6 +54,18 @@ struct RegressionSection {
   }
 };
 
+struct InfoncaSection {
+  std::int64_t batch = 64;
+  std::int64_t samples_per_prompt = 8;
+  template <class V, class Self>
+  static void visit(V&& v, Self& c) {
+    v(c.batch, {.name = "batch", .help = "pool samples an update", .unit = "samples"});
+    v(c.samples_per_prompt, {.name = "samples_per_prompt",
+                             .help = "of them to each prompt of an update, told apart by w_N; divides batch",
+                             .unit = "samples"});
+  }
+};
+
 struct BonSftSection {
   BestOf best = BestOf::weighted;
   std::int64_t batch = 64;
@@ -110,6 +122,7 @@ struct BonbonSection {
 
 // What is wrong, one message a fault; empty: the section can be used.
 std::vector<std::string> problems(const RegressionSection& config);
+std::vector<std::string> problems(const InfoncaSection& config);
 std::vector<std::string> problems(const BonSftSection& config);
 std::vector<std::string> problems(const PreferenceSection& config);
 std::vector<std::string> problems(const BonbonSection& config);

@@ -26,6 +26,9 @@ OptimizerConfig pool_optimizer(Method method, const Settings& settings);
 // Regression (QRPO's loss with w_N for a reward): log pi/pi_ref is fitted to log w_N; regression.hpp has the targets.
 std::unique_ptr<PoolLoss> make_regression_loss(const Settings& settings, const Pool& pool, const LogFTable& table,
                                                std::span<const MoreTable> more = {});
+// InfoNCA: w_N says how probable each of a few samples of a prompt is to be the best (objective/infonca.hpp).
+std::unique_ptr<PoolLoss> make_infonca_loss(const Settings& settings, const Pool& pool, const LogFTable& table,
+                                            std::span<const MoreTable> more = {});
 // BoN-SFT: -log pi of the best of N, by all samples with their probability of being it, or by draws.
 std::unique_ptr<PoolLoss> make_bon_sft_loss(const Settings& settings, const Pool& pool);
 // DPO, IPO and SLiC on pairs of the pool's samples (objective/preference.hpp).

@@ -269,6 +269,7 @@ struct Settings {
   BondSection bond;
   AnchorSection anchor;
   RegressionSection regression;
+  InfoncaSection infonca;
   BonSftSection bon_sft;
   PreferenceSection preference;
   BonbonSection bonbon;
@@ -288,8 +289,7 @@ struct Settings {
     v(c.reward, {.name = "reward", .help = "the reward that is trained on"});
     v(c.evaluator, {.name = "evaluator", .help = "a second reward that is never trained against"});
     v(c.rewards, {.name = "rewards",
-                  .help = "rewards beside the main one, by a name of yours: methods vbon and regression then aim at "
-                          "pi_ref times w_N of each"});
+                  .help = "rewards beside the main one, by a name of yours: the target is then pi_ref times w_N of each"});
     v(c.prompts, {.name = "prompts", .help = "prompts to train and to evaluate on"});
     v(c.sampling, {.name = "sampling", .help = "how responses are drawn, everywhere"});
     v(c.pool, {.name = "pool", .help = "scored reference samples: log F tables and data of offline methods"});
@@ -302,6 +302,7 @@ struct Settings {
     v(c.bond, {.name = "bond", .help = "methods bond and jbond"});
     v(c.anchor, {.name = "anchor", .help = "methods jbond and bond: a policy that follows the trained one"});
     v(c.regression, {.name = "regression", .help = "regression of log pi/pi_ref on log w_N, from the pool"});
+    v(c.infonca, {.name = "infonca", .help = "method infonca: w_N tells a few samples of a prompt apart"});
     v(c.bon_sft, {.name = "bon_sft", .help = "method bon_sft: -log pi of the pool's best of vbon.N"});
     v(c.preference, {.name = "preference", .help = "methods dpo, ipo and slic: pairs of the pool's samples"});
     v(c.bonbon, {.name = "bonbon", .help = "method bonbon: the best and the worst of vbon.N samples of the pool"});

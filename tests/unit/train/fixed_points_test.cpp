@@ -1,5 +1,5 @@
-// Where each offline method ends on the enumerable model, from a pool of many samples, against theory: regression and
-// BoN-SFT at Best-of-N, DPO with labels from sigmoid(r1 - r2) at the exponential tilt of the reward, IPO at that of F.
+// Where each offline method ends on the enumerable model, from a pool of many samples, against theory: regression, InfoNCA
+// and BoN-SFT at Best-of-N, DPO with labels from sigmoid(r1 - r2) at the exponential tilt of the reward, IPO at that of F.
 // BoNBoN has an optimum of its own: its distance is printed, and that it moves towards Best-of-N is asked for.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -60,6 +60,7 @@ TEST_P(FixedPoints, of_offline_methods) {
   s.train.micro_batch = 4096;
   s.vbon.target = c.target;
   s.regression = {.batch = c.batch, .samples_per_prompt = 32, .clip_residual = 0};
+  s.infonca = {.batch = c.batch, .samples_per_prompt = 32};
   s.bon_sft.batch = s.preference.batch = s.bonbon.batch = c.batch;
   s.preference.beta = c.beta;
   s.preference.generations = 0;
@@ -94,6 +95,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(FixedPoint{"regression", Method::regression, 4},
                     FixedPoint{"regression_exp_tilt", Method::regression, 4, 0, 0.02, 512, Target::exp_tilt},
                     FixedPoint{"regression_poisson", Method::regression, 4, 0, 0.02, 512, Target::poisson},
+                    FixedPoint{"infonca", Method::infonca, 4},
                     FixedPoint{"bon_sft", Method::bon_sft, 4, 0, 0.025, 1024}, FixedPoint{"dpo", Method::dpo, 1, 1.0},
                     FixedPoint{"ipo", Method::ipo, 1, 0.3}, FixedPoint{"bonbon", Method::bonbon, 4}),
     [](const auto& test_info) { return test_info.param.name; });

@@ -1,5 +1,8 @@
 // Offline methods against autograd of their losses written out, over whole epochs; on one rank and on two.
 #include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
@@ -117,6 +120,24 @@ AllPairs over_pairs(const test::PoolFixture& f, bool soft, const Loss& loss_of) 
         ++sum.count;
       }
   return {sum.loss / sum.count, sum.count};
+}
+
+// Cross-entropy of softmax(log pi/pi_ref) against softmax(log w_N) over the samples of a prompt, by autograd.
+TEST(Infonca, gradient_is_that_of_the_formula) {
+  test::PoolFixture f = fixture_of(Method::infonca, 4);
+  f.settings.infonca = {.batch = kPool, .samples_per_prompt = kM};
+  at::Tensor loss;
+  for (std::size_t row = 0; row < kPrompts; ++row) {
+    std::vector<at::Tensor> log_ratio, log_w;
+    for (std::size_t i = row * kM; i < row * kM + kM; ++i) {
+      log_ratio.push_back(f.logp(i) - f.logp_reference(i));
+      log_w.push_back((log_ratio.back() - f.residual(i)).detach());
+    }
+    const at::Tensor p = at::stack(log_w).softmax(0), q = at::stack(log_ratio).log_softmax(0);
+    const at::Tensor term = (p * (p.log() - q)).sum() / static_cast<double>(kPrompts);
+    loss = loss.defined() ? loss + term : term;
+  }
+  expect_gradient(f, loss);
 }
 
 TEST(Dpo, gradient_is_that_of_the_formula) {
