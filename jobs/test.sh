@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sets up, builds, and runs the tests that need no GPU.
 usage="usage: jobs/test.sh [LABEL[,LABEL...]]
-  LABEL  unit, mpi, golden, e2e (ctest) and python (pytest); default: all of these. slurm: a real Slurm of four
-         virtual nodes, started and stopped by the tests. Any other ctest label works too. In builds of their own:
+  LABEL  unit, mpi, golden, e2e (ctest) and python (pytest); default: all of these. more: further cases of
+         the same and where each method ends. slurm: a real Slurm of four virtual nodes, started and stopped by the
+         tests. Any other ctest label works too. In builds of their own:
            sanitize      unit and mpi tests that do without LibTorch, under AddressSanitizer and UBSan
            fuzz          a few hundred changed files for every reader, under the same
            sanitize-all  all unit and mpi tests, under the same (an hour)

@@ -256,6 +256,4 @@ std::string mpi_library_version() {
   return whole.substr(0, whole.find_first_of("\n"));
 }
 
-std::string host_name() { return vbon::host_name(); }
-
 }  // namespace vbon::comm

@@ -15,6 +15,7 @@
 
 #include "train/rollout_weights.hpp"
 #include "train/training_inputs.hpp"
+#include "vbon/base/host.hpp"
 #include "vbon/base/log.hpp"
 #include "vbon/comm/agree.hpp"
 #include "vbon/objective/ppo.hpp"
@@ -98,7 +99,7 @@ class TrainingRun {
       const int rank = context_.world.rank();
       log::set_rank_file((folder / fmt::format("rank-{:05}.log", rank)).string());
       log::write_own(log::Level::info, fmt::format("rank {} of {} on {}, process {}: {}", rank, context_.world.size(),
-                                                   comm::host_name(), ::getpid(), context_.mine.roles.text()));
+                                                   host_name(), ::getpid(), context_.mine.roles.text()));
     });
   }
 

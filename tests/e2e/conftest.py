@@ -50,6 +50,19 @@ HELD_OUT = ["some people", "we know that", "the best part", "never mind"]
 CIRCUMSTANCE = {"created_utc", "seconds", "attempt", "run_id", "config"}
 
 
+MORE = pytest.mark.more  # what .ci/run alone has time for: `jobs/test.sh more`
+
+
+def some(cases, every=3):
+    """One case of so many for jobs/test.sh, the others for .ci/run."""
+    return [case if place % every == 0 else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=MORE)
+            for place, case in enumerate(cases)]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "more: further cases of what another test shows in fewer")
+
+
 def pytest_collection_modifyitems(items):
     if BUILD is None:
         for item in items:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import kill_all, make_model, metrics, sha256, snapshot, wait_until, write_jsonl
+from conftest import kill_all, make_model, metrics, sha256, snapshot, some, wait_until, write_jsonl
 
 TRAIN = ["train", "-c", "toy.yaml", "--quiet"]
 POOL = ["pool", "-c", "toy.yaml", "--quiet", "-s", "pool.path=new.h5", "--split", "train"]
@@ -21,7 +21,7 @@ def settings(*texts):
 
 # Configurations.
 
-@pytest.mark.parametrize("override, words", [
+@pytest.mark.parametrize("override, words", some([
     ("sampling.temprature=1", ["sampling.temprature", "did you mean 'sampling.temperature'"]),
     ("trian.steps=3", ["trian", "did you mean 'train"]),
     ("train.temperature=1", ["train.temperature", "did you mean 'sampling.temperature'"]),
@@ -56,7 +56,7 @@ def settings(*texts):
     ("reward.command=[]", ["reward.command"]),
     ("reward.kind=classifier", ["reward.path", "reward.command"]),
     ("run.dir=none.yaml/run", ["none.yaml"]),
-])
+]))
 def test_values_that_cannot_be(toy, override, words):
     if override.startswith("run.dir"):
         (toy.folder / "none.yaml").write_text("a file")
@@ -82,7 +82,7 @@ def test_all_errors_come_at_once(toy):
                 words=["vbon.N", "pool.samples", "train.steps", "optimizer.beta1", "reward.round"])
 
 
-@pytest.mark.parametrize("files, words", [
+@pytest.mark.parametrize("files, words", some([
     ({"a.yaml": "include: b.yaml\n", "b.yaml": "include: c.yaml\n", "c.yaml": "include: a.yaml\n"}, ["cycle", "a.yaml -> b.yaml -> c.yaml -> a.yaml"]),
     ({"a.yaml": "include: a.yaml\n"}, ["cycle", "a.yaml -> a.yaml"]),
     ({"a.yaml": "include: [toy.yaml, gone.yaml]\n"}, ["gone.yaml", "a.yaml"]),
@@ -91,7 +91,7 @@ def test_all_errors_come_at_once(toy):
     ({"a.yaml": "just a text\n"}, ["a.yaml", "key: value"]),
     ({"a.yaml": "include: toy.yaml\nvbon: 4\n"}, ["vbon", "key: value"]),
     ({"a.yaml": ""}, ["run.dir", "run.seed"]),
-])
+]))
 def test_files_of_settings_that_cannot_be_read(fresh, files, words):
     for name, text in files.items():
         (fresh.folder / name).write_text(text)
@@ -106,7 +106,7 @@ def test_settings_that_are_no_text(fresh):
     fresh.refused("train", "-c", "reference", words=["'reference'", "folder"])
 
 
-@pytest.mark.parametrize("arguments, words", [
+@pytest.mark.parametrize("arguments, words", some([
     (["train", "-c", "missing.yaml"], ["missing.yaml"]),
     ([*TRAIN, "-s", "prompts.train=gone.jsonl"], ["gone.jsonl"]),
     ([*TRAIN, "-s", "prompts.eval=gone.jsonl"], ["gone.jsonl"]),
@@ -121,14 +121,14 @@ def test_settings_that_are_no_text(fresh):
     (["score", "-c", "toy.yaml", "--texts", "gone.jsonl"], ["gone.jsonl"]),
     (["sft", "-c", "toy.yaml", *settings("model.base=reference", "model.reference=new", "sft.text=gone.jsonl")], ["gone.jsonl"]),
     (["plan", "-c", "toy.yaml", "--ranks", "3", "-s", "model.reference=gone"], ["gone"]),
-])
+]))
 def test_files_that_are_not_there(toy, arguments, words):
     toy.refused(*arguments, words=words)
 
 
 # Prompts and texts.
 
-@pytest.mark.parametrize("content, words", [
+@pytest.mark.parametrize("content, words", some([
     (b"", ["train.jsonl", "no prompts"]),
     (b"\n \n", ["train.jsonl", "no prompts"]),
     (b'{"prompt": ""}\n', ["train.jsonl:1", "empty"]),
@@ -143,7 +143,7 @@ def test_files_that_are_not_there(toy, arguments, words):
     (b'{"prompt": "a fi\xed\xa0\x80m"}\n', ["train.jsonl:1", "UTF-8"]),
     (json.dumps({"prompt": "the film " * 200, "id": 17}).encode() + b"\n", ["train.jsonl", "prompt 17", "128 positions", "max_new_tokens"]),
     (b"\x89HDF\r\n\x1a\n" + bytes(4000), ["train.jsonl:1", "UTF-8"]),
-])
+]))
 def test_prompts(fresh, content, words):
     (fresh.folder / "train.jsonl").write_bytes(content)
     fresh.refused(*POOL, words=words)
@@ -154,11 +154,11 @@ def test_every_bad_prompt_is_counted(fresh):
     fresh.refused(*POOL, words=["20 bad lines", "train.jsonl:1:", "train.jsonl:9:", "15 more"])
 
 
-@pytest.mark.parametrize("record, words", [
+@pytest.mark.parametrize("record, words", some([
     ({"text": "a", "response": "b"}, ["texts.jsonl:1"]),
     ({"label": 1}, ["texts.jsonl:1", "'text'"]),
     ({"text": ""}, ["texts.jsonl:1", "empty"]),
-])
+]))
 def test_texts_to_score(fresh, record, words):
     write_jsonl(fresh.folder / "texts.jsonl", [record])
     fresh.refused("score", "-c", "toy.yaml", "--texts", "texts.jsonl", words=words)
@@ -171,7 +171,7 @@ def weights_file(header, data=b""):
     return struct.pack("<Q", len(text)) + text + data
 
 
-@pytest.mark.parametrize("name, damage, words", [
+@pytest.mark.parametrize("name, damage, words", some([
     ("tokenizer.json", None, ["tokenizer.json"]),
     ("tokenizer.json", lambda old: old[:5000], ["tokenizer.json"]),
     ("tokenizer.json", lambda _: b'{"model": {"type": "Unigram", "vocab": []}}', ["tokenizer.json", "Unigram"]),
@@ -191,7 +191,7 @@ def weights_file(header, data=b""):
      ["model.safetensors", "'a'"]),
     ("model.safetensors", lambda _: weights_file({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4)), ["'a'"]),
     ("model.safetensors", lambda _: weights_file(b"[" * 5000), ["model.safetensors"]),
-])
+]))
 def test_damaged_model_folders(fresh, name, damage, words):
     path = fresh.folder / "reference" / name
     content = path.read_bytes()
@@ -208,7 +208,7 @@ def change_config(vbon, **changes):
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
 
 
-@pytest.mark.parametrize("changes, words", [
+@pytest.mark.parametrize("changes, words", some([
     ({"model_type": "mamba"}, ["mamba", "llama, gpt2, gpt_neox"]),
     ({"model_type": "bert"}, ["bert", "llama, gpt2, gpt_neox"]),
     ({"model_type": ...}, ["model_type"]),
@@ -229,13 +229,13 @@ def change_config(vbon, **changes):
     ({"eos_token_id": "end"}, ["eos_token_id"]),
     ({"max_position_embeddings": 10}, ["10 positions", "8 new tokens"]),
     ({"rms_norm_eps": 0}, ["epsilon"]),
-])
+]))
 def test_configurations_of_models(fresh, changes, words):
     change_config(fresh, **changes)
     fresh.refused(*POOL, words=words)
 
 
-@pytest.mark.parametrize("index, words", [
+@pytest.mark.parametrize("index, words", some([
     ({"weight_map": {"model.norm.weight": "../../outside.safetensors"}}, ["outside.safetensors", "own folder"]),
     ({"weight_map": {"model.norm.weight": "/etc/passwd"}}, ["/etc/passwd", "own folder"]),
     ({"weight_map": {"model.norm.weight": ".."}}, ["own folder"]),
@@ -245,7 +245,7 @@ def test_configurations_of_models(fresh, changes, words):
     ({"weight_map": {}}, ["weight_map"]),
     ({"weight_map": {"model.norm.weight": 3}}, ["model.norm.weight"]),
     ([], ["weight_map"]),
-])
+]))
 def test_indexes_of_shards(fresh, index, words):
     reference = fresh.folder / "reference"
     shutil.copy(reference / "model.safetensors", fresh.folder / "outside.safetensors")
@@ -274,7 +274,7 @@ def test_a_tokenizer_of_another_model(fresh):
 
 # Pools.
 
-@pytest.mark.parametrize("changes, words", [
+@pytest.mark.parametrize("changes, words", some([
     (["model.reference=other"], ["reference"]),
     (["reward.id=v2"], ["reward"]),
     (["sampling.temperature=0.5"], ["temperature: 0.5 here, 1 in the file"]),
@@ -283,7 +283,7 @@ def test_a_tokenizer_of_another_model(fresh):
     (["model.start_token=1"], ["model.start_token: 1 here, 0 in the file"]),
     (["pool.path=pool-eval.h5"], ["pool-eval.h5", "prompt set"]),
     (["sampling.temperature=0.5", "reward.id=v2"], ["temperature", "reward"]),
-])
+]))
 def test_pools_of_something_else(fresh, changes, words):
     if changes[0].startswith("model.reference"):
         make_model(fresh.folder / "other", seed=2)
@@ -347,7 +347,7 @@ def huge(file):
     file.create_dataset("sample/length", shape=(1 << 40, 32), dtype="i4", chunks=(1 << 10, 32))
 
 
-@pytest.mark.parametrize("change, words", [
+@pytest.mark.parametrize("change, words", some([
     (lambda file: file.attrs.modify("schema_version", 2), ["schema version 2", "1 to 1"]),
     (lambda file: file.attrs.modify("format", "vbon.eval"), ["vbon.eval", "vbon.pool"]),
     (lambda file: file.attrs.__delitem__("temperature"), ["temperature"]),
@@ -359,7 +359,7 @@ def huge(file):
     (too_long, ["sample"]),
     (link_outside, ["reward/main"]),
     (huge, ["sample/length"]),
-])
+]))
 def test_pools_that_other_programs_wrote_wrongly(fresh, change, words):
     rewritten(fresh.folder / "pool.h5", fresh.folder / "foreign.h5", change)
     fresh.refused(*TRAIN, *settings("run.dir=never", "pool.path=foreign.h5"), words=["foreign.h5", *words])
@@ -372,7 +372,7 @@ def test_a_pool_that_another_program_wrote_rightly(fresh):
     assert len(metrics(fresh.folder / "run")) == 1
 
 
-@pytest.mark.parametrize("damage, words", [
+@pytest.mark.parametrize("damage, words", some([
     (lambda old: old[:-1], ["truncated or damaged"]),
     (lambda old: old[:1000], ["truncated or damaged"]),
     (lambda old: old[:300], ["truncated or damaged"]),
@@ -380,7 +380,7 @@ def test_a_pool_that_another_program_wrote_rightly(fresh):
     (lambda _: b"\x89HDF\r\n\x1a\n", ["pool.h5"]),
     (lambda old: old[:5000] + bytes([old[5000] ^ 8]) + old[5001:], ["truncated or damaged"]),
     (lambda _: b"prompt,reward\n", ["no HDF5 file"]),
-])
+]))
 def test_damaged_pools(fresh, damage, words):
     path = fresh.folder / "pool.h5"
     path.write_bytes(damage(path.read_bytes()))
@@ -397,23 +397,23 @@ def test_prompts_that_a_pool_lacks(fresh):
 
 # Ranks.
 
-@pytest.mark.parametrize("ranks, roles, words", [
+@pytest.mark.parametrize("ranks, roles, words", some([
     (1, "{rollout: 2, scorer: 1, learner: 1}", ["asks for 4 ranks", "there is 1"]),
     (3, "{rollout: 2, scorer: 1, learner: 1}", ["asks for 4 ranks", "there are 3"]),
     (3, "{rollout: 0, scorer: 1, learner: 2}", ["cluster.roles", "rollout"]),
     (2, "{rollout: 1, scorer: 1}", ["learner"]),
     (6, "{rollout: 1, scorer: 0, learner: 5}", ["5 learners", "4 chunks"]),
-])
+]))
 def test_roles_that_do_not_fit(toy, ranks, roles, words):
     toy.refused(*TRAIN, *settings("run.dir=never", f"cluster.roles={roles}"), ranks=ranks, words=words)
 
 
-@pytest.mark.parametrize("overrides, words", [
+@pytest.mark.parametrize("overrides, words", some([
     (["sampling.temperature=0.5"], ["temperature"]),
     (["prompts.train=gone.jsonl"], ["gone.jsonl"]),
     (["model.reference=gone"], ["gone"]),
     (["train.stesp=1"], ["train.stesp"]),
-])
+]))
 def test_with_several_ranks_the_same_exit(toy, overrides, words):
     done = toy.refused(*TRAIN, *settings("run.dir=never", *overrides), ranks=3, words=words)
     assert len(done.stderr.splitlines()) <= 3, f"a line a rank at most:\n{done.stderr}"

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import assert_same_contents, metrics, metrics_without_time, sha256, snapshot
+from conftest import assert_same_contents, metrics, metrics_without_time, sha256, snapshot, some
 
 TRAIN = ["train", "-c", "toy.yaml", "--quiet"]
 POOL = ["pool", "-c", "toy.yaml", "--quiet", "--split", "train"]
@@ -39,9 +39,9 @@ def assert_ends_as(whole, run):
     assert (run / "finished").exists() and not (run / "lock").exists()
 
 
-@pytest.mark.parametrize("ranks, what", [(1, "config.yaml"), (1, "metrics.jsonl"), (1, "chunk"), (1, "eval/step-00000000.h5"),
-                                         (1, f"{FINAL}/state/optimizer.safetensors"), (3, "chunk"),
-                                         (3, f"{FINAL}/policy/model.safetensors")])
+@pytest.mark.parametrize("ranks, what", some([
+    (3, "chunk"), (1, "config.yaml"), (1, "metrics.jsonl"), (1, f"{FINAL}/state/optimizer.safetensors"), (1, "chunk"),
+    (1, "eval/step-00000000.h5"), (3, f"{FINAL}/policy/model.safetensors")]))
 def test_a_disk_that_is_full_while_training(fresh, whole, ranks, what):
     """Everything smaller than the file in question can be written."""
     size = {"metrics.jsonl": 4000, "chunk": 5000}.get(what) or (whole / what).stat().st_size

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, some
 
 STUDY = ROOT / "configs/small/enumerable"
 BETA = 0.5
@@ -73,7 +73,8 @@ def normalised(log_p):
     return log_p - np.log(np.exp(log_p).sum())
 
 
-@pytest.mark.parametrize("method, overrides", [("vbon", []), ("ppo", [f"ppo.kl_coef={BETA}"]), ("ipo", [f"preference.beta={BETA}", "preference.labels=hard"])])
+@pytest.mark.parametrize("method, overrides", some([
+    ("vbon", []), ("ppo", [f"ppo.kl_coef={BETA}"]), ("ipo", [f"preference.beta={BETA}", "preference.labels=hard"])]))
 def test_figures_are_sums_over_every_response(study, method, overrides):
     exact, policy = run(study, f"exact-{method}", f"train.method={method}", *overrides)
     reward = reward_function()

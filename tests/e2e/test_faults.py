@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import BUILD, ROOT, assert_same_contents, metrics, snapshot, wait_until
+from conftest import BUILD, MORE, ROOT, assert_same_contents, metrics, snapshot, some, wait_until
 from faults import SLOWLY, all_ranks, assert_nobody_left, assert_same_end, lines, send, settings
 from training import final
 
@@ -46,7 +46,7 @@ def resumed(vbon, whole, ranks, *more):
 
 # Ranks.
 
-@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("rank", some([0, 1, 2]))
 def test_a_stalled_rank_is_named_whoever_waits_for_it(fresh, whole, rank):
     """Rollout worker, scorer, learner: the others wait for each other, and name the one that does not answer."""
     process = fresh.start(*TRAIN, *settings("cluster.timeout_s=2"), ranks=3, environment=SLOWLY)
@@ -184,7 +184,7 @@ def test_a_chunk_that_is_shown_late_is_waited_for(fresh, whole, unread):
     assert_same_end(fresh.folder / "run", whole)
 
 
-@pytest.mark.parametrize("damage", ["lost", "cut", "changed"])
+@pytest.mark.parametrize("damage", some(["lost", "cut", "changed"]))
 def test_a_chunk_that_never_comes_right_ends_the_run(fresh, whole, unread, damage):
     process, learner, chunk = unread("-s", "cluster.file_wait_s=0.5")
     content = chunk.read_bytes()
@@ -421,6 +421,7 @@ def touched(trace: pathlib.Path, folder: pathlib.Path):
             yield pathlib.Path(os.path.normpath(os.path.join(base or folder, text)))
 
 
+@MORE
 def test_nothing_is_written_but_what_the_configuration_names(fresh, tmp_path):
     """Seen in the folders where programs like to leave things, and, where strace may look, in every call. MPI's own
     files, below TMPDIR and /dev/shm, are gone when the command ends, also in an error."""

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import metrics, metrics_without_time, sha256, wait_until
+from conftest import metrics, metrics_without_time, sha256, some, wait_until
 from training import STEPS, Loop, check_invariants, final, rollouts, train
 
 
@@ -233,7 +233,7 @@ def test_several_learners_make_the_same_first_update(toy, alone, ranks, roles):
 
 # Resume: what a method keeps beside the weights comes back, too.
 
-@pytest.mark.parametrize("name, overrides", [
+@pytest.mark.parametrize("name, overrides", some([
     ("critic-model", ["train.method=ppo", "ppo.baseline=critic_model", "ppo.adaptive_kl=true", "ppo.kl_target=0.01", "ppo.kl_horizon=100"]),
     ("critic-head", ["ppo.baseline=critic_head", "ppo.kl_form=penalty", "train.minibatches=2"]),
     ("regression-only", ["train.method=regression", "optimizer.schedule=cosine"]),
@@ -241,7 +241,7 @@ def test_several_learners_make_the_same_first_update(toy, alone, ranks, roles):
     ("jbond", ["train.method=jbond", "anchor.rate=0.3"]),
     ("bond-anchor", ["train.method=bond", "bond.quantile=anchor", "anchor.samples=4", "anchor.every=3", "anchor.rate=1"]),
     ("schedule", ["vbon.N_start=1", "vbon.N_steps=8"]),
-])
+]))
 def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
     overrides = [*overrides, "train.steps=12"]
     whole = train(toy, f"{name}-whole", *overrides)

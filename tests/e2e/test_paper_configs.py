@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import ROOT, Vbon, metrics, write_jsonl
+from conftest import ROOT, Vbon, metrics, some, write_jsonl
 from tiny_models import make_distilbert, make_gpt2, make_gpt_neox, make_shape, make_summary_reward
 
 PAPER = ROOT / "configs" / "paper"
@@ -121,7 +121,7 @@ def check_evaluation(folder: pathlib.Path):
     assert known.any() and (np.diff(bon["win"][known]) > 0).all() and (bon["win"] > 0.5).all() and (bon["kl"] > 0).all()
 
 
-@pytest.mark.parametrize("experiment, name", [pytest.param(*grid, id="-".join(grid)) for grid in GRIDS])
+@pytest.mark.parametrize("experiment, name", some(GRIDS), ids=map("-".join, GRIDS))
 def test_a_grid_runs(experiments, experiment, name):
     count, first = (SENTIMENT if experiment == "sentiment" else TLDR)[name]
     grid = f"configs/paper/{experiment}/{name}.yaml"

@@ -59,7 +59,7 @@ def pairs(pool, generations):
 
 
 def test_methods_of_pairs_begin_at_a_margin_of_zero_and_widen_it(toy, pool):
-    everything = ["preference.generations=0", "preference.pairs=0", "train.steps=12", "optimizer.learning_rate=5e-3"]
+    everything = ["preference.generations=12", "preference.pairs=0", "train.steps=12", "optimizer.learning_rate=5e-3"]
     rows = run(toy, "dpo", "dpo", *everything, "preference.beta=0.5")
     assert rows[0]["loss"] == pytest.approx(math.log(2), rel=1e-5) and rows[0]["margin"] == pytest.approx(0, abs=1e-4)
     assert rows[-1]["loss"] < 0.67 and rows[-1]["accuracy"] > 0.6

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import assert_same_contents, metrics, sha256
+from conftest import MORE, assert_same_contents, metrics, sha256
 from test_exact import STUDY, kl, log_probabilities, normalised, responses, reward_function, run as run_study, study  # noqa: F401
 from training import Loop, check_invariants, final, rollouts, train
 
@@ -114,6 +114,7 @@ def other_reward(response):
     return sum((i + 1) * (letter == "b") - 0.37 * (letter == "c") for i, letter in enumerate(response))
 
 
+@MORE
 def test_the_optimum_is_the_product(study):  # noqa: F811
     """On the enumerable model, by every response: regression goes where the product of the weights says, and the
     distance that eval.exact reports is NumPy's."""

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT, assert_same_contents, wait_until
+from conftest import MORE, ROOT, assert_same_contents, wait_until
 
 GRID = """
 config: toy.yaml
@@ -69,6 +69,7 @@ def test_the_time_of_another_machine(grid):
     assert "time: not known" in on_devices.stdout and "--tflops" in on_devices.stdout
 
 
+@MORE
 def test_a_run_that_fails_leaves_the_others_alone(grid):
     (grid.folder / "grid.yaml").write_text(GRID + "  - set: {train.method: bon_sft, vbon.N: 99}\n")
     done = grid.run("sweep", "grid.yaml", expect=1)

@@ -11,6 +11,7 @@
 
 #include "support/collective_oracle.hpp"
 #include "support/world.hpp"
+#include "vbon/base/host.hpp"
 
 namespace vbon::comm {
 namespace {

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <string>
 
+#include "vbon/base/host.hpp"
 #include "vbon/comm/mpi.hpp"
 
 namespace {
@@ -42,7 +43,7 @@ Ending run_ranks(int ranks, const std::string& mode) {
 // Far below the 20 s and 40 s that the ranks would wait or sleep if nobody ended them; generous to loaded machines.
 constexpr double kSoon = 12.0;
 
-std::string rank_here(int rank) { return "rank " + std::to_string(rank) + " on " + vbon::comm::host_name(); }
+std::string rank_here(int rank) { return "rank " + std::to_string(rank) + " on " + vbon::host_name(); }
 
 TEST(Faults, a_run_without_any_ends_quietly) {
   const Ending ending = run_ranks(3, "fine");

@@ -84,6 +84,5 @@ class MpiRuntime {
 };
 
 std::string mpi_library_version();  // "Open MPI v4.1.4, …", first line; needs no runtime
-std::string host_name();
 
 }  // namespace vbon::comm
