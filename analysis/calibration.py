@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from .errors import InputError
 from .io import parse_json, read_text
 from .output import Output
-from .plots import GREY, INK, look_of, panels
+from .plots import GREY, INK, look_of, panels, short_number
 from .tabular import Column, Table
 
 WIDTH, HEIGHT = 7.6, 3.3
@@ -126,6 +126,7 @@ def _draw_errors(axes: Axes, one: Calibration) -> None:
         axes.annotate("head alone", (1, alone), (-2, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="bottom")  # fmt: skip
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(short_number)
     axes.set_ylim(0, None)
     axes.set_xlabel("weight of the head, in samples (dotted: counts alone)")
     axes.set_ylabel("error of F")

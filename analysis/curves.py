@@ -9,14 +9,14 @@ from matplotlib.ticker import MaxNLocator
 
 from . import stats
 from .io import Evaluation
-from .plots import GREY, data_uri, figure
+from .plots import GREY, data_uri, figure, short_number
 from .shown import Shown
 
 MAX_OTHERS = 24  # metrics that only their names describe
 MAX_POINTS = 600  # drawn of a curve; more are averaged in groups
 SMOOTH_FROM = 60  # steps: from here on a moving average is drawn over the faint curve
 Z95 = 1.96
-FRAME = (0.17, 0.21, 0.80, 0.66)  # left, bottom, width, height as shares of a panel
+FRAME = (0.18, 0.21, 0.79, 0.66)  # left, bottom, width, height as shares of a panel
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ GROUPS = {
         Panel("win", "win rate against the pool", target=lambda n: float(stats.bon_win(n))),
         Panel("kl", "KL to the reference, nats", target=lambda n: float(stats.bon_kl(n))),
         Panel("log_f", "log F", target=lambda n: -1 / n),
-        Panel("kl_sampled", "KL to the reference, sampled estimate"),
+        Panel("kl_sampled", "KL to the reference, sampled"),
         Panel("kl_to_bon", "KL to best-of-N (monitor), nats", target=lambda n: 0.0),
         Panel("objective", "objective"),
-        Panel("log_ratio", "log pi/pi_ref of the pool's samples, nats"),
+        Panel("log_ratio", "log pi/pi_ref of pool's samples"),
         Panel("reward_sd", "standard deviation of the reward"),
         Panel("floor_share", "share at the floor of log F"),
         Panel("ceiling_share", "share at the ceiling of log F"),
@@ -112,8 +112,7 @@ def _draw(panel: Panel, shown: list[Shown]) -> str:
         draw_target(axes, panel, {one.run.n for one in shown})
         axes.set_title(panel.title)
         axes.set_xlabel("step")
-        if axes.get_yscale() == "linear":
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        axes.yaxis.set_major_formatter(short_number)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         return data_uri(made)
 

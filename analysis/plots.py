@@ -4,6 +4,7 @@ marker and a dash of its own for each run, so that a print without colour can be
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ class Look:
 
 def look_of(index: int) -> Look:
     return Look(COLOURS[index % 7], MARKERS[index % 7], DASHES[(index + index // 7) % 7])
+
+
+def short_number(value: float, _: object = None) -> str:
+    """Of a tick: 7.5e−5, not 7.5e-05, and no mathematics, which is not parsed here."""
+    return re.sub(r"e([+-])0*", lambda found: "e−" if found[1] == "-" else "e", f"{value:g}").replace("-", "−")
 
 
 @contextmanager

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from analysis.cdf import weighted_cdf
-from analysis.curves import moving_average
+from analysis.curves import moving_average, scale_by_decades
 from analysis.io import Metrics
-from analysis.plots import apart, figure, legend_columns, look_of, name_ticks, short
+from analysis.plots import apart, figure, legend_columns, look_of, name_ticks, short, short_number
 from analysis.render import ending, number_cell
 from analysis.stats import Figure
 from analysis.timing import times_of
@@ -38,6 +38,16 @@ def test_runs_differ_without_colour_and_long_names_are_cut() -> None:
     looks = [look_of(i) for i in range(49)]
     assert len({(str(look.dash), look.marker) for look in looks}) == 49
     assert short("x" * 40, 10) == "x" * 9 + "…" and short("name", 10) == "name"
+
+
+def test_numbers_of_an_axis_are_short_and_need_no_mathematics() -> None:
+    assert [short_number(x) for x in (7.5e-5, 1e-10, 2.5e6, -0.25, 0)] == ["7.5e−5", "1e−10", "2.5e6", "−0.25", "0"]
+    with figure(3, 2) as (made, axes):
+        axes.plot([0, 1], [2e-5, 9e-5])
+        scale_by_decades(axes)
+        axes.yaxis.set_major_formatter(short_number)
+        made.canvas.draw()
+        assert {"1e−5", "0.0001"} <= {label.get_text() for label in axes.get_yticklabels()}
 
 
 def test_a_legend_has_the_columns_that_fit_and_ticks_that_would_meet_are_slanted() -> None:

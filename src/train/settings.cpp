@@ -83,6 +83,7 @@ std::vector<std::string> problems(const SftSection& s) {
   p.unless(s.micro_batch >= 1, "sft.micro_batch is {}; at least 1 is needed", s.micro_batch);
   p.unless(s.max_length >= 2, "sft.max_length is {}; at least 2 tokens are needed", s.max_length);
   p.unless(s.max_texts >= 0, "sft.max_texts is {}; it must not be negative", s.max_texts);
+  p.unless(s.max_heldout >= 0, "sft.max_heldout is {}; it must not be negative", s.max_heldout);
   return p.take();
 }
 

@@ -70,11 +70,12 @@ class Sft {
   std::string key() const {
     const OptimizerConfig& o = sft_.optimizer;
     const fs::path base = settings_.model.base;
-    return sha256_hex(fmt::format("{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
+    const std::string_view loss = sft_.loss == SftLoss::response ? "" : "|whole";
+    return sha256_hex(fmt::format("{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}{}",
                                   folder_sha256(base, tokenizer_sources(base)), sha256_file(sft_.text),
                                   sft_.layers.text(), sft_.epochs, sft_.batch, sft_.max_length, sft_.max_texts,
                                   settings_.model.start_token.value_or(-1), o.learning_rate, o.beta1, o.beta2, o.eps,
-                                  o.weight_decay, o.clip_norm, enum_name(o.schedule), o.warmup, *settings_.run.seed));
+                                  o.weight_decay, o.clip_norm, enum_name(o.schedule), o.warmup, *settings_.run.seed, loss));
   }
 
   bool already_there() {
@@ -89,10 +90,12 @@ class Sft {
     return comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "the reference") == "yes";
   }
 
-  std::vector<Text> read(const std::string& path, const Tokenizer& tokenizer, const LmSpec& spec) const {
+  // The first `most` texts, 0: all.
+  std::vector<Text> read(const std::string& path, std::int64_t most, const Tokenizer& tokenizer,
+                         const LmSpec& spec) const {
     std::vector<Text> texts;
     for (const TextRecord& record : read_texts(path)) {
-      if (sft_.max_texts > 0 && static_cast<std::int64_t>(texts.size()) == sft_.max_texts) break;
+      if (most > 0 && static_cast<std::int64_t>(texts.size()) == most) break;
       Text text;
       text.tokens = encode_text(tokenizer, settings_.model.start_token, record.prompt);
       if (!record.prompt.empty() && sft_.loss == SftLoss::response) text.learned = text.tokens.size();
@@ -115,8 +118,8 @@ class Sft {
     comm::together(*context_.everyone, "loading", [&] {
       const Tokenizer tokenizer = Tokenizer::load(settings_.model.base);
       base_ = load_causal_lm(settings_.model.base, context_.device, at::kFloat);
-      texts_ = read(sft_.text, tokenizer, base_.spec);
-      if (!sft_.heldout.empty()) heldout_ = read(sft_.heldout, tokenizer, base_.spec);
+      texts_ = read(sft_.text, sft_.max_texts, tokenizer, base_.spec);
+      if (!sft_.heldout.empty()) heldout_ = read(sft_.heldout, sft_.max_heldout, tokenizer, base_.spec);
       policy_ = make_policy(base_, sft_.layers);
       const DataParallelOptions options = {.bucket_mib = settings_.cluster.bucket_mib,
                                            .sharded = settings_.cluster.shard_optimizer};

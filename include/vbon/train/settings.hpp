@@ -135,6 +135,7 @@ struct SftSection {
   std::int64_t micro_batch = 16;
   std::int64_t max_length = 256;
   std::int64_t max_texts = 0;
+  std::int64_t max_heldout = 0;
   OptimizerConfig optimizer;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
@@ -149,6 +150,7 @@ struct SftSection {
       {.name = "micro_batch", .help = "texts run at once by a rank; changes memory, not results", .unit = "texts"});
     v(c.max_length, {.name = "max_length", .help = "texts are cut after this many tokens", .unit = "tokens"});
     v(c.max_texts, {.name = "max_texts", .help = "use the first texts only; 0: all", .unit = "texts"});
+    v(c.max_heldout, {.name = "max_heldout", .help = "the same of the held-out texts", .unit = "texts"});
     v(c.optimizer, {.name = "optimizer", .help = "optimiser of `vbon sft`"});
   }
 };

@@ -194,6 +194,15 @@ TEST_F(Sft, a_few_epochs_learn_the_text_whatever_the_micro_batch) {
   EXPECT_EQ(second.tokens, first.tokens);
 }
 
+TEST_F(Sft, the_perplexity_may_be_of_the_first_held_out_texts) {
+  settings_.sft.max_heldout = 1;
+  const CausalLm base = load_causal_lm(settings_.model.base, at::kCPU);
+  const double of_one = std::exp(number(loss_of(base, {expected_texts(heldout_).front()}))),
+               of_all = std::exp(number(loss_of(base, expected_texts(heldout_))));
+  ASSERT_GT(std::abs(of_one - of_all), 1e-3 * of_all);
+  EXPECT_NEAR(run().perplexity_before, of_one, 1e-5 * of_one);
+}
+
 TEST_F(Sft, leaves_the_layers_below_alone) {
   settings_.sft.layers = TrainedLayers::parse("last 1");
   run();
@@ -228,6 +237,7 @@ TEST_F(Sft, is_skipped_when_done_and_refused_when_anything_that_matters_changed)
   EXPECT_THAT(changed([](Settings& s) { s.sft.batch = 3; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.sft.max_length = 9; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.sft.max_texts = 2; }), another);
+  EXPECT_THAT(changed([](Settings& s) { s.sft.loss = SftLoss::whole; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.sft.layers = {1}; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.model.start_token = 1; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.run.seed = 3; }), another);
