@@ -10,8 +10,8 @@
 namespace vbon::cli {
 namespace {
 
-// Keys that say where or how fast, not what.
-const std::vector<std::string> kNotContent = {"run.dir", "log", "checkpoint", "cluster"};
+// Keys that say where or how fast, not what; cluster.lag says which policy draws.
+const std::vector<std::string> kNotContent = {"run.dir", "log", "checkpoint", "cluster", "!cluster.lag"};
 const std::vector<std::string> kNotMeasured = {"run.dir", "log", "checkpoint"};
 
 namespace fs = std::filesystem;
@@ -65,17 +65,21 @@ Values values_of(const ResolvedConfig& config) {
   return values;
 }
 
-// Everything that a stage's output is made from, as text.
-std::string content(const Values& values, const StageInputs& stage) {
-  std::string text;
-  for (const auto& [path, value] : values) {
+// Everything that a stage's output is made from and that somebody has set, as text.
+std::string content(const ResolvedConfig& config, const StageInputs& stage) {
+  std::string text, layers;
+  bool keeps_trunk = false;
+  for (const auto& [path, value, is_default] : config.entries()) {
+    if (path == "train.layers") layers = value;
+    if (path == "pool.keep_trunk") keeps_trunk = value == "true";
     const bool is_input = std::any_of(stage.made_from.begin(), stage.made_from.end(),
                                       [&](const std::string& from) { return lies_in(path, from); });
-    if (!is_input || path == "model.reference" || path.ends_with(".path") || path.ends_with(".eval_path")) continue;
+    if (!is_input || is_default || path == "model.reference" || path.ends_with(".path") || path.ends_with(".eval_path"))
+      continue;
     text += path + ": " + value + "\n";
   }
   // Kept trunk rows are of the blocks below the trained ones.
-  if (stage.path == "pool.path" && values.at("pool.keep_trunk") == "true") text += values.at("train.layers");
+  if (stage.path == "pool.path" && keeps_trunk) text += layers;
   return text;
 }
 
@@ -105,7 +109,8 @@ SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
   common = with(std::move(common));
   common.push_back("run.dir=" + here);
   const Loaded base = load(grid, common);
-  const Values of_base = values_of(base.config.resolved);
+  const ResolvedConfig& base_config = base.config.resolved;
+  const Values of_base = values_of(base_config);
   SweepPlan plan{.grid = grid};
   std::vector<std::string> errors;
   for (const GridRun& run : grid.runs) {
@@ -114,7 +119,8 @@ SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
     try {
       std::vector<std::string> overrides = with(own);
       overrides.push_back("run.dir=" + here);
-      const Values values = values_of(load(grid, overrides).config.resolved);
+      const ResolvedConfig config = load(grid, overrides).config.resolved;
+      const Values values = values_of(config);
       SharedStages stages;
       for (const auto& [key, value] : run.overrides)
         if (key != "run.seed") stages.overrides.push_back(key + "=" + value);
@@ -124,8 +130,8 @@ SweepPlan plan_sweep(const Grid& grid, const std::vector<std::string>& given) {
         const bool is_made = is_set(values, stage.path) && (stage.only_with.empty() || is_set(values, stage.only_with));
         const auto before = of_base.find(stage.path);
         const bool is_shared = before != of_base.end() && before->second == path;
-        if (is_made && is_shared && content(values, stage) != content(of_base, stage)) {
-          path = with_hash(path, sha256_hex(content(values, stage)));
+        if (is_made && is_shared && content(config, stage) != content(base_config, stage)) {
+          path = with_hash(path, sha256_hex(content(config, stage)));
           overrides.push_back(fmt::format("{}={}", stage.path, path));
           stages.overrides.push_back(overrides.back());
         }

@@ -11,7 +11,9 @@ namespace vbon {
 namespace {
 
 bool is_left_out(std::string_view path, std::span<const std::string> left_out) {
-  return std::any_of(left_out.begin(), left_out.end(), [&](const std::string& name) { return lies_in(path, name); });
+  const auto names = [&](auto matches) { return std::any_of(left_out.begin(), left_out.end(), matches); };
+  return names([&](const std::string& name) { return lies_in(path, name); }) &&
+         !names([&](const std::string& name) { return name.starts_with('!') && lies_in(path, name.substr(1)); });
 }
 
 // Reads each key's winning node; errors of one key do not hide those of another.
@@ -59,20 +61,22 @@ std::vector<UnexpandedValue> load_fields_text(BoundFields fields, std::string_vi
   return read_leaves(fields, overlay, environment);
 }
 
-ResolvedConfig resolve_fields(const BoundFields& fields, std::span<const UnexpandedValue> unexpanded) {
+ResolvedConfig resolve_fields(const BoundFields& fields, std::span<const UnexpandedValue> unexpanded,
+                              const BoundFields& defaults) {
+  const auto text_of = [](const Leaf& leaf) {
+    YamlNode node = leaf.type->print(leaf.value);
+    escape_references(node);
+    return flow_text(node);
+  };
   std::vector<ResolvedConfig::Entry> entries;
   for (const Leaf& leaf : fields.leaves) {
     if (leaf.info.secret) continue;
     const auto written = std::find_if(unexpanded.begin(), unexpanded.end(),
                                       [&](const UnexpandedValue& value) { return value.path == leaf.path; });
-    YamlNode node;
-    if (written != unexpanded.end()) {
-      node = written->node;
-    } else {
-      node = leaf.type->print(leaf.value);
-      escape_references(node);
-    }
-    entries.push_back({.path = leaf.path, .text = flow_text(node)});
+    const std::string text = written != unexpanded.end() ? flow_text(written->node) : text_of(leaf);
+    const Leaf* by_default = defaults.leaf(leaf.path);
+    entries.push_back(
+        {.path = leaf.path, .text = text, .is_default = by_default != nullptr && text == text_of(*by_default)});
   }
   return ResolvedConfig(std::move(entries));
 }
@@ -112,7 +116,8 @@ std::string ResolvedConfig::yaml() const {
 std::string ResolvedConfig::hash(std::span<const std::string> left_out) const {
   Sha256 hash;
   for (const Entry& entry : entries_)
-    if (!is_left_out(entry.path, left_out)) hash.update(entry.path).update(": ").update(entry.text).update("\n");
+    if (!entry.is_default && !is_left_out(entry.path, left_out))
+      hash.update(entry.path).update(": ").update(entry.text).update("\n");
   return hash.hex();
 }
 

@@ -32,20 +32,23 @@ class ResolvedConfig {
  public:
   struct Entry {
     std::string path;
-    std::string text;  // flow YAML
+    std::string text;         // flow YAML
+    bool is_default = false;  // as if nobody had given it; false below a map's names, which have no default
   };
   explicit ResolvedConfig(std::vector<Entry> entries) : entries_(std::move(entries)) {}
 
   const std::vector<Entry>& entries() const { return entries_; }
   std::string yaml() const;  // block YAML that loads again to an equal config (secret keys come back as defaults)
-  // SHA-256 of the keys outside of the sections (or single keys) named in `left_out`.
+  // SHA-256 of the keys that are not at their defaults, outside of the sections (or single keys) named in `left_out`;
+  // "!key" there takes one back in. So a later version's further keys leave the hash of a configuration as it was.
   std::string hash(std::span<const std::string> left_out = {}) const;
 
  private:
   std::vector<Entry> entries_;
 };
 
-// "sampling.temperature: 1.0 -> 0.7", a line for each key outside of `left_out` that is not the same in both.
+// "sampling.temperature: 1.0 -> 0.7", a line for each key outside of `left_out` (as in hash) that is not the same in
+// both.
 std::vector<std::string> config_differences(const ResolvedConfig& before, const ResolvedConfig& after,
                                             std::span<const std::string> left_out = {});
 
@@ -68,12 +71,14 @@ namespace detail {
 std::vector<UnexpandedValue> load_fields(BoundFields fields, const ConfigSources& sources);
 std::vector<UnexpandedValue> load_fields_text(BoundFields fields, std::string_view yaml, const std::string& name,
                                               const EnvironmentLookup& environment);
-ResolvedConfig resolve_fields(const BoundFields& fields, std::span<const UnexpandedValue> unexpanded);
+ResolvedConfig resolve_fields(const BoundFields& fields, std::span<const UnexpandedValue> unexpanded,
+                              const BoundFields& defaults);
 std::vector<std::string> missing_fields(const BoundFields& fields, std::span<const std::string> paths);
 
 template <class T>
 LoadedConfig<T> loaded(T value, std::span<const UnexpandedValue> unexpanded) {
-  ResolvedConfig resolved = resolve_fields(bind_fields(value), unexpanded);
+  T defaults;
+  ResolvedConfig resolved = resolve_fields(bind_fields(value), unexpanded, bind_fields(defaults));
   std::string yaml = resolved.yaml();
   return {.value = std::move(value), .resolved = std::move(resolved), .resolved_yaml = std::move(yaml)};
 }
@@ -99,7 +104,8 @@ LoadedConfig<T> load_config_text(std::string_view yaml, const std::string& name,
 // The resolved form of a config made in code; it has no references.
 template <Section T>
 ResolvedConfig resolve_config(T config) {
-  return detail::resolve_fields(bind_fields(config), {});
+  T defaults;
+  return detail::resolve_fields(bind_fields(config), {}, bind_fields(defaults));
 }
 
 // A message for each key that is not set (empty text or list, none): `paths` names keys, and sections for the keys in

@@ -125,12 +125,16 @@ TEST(Resolved, is_readable_and_in_field_order) {
 }
 
 TEST(Resolved, the_hash_sees_every_key_but_those_left_out) {
-  const std::vector<std::string> left_out = {"model", "sampling.schedule", "lists.seed"};
-  const Config base;
+  const std::vector<std::string> left_out = {"model", "sampling.schedule", "lists.seed"},
+                                 but_path = {"model", "!model.path"};
+  Config base;
+  base.model.dtype = "bf16";
   const std::string all = resolve_config(base).hash();
   const std::string some = resolve_config(base).hash(left_out);
   EXPECT_EQ(all.size(), 64u);
   EXPECT_NE(all, some);
+  EXPECT_EQ(some, resolve_config(Config{}).hash()) << "what is at its default does not count";
+  EXPECT_EQ(some, resolve_config(base).hash(but_path));
 
   Config changed = base;
   changed.model.path = "x";
@@ -138,6 +142,7 @@ TEST(Resolved, the_hash_sees_every_key_but_those_left_out) {
   changed.lists.seed = 3;
   EXPECT_NE(resolve_config(changed).hash(), all);
   EXPECT_EQ(resolve_config(changed).hash(left_out), some);
+  EXPECT_NE(resolve_config(changed).hash(but_path), some) << "taken back in";
   EXPECT_TRUE(config_differences(resolve_config(base), resolve_config(changed), left_out).empty());
   changed.sampling.top_k = 4;
   EXPECT_NE(resolve_config(changed).hash(left_out), some);
