@@ -17,8 +17,8 @@ case ${1:-} in -h | --help) echo "$usage"; exit 0 ;; esac
 [ $# -le 1 ] || fail "$user_error" "$usage"
 labels=${1:-unit,mpi,golden,e2e,python}
 
-run_ctest() {  # LABELS; one test more than there are cores (with pytest beside), since some spend their time waiting
-  ctest --preset "$(readlink build/current)" --label-regex "^(${1//,/|})\$" --parallel "$(($(nproc) + 1 - beside))"
+run_ctest() {  # LABELS; one test more than there are cores, since some spend their time waiting
+  ctest --preset "$(readlink build/current)" --label-regex "^(${1//,/|})\$" --parallel "$(($(nproc) + 1))"
 }
 
 run_pytest() {
@@ -62,7 +62,7 @@ beside=0 pytest_log=build/logs/pytest.log
 case ,$labels, in *,python,*) run_pytest >"$pytest_log" 2>&1 & beside=1 pytest=$! ;; esac
 if [ -n "$of_ctest" ]; then part "ctest ($of_ctest)" run_ctest "$of_ctest"; fi
 end_of_pytest() { local ended=0; wait "$pytest" || ended=$?; cat "$pytest_log"; return "$ended"; }
-if [ "$beside" = 1 ]; then part "pytest, begun with ctest" end_of_pytest; fi
+if [ "$beside" = 1 ]; then part pytest end_of_pytest; fi
 case ,$labels, in *,sanitize,*) part sanitize sanitized asan light unit,mpi light ;; esac
 case ,$labels, in *,fuzz,*) part fuzz sanitized asan fuzz_readers fuzz ;; esac
 case ,$labels, in *,sanitize-all,*) part sanitize-all sanitized asan all unit,mpi ;; esac

@@ -59,10 +59,6 @@ def some(cases, every=3):
             for place, case in enumerate(cases)]
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "more: further cases of what another test shows in fewer")
-
-
 def pytest_collection_modifyitems(items):
     if BUILD is None:
         for item in items:
