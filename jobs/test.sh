@@ -29,6 +29,13 @@ run_pytest() {
   PYTHONPATH=$root "$venv/bin/python" -m pytest -q -rs --durations=5 "${folders[@]}"
 }
 
+end_of_pytest() {  # it runs beside ctest
+  local ended=0
+  wait "$pytest" || ended=$?
+  cat build/logs/pytest.log
+  return "$ended"
+}
+
 sanitized() {  # PRESET TARGET LABELS...: builds the target and runs the tests that have one label of each LABELS
   local preset=$1 target=$2 chosen=() some
   shift 2
@@ -58,11 +65,10 @@ mkdir -p build/logs
 "$root/jobs/setup.sh" --with-tests "${more[@]}"
 summary+=("set-up and build: $((SECONDS - begin)) s")
 
-beside=0 pytest_log=build/logs/pytest.log
-case ,$labels, in *,python,*) run_pytest >"$pytest_log" 2>&1 & beside=1 pytest=$! ;; esac
+pytest=
+case ,$labels, in *,python,*) run_pytest >build/logs/pytest.log 2>&1 & pytest=$! ;; esac
 if [ -n "$of_ctest" ]; then part "ctest ($of_ctest)" run_ctest "$of_ctest"; fi
-end_of_pytest() { local ended=0; wait "$pytest" || ended=$?; cat "$pytest_log"; return "$ended"; }
-if [ "$beside" = 1 ]; then part pytest end_of_pytest; fi
+if [ -n "$pytest" ]; then part pytest end_of_pytest; fi
 case ,$labels, in *,sanitize,*) part sanitize sanitized asan light unit,mpi light ;; esac
 case ,$labels, in *,fuzz,*) part fuzz sanitized asan fuzz_readers fuzz ;; esac
 case ,$labels, in *,sanitize-all,*) part sanitize-all sanitized asan all unit,mpi ;; esac
