@@ -143,24 +143,28 @@ TEST_F(Hdf5, a_changed_or_cut_file_is_known_before_hdf5_reads_it) {
   EXPECT_THROW(open_h5(path, "vbon.example", 1, H5Trust::ours), UserError);
 }
 
-// HDF5 1.10.8 dies of some of these.
+// HDF5 1.10.8 dies of some of these, and some it reads over the ends of its own memory: not in the process of the other
+// tests.
 TEST_F(Hdf5, a_damaged_file_of_another_program_is_refused_or_read_and_kills_nobody) {
   const fs::path path = folder_ / "a.h5";
   write_h5_atomically(path, write_example);
   const std::string good = read_file(path).substr(512);
-  std::mt19937 random(1);
-  int refused = 0;
-  for (int k = 0; k < 200; ++k) {
-    std::string bad = good;
-    for (int changes = 0; changes < 20; ++changes) bad[random() % bad.size()] = static_cast<char>(random());
-    write_raw(path, bad);
-    try {
-      open_h5(path, "vbon.example", 1);
-    } catch (const UserError&) {
-      ++refused;
+  const auto open_many = [&] {
+    std::mt19937 random(1);
+    int refused = 0;
+    for (int k = 0; k < 200; ++k) {
+      std::string bad = good;
+      for (int changes = 0; changes < 20; ++changes) bad[random() % bad.size()] = static_cast<char>(random());
+      write_raw(path, bad);
+      try {
+        open_h5(path, "vbon.example", 1);
+      } catch (const UserError&) {
+        ++refused;
+      }
     }
-  }
-  EXPECT_GT(refused, 100);
+    ::_exit(refused > 100 ? 0 : 1);
+  };
+  EXPECT_EXIT(open_many(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(Hdf5, rows_without_values_may_be_any_number) {
