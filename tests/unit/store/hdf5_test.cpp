@@ -1,5 +1,7 @@
 #include "vbon/store/hdf5.hpp"
 
+#include <unistd.h>
+
 #include <numeric>
 #include <random>
 
