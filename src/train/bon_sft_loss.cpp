@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 
+#include "train/log_ratio.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/objective/bon_curve.hpp"
@@ -29,10 +29,9 @@ class BonSftLoss : public PoolLoss {
 
   void add(std::span<const Sample> group, double share, std::span<Mean> figures) const override {
     const Sample& sample = group.front();
-    const double logp = std::accumulate(sample.logp.begin(), sample.logp.end(), 0.0);
     const double weight = weight_[idx(sample.index)];
-    figures[0].add(-logp * weight);
-    figures[1].add(logp - pool_.block.samples.logp_reference[idx(sample.index)], weight);
+    figures[0].add(-response_logp(sample) * weight);
+    figures[1].add(response_log_ratio(sample, pool_.block.samples), weight);
     std::fill(sample.slope.begin(), sample.slope.end(), static_cast<float>(-weight * share));
   }
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 
+#include "train/log_ratio.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/objective/bonbon.hpp"
@@ -44,7 +44,7 @@ class BonbonLossOnPool : public PoolLoss {
                   .an_update = std::min<std::int64_t>(settings.bonbon.batch, std::ssize(extremes) / 2)}),
         seed_(static_cast<std::uint64_t>(*settings.run.seed)), pool_(pool), n_(n), extremes_(std::move(extremes)) {
     double nll = 0;
-    for (std::size_t i = 0; i < extremes_.size(); i += 2) nll -= reference(extremes_[i]);
+    for (std::size_t i = 0; i < extremes_.size(); i += 2) nll -= pool_.block.samples.logp_reference[idx(extremes_[i])];
     alpha_ = settings.bonbon.alpha.value_or(bonbon_alpha(n, nll / static_cast<double>(extremes_.size() / 2)));
   }
 
@@ -54,9 +54,9 @@ class BonbonLossOnPool : public PoolLoss {
   }
 
   void add(std::span<const Sample> group, double share, std::span<Mean> figures) const override {
-    const auto logp = [](const Sample& s) { return std::accumulate(s.logp.begin(), s.logp.end(), 0.0); };
-    const double margin = (logp(group[0]) - reference(group[0].index)) - (logp(group[1]) - reference(group[1].index));
-    const BonbonLoss loss = bonbon_loss(logp(group[0]), margin, n_, alpha_);
+    const SampleRows& samples = pool_.block.samples;
+    const double margin = response_log_ratio(group[0], samples) - response_log_ratio(group[1], samples);
+    const BonbonLoss loss = bonbon_loss(response_logp(group[0]), margin, n_, alpha_);
     figures[0].add(loss.loss);
     figures[1].add(loss.nll);
     figures[2].add(loss.square);
@@ -75,8 +75,6 @@ class BonbonLossOnPool : public PoolLoss {
   }
 
  private:
-  double reference(std::int64_t sample) const { return pool_.block.samples.logp_reference[idx(sample)]; }
-
   std::uint64_t seed_;
   const Pool& pool_;
   std::int64_t n_;

@@ -1,8 +1,8 @@
 // InfoNCA on groups of one prompt's samples.
 #include <algorithm>
 #include <array>
-#include <numeric>
 
+#include "train/log_ratio.hpp"
 #include "train/prompt_groups.hpp"
 #include "vbon/objective/infonca.hpp"
 #include "vbon/train/pool_losses.hpp"
@@ -27,8 +27,7 @@ class InfoncaLoss : public PromptGroupsLoss {
     std::vector<double> log_w, log_ratio, slope(group.size());
     for (const Sample& sample : group) {
       log_w.push_back(targets_.log_w(sample.index));
-      log_ratio.push_back(std::accumulate(sample.logp.begin(), sample.logp.end(), 0.0) -
-                          samples_.logp_reference[static_cast<std::size_t>(sample.index)]);
+      log_ratio.push_back(response_log_ratio(sample, samples_));
     }
     figures[kLoss].add(infonca_loss(log_w, log_ratio, slope));
     // Does the policy, against the reference, prefer the sample of the largest weight? Ties count as a right answer.

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 #include <set>
 
+#include "train/log_ratio.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/objective/logistic.hpp"
@@ -98,7 +98,8 @@ class PreferenceLoss : public PoolLoss {
   }
 
   void add(std::span<const Sample> group, double share, std::span<Mean> figures) const override {
-    const double chosen = log_ratio(group[0]), rejected = log_ratio(group[1]);
+    const SampleRows& samples = pool_.block.samples;
+    const double chosen = response_log_ratio(group[0], samples), rejected = response_log_ratio(group[1], samples);
     const double of_chosen = weight(group[0]), of_rejected = weight(group[1]);
     const double margin = of_chosen * chosen - of_rejected * rejected;
     const double certainty = prefers_chosen(group[0].index, group[1].index);
@@ -122,10 +123,6 @@ class PreferenceLoss : public PoolLoss {
   }
 
  private:
-  double log_ratio(const Sample& sample) const {
-    return std::accumulate(sample.logp.begin(), sample.logp.end(), 0.0) -
-           pool_.block.samples.logp_reference[idx(sample.index)];
-  }
   double weight(const Sample& sample) const {
     return config_.per_token ? 1 / static_cast<double>(sample.logp.size()) : 1;
   }
