@@ -113,14 +113,20 @@ elseif(VBON_SANITIZE MATCHES "thread")
   list(APPEND _mpi_environment ${_tsan})
 endif()
 
-# vbon_test(NAME SOURCES ... LINK ... LABELS unit [SHARDS n]): one GoogleTest program of one process, one ctest entry; a
-# long one is cut into n entries, each with every n-th of its tests, so that they run side by side.
+# Seconds that a test may take: what it asks for, or two minutes; more under sanitizers.
+function(_vbon_time_limit limit asked)
+  if(NOT asked)
+    set(asked 120)
+  endif()
+  math(EXPR seconds "${asked} * ${_slower}")
+  set(${limit} ${seconds} PARENT_SCOPE)
+endfunction()
+
+# vbon_test(NAME SOURCES ... LINK ... LABELS unit [SHARDS n] [TIMEOUT s]): one GoogleTest program of one process, one
+# ctest entry; a long one is cut into n entries, each with every n-th of its tests, so that they run side by side.
 function(vbon_test name)
   cmake_parse_arguments(arg "" "TIMEOUT;SHARDS" "SOURCES;LINK;LABELS" ${ARGN})
-  if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 120)
-  endif()
-  math(EXPR limit "${arg_TIMEOUT} * ${_slower}")
+  _vbon_time_limit(limit "${arg_TIMEOUT}")
   if(NOT arg_SHARDS)
     set(arg_SHARDS 1)
   endif()
@@ -148,10 +154,7 @@ endfunction()
 # (label mpi) per size; with LOCAL a second program of the same objects, one process without MPI (label unit).
 function(vbon_mpi_test name)
   cmake_parse_arguments(arg "" "TIMEOUT;LOCAL" "SOURCES;LINK;NP" ${ARGN})
-  if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 120)
-  endif()
-  math(EXPR limit "${arg_TIMEOUT} * ${_slower}")
+  _vbon_time_limit(limit "${arg_TIMEOUT}")
   add_library(${name}_objects OBJECT ${arg_SOURCES})
   _vbon_test_properties(${name}_objects ${arg_LINK} vbon_comm)
   add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/support/mpi_main.cpp)

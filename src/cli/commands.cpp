@@ -19,8 +19,8 @@
 namespace vbon::cli {
 namespace {
 
-// Keys that may change when a run is resumed.
-const std::vector<std::string> kMayChange = {"log", "cluster", "checkpoint", "evaluations"};
+// Keys that may change when a run is resumed: its folder may have been moved.
+const std::vector<std::string> kMayChange = {"run.dir", "log", "cluster", "checkpoint", "evaluations"};
 
 // The rank that the launcher says this process has, before MPI itself can be asked.
 int launched_rank() {

@@ -10,8 +10,10 @@
 namespace vbon::cli {
 namespace {
 
-// Keys that say where or how fast, not what; cluster.lag says which policy draws.
-const std::vector<std::string> kNotContent = {"run.dir", "log", "checkpoint", "cluster", "!cluster.lag"};
+const std::string kMeasuresAlone = "sft.max_heldout";
+// Keys that say where, how fast or how exactly measured, not what; cluster.lag says which policy draws.
+const std::vector<std::string> kNotContent = {"run.dir", "log",          "checkpoint",
+                                              "cluster", "!cluster.lag", kMeasuresAlone};
 const std::vector<std::string> kNotMeasured = {"run.dir", "log", "checkpoint"};
 
 namespace fs = std::filesystem;
@@ -74,7 +76,8 @@ std::string content(const ResolvedConfig& config, const StageInputs& stage) {
     if (path == "pool.keep_trunk") keeps_trunk = value == "true";
     const bool is_input = std::any_of(stage.made_from.begin(), stage.made_from.end(),
                                       [&](const std::string& from) { return lies_in(path, from); });
-    if (!is_input || is_default || path == "model.reference" || path.ends_with(".path") || path.ends_with(".eval_path"))
+    if (!is_input || is_default || path == "model.reference" || path == kMeasuresAlone || path.ends_with(".path") ||
+        path.ends_with(".eval_path"))
       continue;
     text += path + ": " + value + "\n";
   }

@@ -1,5 +1,6 @@
 #include "vbon/comm/collectives.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -48,6 +49,11 @@ std::vector<std::int64_t> Collectives::gather_counts(std::int64_t mine, std::str
 
 LocalCollectives::LocalCollectives(Communicator group) : group_(std::move(group)) {
   check(group_.size() == 1, "local collectives have one rank");
+}
+
+void Collectives::copy_to_host(std::span<const std::byte> from, std::span<std::byte> to) {
+  check(from.size() == to.size(), "as much is copied as there is room for");
+  std::copy(from.begin(), from.end(), to.begin());
 }
 
 Pending LocalCollectives::start(const Call& call) {

@@ -113,6 +113,7 @@ class NcclCollectives final : public Collectives {
   const Communicator& group() const override { return host_->group(); }
   bool on_device() const override { return true; }
   Collectives& host() override { return *host_; }
+  void copy_to_host(std::span<const std::byte> from, std::span<std::byte> to) override;
 
  private:
   Pending start(const Call& call) override;
@@ -204,6 +205,13 @@ void NcclCollectives::enqueue(const Call& call) {
       break;
   }
   VBON_NCCL_CALL(ncclGroupEnd);
+}
+
+void NcclCollectives::copy_to_host(std::span<const std::byte> from, std::span<std::byte> to) {
+  check(from.size() == to.size(), "as much is copied as there is room for");
+  follow_compute_stream();
+  VBON_CUDA_CALL(cudaMemcpyAsync, to.data(), from.data(), from.size(), cudaMemcpyDeviceToHost, stream_.get());
+  VBON_CUDA_CALL(cudaStreamSynchronize, stream_.get());
 }
 
 Pending NcclCollectives::start(const Call& call) {

@@ -22,8 +22,8 @@ std::vector<std::string> problems(const SamplingConfig& c, bool allow_truncation
     found.push_back(fmt::format("sampling.top_p is {}; it must be in (0, 1]", c.top_p));
   if (!allow_truncation && (c.top_k != 0 || c.top_p != 1.0))
     found.push_back(
-        "sampling.top_k and sampling.top_p are for `vbon sample` only: pools and training use the log-probabilities of the "
-        "whole softmax, and a truncated one would make them wrong; set top_k: 0 and top_p: 1");
+        "sampling.top_k and sampling.top_p are for `vbon sample` only: pools and training use the log-probabilities "
+        "of the whole softmax, and a truncated one would make them wrong; set top_k: 0 and top_p: 1");
   return found;
 }
 

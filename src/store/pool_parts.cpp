@@ -119,8 +119,8 @@ bool PoolParts::are_there(double seconds) const { return first_absent(seconds) =
 void PoolParts::await_all(double seconds) const {
   if (const std::int64_t absent = first_absent(seconds); absent < num_chunks())
     throw EnvironmentError(
-        "'{}' was written by another rank and is not there (looked for {:.2g} s, see cluster.file_wait_s); run the same "
-        "command again: what is there is kept",
+        "'{}' was written by another rank and is not there (looked for {:.2g} s, see cluster.file_wait_s); run the "
+        "same command again: what is there is kept",
         part_path(absent).string(), seconds);
 }
 

@@ -104,8 +104,8 @@ RolloutBatch RolloutFiles::read_chunk(RolloutStage stage, std::int64_t step, std
   // Another rank wrote it a moment ago: whatever is wrong, the user did not do it.
   if (!found)
     throw EnvironmentError(
-        "a chunk of step {} cannot be read: {} (looked for {:.2g} s, see cluster.file_wait_s); run the same command again: "
-        "the step is drawn again",
+        "a chunk of step {} cannot be read: {} (looked for {:.2g} s, see cluster.file_wait_s); run the same command "
+        "again: the step is drawn again",
         step, problem, waited_s);
   if (!problem.empty()) log::info("'{}' could be read {:.2g} s after it was announced", path.string(), waited_s);
   return std::move(rollouts.batch);

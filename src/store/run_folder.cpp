@@ -87,8 +87,8 @@ void check_state(const fs::path& path, const RunFolderOptions& options) {
   const std::vector<std::string> changed = options.changed_keys(read_file(path / kConfig, kMaxConfigBytes));
   require(
       changed.empty(),
-      "'{}' holds a run with another configuration ({}); only log, cluster and checkpoint may change on resume: name "
-      "another folder, or undo the change",
+      "'{}' holds a run with another configuration ({}); only run.dir, log, cluster, checkpoint and evaluations may "
+      "change on resume: name another folder, or undo the change",
       path.string(), joined(changed, "; "));
 }
 

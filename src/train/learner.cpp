@@ -57,8 +57,8 @@ double reduce_and_step(LearnerState& state, double learning_rate, std::span<cons
   if (!std::isfinite(norm)) {
     const std::size_t shown = std::min<std::size_t>(prompt_ids.size(), 8);
     throw UserError(
-        "the gradient is not finite in {} (prompts {}{}): training has diverged; lower optimizer.learning_rate or look at "
-        "these prompts. The last checkpoint stands",
+        "the gradient is not finite in {} (prompts {}{}): training has diverged; lower optimizer.learning_rate or "
+        "look at these prompts. The last checkpoint stands",
         where, fmt::join(prompt_ids.first(shown), ", "), prompt_ids.size() > shown ? ", …" : "");
   }
   state.parallel->apply(learning_rate);

@@ -96,11 +96,13 @@ class PoolWork {
               path_.string(), used.pool.header.num_samples, settings_.pool.samples);
       require(
           header_.prefix_every == 0 || used.pool.header.prefix_every == header_.prefix_every,
-          "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove the file",
+          "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove "
+          "the file",
           path_.string(), used.pool.header.prefix_every, header_.prefix_every);
       require(
           header_.trunk_block == 0 || used.pool.header.trunk_block == header_.trunk_block,
-          "'{}' keeps the trunk's rows that enter block {}, pool.keep_trunk and train.layers ask for block {}; give another pool.path, or remove the file",
+          "'{}' keeps the trunk's rows that enter block {}, pool.keep_trunk and train.layers ask for block {}; give "
+          "another pool.path, or remove the file",
           path_.string(), used.pool.header.trunk_block, header_.trunk_block);
       log::info("'{}' is there and fits: nothing to do", path_.string());
       found = used.pool.content_sha256;

@@ -49,6 +49,9 @@ def test_every_run_is_there_once_and_shares_its_stages(grid):
     assert "p.h5" in pools and len([name for name in pools if name.startswith("p-")]) == 1, "one pool a temperature"
     before = {path: path.stat().st_mtime_ns for path in (grid.folder / "study/runs").rglob("*")}
     assert "8 done" in grid.run("sweep", "grid.yaml", "--dry-run").stdout
+    faster = grid.run("sweep", "grid.yaml", "--dry-run", "-s", "sft.max_heldout=3", "-s", "cluster.bucket_mib=1")
+    assert "8 done" in faster.stdout, "where, how fast and how exactly measured is no part of a name"
+    assert "0 done" in grid.run("sweep", "grid.yaml", "--dry-run", "-s", "optimizer.eps=1e-7").stdout
     grid.run("sweep", "grid.yaml", "--quiet")
     assert {path: path.stat().st_mtime_ns for path in (grid.folder / "study/runs").rglob("*")} == before
 

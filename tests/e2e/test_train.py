@@ -152,6 +152,7 @@ def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
     done = len((run / "metrics.jsonl").read_text().splitlines())
     assert 1 <= done < 6 and (run / f"checkpoints/step-{done:08}/manifest.json").exists(), "it stops where it is"
     assert not (run / "finished").exists() and not (run / "lock").exists()
+    run = run.rename(toy.folder / "signalled-and-moved")
     toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet")
     assert sha256(run / FINAL / "policy/model.safetensors") == sha256(uninterrupted / FINAL / "policy/model.safetensors")
     assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")

@@ -91,9 +91,10 @@ TEST_F(Agree, published_buffers_arrive_with_their_version) {
 class Faulty final : public Collectives {
  public:
   using Fault = std::function<void(const View& received)>;
-  Faulty(Collectives& sound, Fault fault) : sound_(sound), fault_(std::move(fault)) {}
+  Faulty(Collectives& sound, Fault fault, bool on_device = false)
+      : sound_(sound), fault_(std::move(fault)), on_device_(on_device) {}
   const Communicator& group() const override { return sound_.group(); }
-  bool on_device() const override { return false; }
+  bool on_device() const override { return on_device_; }  // a pretended one: its memory is the host's
   Collectives& host() override { return *this; }
 
  private:
@@ -106,6 +107,7 @@ class Faulty final : public Collectives {
   }
   Collectives& sound_;
   Fault fault_;
+  bool on_device_;
 };
 
 TEST_F(Agree, a_published_buffer_that_arrives_damaged_or_torn_is_refused) {
@@ -127,10 +129,10 @@ TEST_F(Agree, a_published_buffer_that_arrives_damaged_or_torn_is_refused) {
       [&](const View& received) {  // the checksum itself
         if (received.type == DataType::int64) flip(received, -1);
       }};
-  for (const Faulty::Fault& fault : faults)
+  const auto damaged = [&](const Faulty::Fault& fault, bool on_device, std::size_t bytes) {
     for (int root = 0; root < size; ++root) {
-      Faulty faulty(*all, fault);
-      std::vector<std::byte> buffer(1001, static_cast<std::byte>(rank == root ? 7 : 0));
+      Faulty faulty(*all, fault, on_device);
+      std::vector<std::byte> buffer(bytes, static_cast<std::byte>(rank == root ? 7 : 0));
       const auto once = [&] { publish(faulty, buffer, 42, root, "weights"); };
       EXPECT_EQ(message_of(once), rank == root ? "no error"
                                                : "weights version 42 from " + all->group().place_of(root) +
@@ -138,6 +140,20 @@ TEST_F(Agree, a_published_buffer_that_arrives_damaged_or_torn_is_refused) {
       if (rank == root) once();
       else EXPECT_THROW(once(), EnvironmentError);
     }
+  };
+  for (const Faulty::Fault& fault : faults) {
+    damaged(fault, false, 1001);
+    damaged(fault, true, (std::size_t{9} << 20) + 1);  // copied to the host in pieces
+  }
+}
+
+TEST_F(Agree, buffers_of_devices_are_published_too) {
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, (std::size_t{9} << 20) + 1}) {
+    Faulty sound(*all, [](const View&) {}, true);
+    std::vector<std::byte> buffer(bytes, static_cast<std::byte>(rank));
+    EXPECT_EQ(publish(sound, buffer, 42, size - 1, "weights"), 42);
+    EXPECT_EQ(buffer, std::vector<std::byte>(bytes, static_cast<std::byte>(size - 1)));
+  }
 }
 
 TEST_F(Agree, a_receiver_gets_the_version_that_came_whatever_it_expects) {

@@ -12,6 +12,7 @@
 #include "support/world.hpp"
 #include "vbon/comm/collectives.hpp"
 #include "vbon/comm/doctor.hpp"
+#include "vbon/comm/publish.hpp"
 
 namespace vbon::comm {
 namespace {
@@ -168,6 +169,19 @@ TYPED_TEST(NcclOf, many_pending_sums) {
   for (int b = 0; b < 8; ++b)
     expect_reduced(buckets[static_cast<std::size_t>(b)]->values(),
                    reduced<T>(this->size, 3000, Reduction::sum, 5000 * b), Reduction::sum, this->size);
+}
+
+TYPED_TEST(NcclOf, published_buffers_arrive_whole_with_their_version) {
+  using T = TypeParam;
+  for (const std::int64_t count : {0, 1, 3'000'001}) {
+    const OnDevice<T> values(values_of<T>(this->rank, count));
+    const auto bytes = std::as_writable_bytes(values.span());
+    EXPECT_EQ(publish(*this->all, bytes, this->rank == 0 ? 42 : -1, 0, "weights"), 42);
+    EXPECT_EQ(values.values(), values_of<T>(0, count));
+    std::vector<T> copied(values.span().size());
+    this->all->copy_to_host(bytes, std::as_writable_bytes(std::span(copied)));
+    EXPECT_EQ(copied, values.values());
+  }
 }
 
 }  // namespace

@@ -72,6 +72,8 @@ class Collectives {
   virtual const Communicator& group() const = 0;
   virtual bool on_device() const = 0;
   virtual Collectives& host() = 0;  // the same ranks on host memory: *this unless on_device()
+  // Not collective. Copies memory that these collectives work on, once what is queued to compute it is done.
+  virtual void copy_to_host(std::span<const std::byte> from, std::span<std::byte> to);
   int rank() const { return group().rank(); }
   int size() const { return group().size(); }
   double idle_seconds() const { return group().waiter().idle_seconds(); }

@@ -12,7 +12,7 @@ namespace vbon::comm {
 
 // Collective. On the root: sends `buffer` as `version`. Elsewhere: fills `buffer`, whose size is the root's, and
 // returns the root's version (the argument is not read). InternalError where sizes differ; EnvironmentError where the
-// content arrived damaged. Device buffers go through the group's device and are not summed.
+// content arrived damaged. Device buffers go through the group's device; each rank copies them to its host to sum them.
 std::int64_t publish(Collectives& group, std::span<std::byte> buffer, std::int64_t version, int root,
                      std::string_view what);
 

@@ -39,8 +39,8 @@ struct SampleRows {
 
 using RewardColumns = std::map<std::string, std::vector<float>>;  // name ("main", "evaluator") -> [P, M]
 
-// Responses cut short, scored as if they ended there: after every, 2 every, … tokens. C cuts lie below T. What reward a
-// beginning has already tells which of a response's tokens brought it.
+// Responses cut short, scored as if they ended there: after every, 2 every, … tokens. C cuts lie below T. What reward
+// a beginning has already tells which of a response's tokens brought it.
 struct PrefixRows {
   std::int64_t every = 0;             // tokens; 0: none were scored
   std::vector<float> reward;          // [P, M, C] of "main"; NaN from the cut on at which the response has ended

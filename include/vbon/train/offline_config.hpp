@@ -36,12 +36,11 @@ struct RegressionSection {
       {.name = "samples_per_prompt", .help = "of them to each prompt of an update; divides batch", .unit = "samples"});
     v(c.center,
       {.name = "center",
-       .help =
-           "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the normaliser free; else plain squares"});
-    v(c.credit,
-      {.name = "credit",
-       .help =
-           "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of pool.prefix_every, by what the reward of the prefixes foretells)"});
+       .help = "take the mean over a prompt's samples off the residuals: the log-variance loss, which leaves the "
+               "normaliser free; else plain squares"});
+    v(c.credit, {.name = "credit",
+                 .help = "response (one residual for all its tokens) or prefix (one for the tokens between two cuts of "
+                         "pool.prefix_every, by what the reward of the prefixes foretells)"});
     v(c.clip_residual, {.name = "clip_residual",
                         .help = "residuals count as at most this much in the gradient; 0: no limit",
                         .unit = "nats"});

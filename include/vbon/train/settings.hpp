@@ -43,7 +43,11 @@ struct RunSection {
   Reduce reduce = Reduce::by_rank;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
-    v(c.dir, {.name = "dir", .help = "folder of this run: everything it writes", .required = true});
+    v(c.dir,
+      {.name = "dir",
+       .help =
+           "folder of this run: everything it writes; it may be moved between an interrupted run and its resumption",
+       .required = true});
     v(c.seed,
       {.name = "seed", .help = "of every draw; two runs with the same seed give the same bytes", .required = true});
     v(c.reduce, {.name = "reduce",
@@ -112,13 +116,14 @@ struct PoolSection {
       {.name = "use", .help = "training uses the first m samples a prompt of its pool; 0: all", .unit = "samples"});
     v(c.prefix_every,
       {.name = "prefix_every",
-       .help =
-           "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for regression.credit and ppo.baseline: prefix; 0: no",
+       .help = "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for "
+               "regression.credit and ppo.baseline: prefix; 0: no",
        .unit = "tokens"});
     v(c.keep_trunk,
       {.name = "keep_trunk",
        .help =
-           "in the pool of prompts.train, keep what enters the first block of train.layers: regression then runs the trained blocks alone"});
+           "in the pool of prompts.train, keep what enters the first block of train.layers: regression then runs the "
+           "trained blocks alone"});
     v(c.chunk_prompts, {.name = "chunk_prompts",
                         .help = "prompts drawn together: the unit of work; 0: enough to fill sampling.slots",
                         .unit = "prompts"});
@@ -291,7 +296,8 @@ struct Settings {
     v(c.reward, {.name = "reward", .help = "the reward that is trained on"});
     v(c.evaluator, {.name = "evaluator", .help = "a second reward that is never trained against"});
     v(c.rewards, {.name = "rewards",
-                  .help = "rewards beside the main one, by a name of yours: the target is then pi_ref times w_N of each"});
+                  .help = "rewards beside the main one, by a name of yours: the target is then pi_ref times w_N "
+                          "of each"});
     v(c.prompts, {.name = "prompts", .help = "prompts to train and to evaluate on"});
     v(c.sampling, {.name = "sampling", .help = "how responses are drawn, everywhere"});
     v(c.pool, {.name = "pool", .help = "scored reference samples: log F tables and data of offline methods"});
