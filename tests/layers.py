@@ -14,7 +14,7 @@ RANK = {"base": 0, "comm": 1, "store": 1, "text": 1, "objective": 1, "model": 2,
 FENCES = {
     r"mpi\.h$": r"comm/",
     r"nccl\.h$": r"comm/",
-    r"hdf5\.h$": r"store/hdf5\.cpp$",
+    r"hdf5\.h$": r"store/hdf5_call\.hpp$",
     r"yaml-cpp/": r"cli/yaml_node\.cpp$",
     r"CLI/": r"cli/",
     r"spdlog/": r"base/log\.cpp$",
