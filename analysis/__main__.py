@@ -44,12 +44,16 @@ def _fail(fault: Exception, code: int) -> int:
     return code
 
 
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith("?") else ".")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis", description="Looks at what vbon has written.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name in COMMANDS:
         command = import_module(f".commands.{name}", __package__)
-        one = commands.add_parser(name, help=command.HELP, description=command.HELP.capitalize() + ".")
+        one = commands.add_parser(name, help=command.HELP, description=_sentence(command.HELP))
         command.arguments(one)
         one.set_defaults(command=command.run)
     return parser

@@ -8,8 +8,9 @@ from .config import lookup
 from .errors import InputError
 from .runs import Run
 
-# Where a run lies, its seed, and what DESIGN lets change on resume or only measures: none of it makes another method.
+# Where a run lies, its seed, what may change on resume and what only measures: none of it makes another method.
 PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.")
+MATTERS = {"cluster.lag"}  # of those: which policy draws
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -22,7 +23,11 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def recipe(config: dict[str, Any], passed_over: tuple[str, ...] = ()) -> dict[str, Any]:
     """The keys that make the method what it is; `passed_over`: further beginnings of keys that do not."""
-    return {key: value for key, value in flatten(config).items() if not key.startswith(PASSED_OVER + passed_over)}
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key in MATTERS or not key.startswith(PASSED_OVER + passed_over)
+    }
 
 
 def differing(configs: list[dict[str, Any]]) -> list[str]:

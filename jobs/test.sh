@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, builds, and runs the tests that need no GPU.
+# Sets up, builds, and runs the default tests, none of which needs a GPU (.ci/run: more, slurm, sanitize, fuzz too).
 usage="usage: jobs/test.sh [LABEL[,LABEL...]]
   LABEL  unit, mpi, golden, e2e (ctest) and python (pytest); default: all of these. more: further cases of
          the same and where each method ends. slurm: a real Slurm of four virtual nodes, started and stopped by the

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
+#include <string_view>
 
 #include "vbon/base/error.hpp"
 #include "vbon/base/words.hpp"
@@ -24,19 +26,25 @@ void parse_shard(const std::string& text, CommandLine& line) {
           "--shard {}: i must lie between 0 and n - 1", text);
 }
 
-void add_config(CLI::App& app, CommandLine& line) {
+void add_config(CLI::App& app, CommandLine& line, std::string_view command) {
+  const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), command) != names.end();
+  };
   app.add_option("-c,--config", line.config, "configuration (YAML)");
   app.add_option("-s,--set", line.overrides, "section.key=value, over the configuration")->allow_extra_args(false);
-  app.add_flag("--dry-run", line.dry_run, "validate, print the resolved configuration and the plan, do nothing");
+  if (!is_one_of({"sample", "plan", "doctor"}))
+    app.add_flag("--dry-run", line.dry_run, "validate, print the resolved configuration, do nothing");
   app.add_flag("--quiet", line.quiet, "no progress, no notes");
-  app.add_flag("--json", line.json, "results as JSON on standard output");
-  app.add_flag("--force", line.force, "use a pool that was made with something else (recorded as `forced`)");
+  if (is_one_of({"run", "eval", "sample", "plan", "doctor"}))
+    app.add_flag("--json", line.json, "results as JSON on standard output");
+  if (is_one_of({"run", "pool", "amortise", "train", "eval"}))
+    app.add_flag("--force", line.force, "use a pool that was made with something else (recorded as `forced`)");
 }
 
 // For plans of a machine that is not this one.
 void add_rates(CLI::App& app, CommandLine& line) {
   app.add_option("--tflops", line.tflops,
-                 "products that a rank sustains, for estimates of time; default: measured here");
+                 "products that a rank sustains, for estimates of time; default: measured here, on CPUs");
   app.add_option("--gbps", line.gbps, "memory that a rank reads, GB/s, beside --tflops");
 }
 
@@ -76,11 +84,10 @@ CommandLine parse_command_line(int argc, char** argv) {
       sub.add_option("--until", line.until, "with --stage: stop after this one of them")
           ->check(CLI::IsMember({"reward", "sft", "pool"}))
           ->needs(stage);
-      sub.add_option("--shard", shard, "with --stage: i/n, of its pools this job's part of the chunks")
-          ->needs(stage);
+      sub.add_option("--shard", shard, "with --stage: i/n, of its pools this job's part of the chunks")->needs(stage);
       continue;
     }
-    add_config(sub, line);
+    add_config(sub, line, name);
     if (name == "run")
       sub.add_option("--until", line.until, "stop after this stage")
           ->check(CLI::IsMember({"reward", "sft", "pool", "amortise", "train", "eval"}));
@@ -97,11 +104,8 @@ CommandLine parse_command_line(int argc, char** argv) {
     if (name == "reward")
       sub.add_option("--section", line.section, "which model to make: reward, evaluator or both")
           ->check(CLI::IsMember({"reward", "evaluator", "both"}));
-    if (name == "sample" || name == "score") {
-      sub.add_option("-m,--model", line.model, "model folder");
-      sub.add_option("-o,--output", line.output, "file to write; default: standard output");
-    }
     if (name == "sample") {
+      sub.add_option("-m,--model", line.model, "model folder");
       sub.add_option("--prompt", line.prompts, "prompt; may be given several times");
       sub.add_option("--prompts", line.prompt_file, "file of prompts: JSON Lines {prompt, id?} or plain lines");
       sub.add_option("--pool", line.pool, "take the samples from this pool.h5 instead of drawing: no model is needed");
@@ -112,7 +116,10 @@ CommandLine parse_command_line(int argc, char** argv) {
       sub.add_option("--temperature", line.temperature, "of the softmax");
       sub.add_option("--seed", line.seed, "of the draws");
     }
-    if (name == "score") sub.add_option("--texts", line.texts, "JSON Lines: {text} or {prompt, response}");
+    if (name == "score") {
+      sub.add_option("--texts", line.texts, "JSON Lines: {text} or {prompt, response}");
+      sub.add_option("-o,--output", line.output, "file to write; default: standard output");
+    }
     if (name == "plan") {
       add_rates(sub, line);
       sub.add_option("--ranks", line.ranks, "ranks to plan for; default: those that cluster.roles counts, or 1");

@@ -20,7 +20,7 @@ namespace vbon::cli {
 namespace {
 
 // Keys that may change when a run is resumed: its folder may have been moved.
-const std::vector<std::string> kMayChange = {"run.dir", "log", "cluster", "checkpoint", "evaluations"};
+const std::vector<std::string> kMayChange = {"run.dir", "log", "cluster", "!cluster.lag", "checkpoint", "evaluations"};
 
 // The rank that the launcher says this process has, before MPI itself can be asked.
 int launched_rank() {

@@ -59,7 +59,8 @@ ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, 
   if (line.section == "both")
     for (const auto& [name, more] : settings.rewards)
       if (!more.reward.train.labels.empty()) wanted.push_back({"rewards." + name, more.reward});
-  require(!wanted.empty(), "nothing to train: neither reward.train.labels nor evaluator.train.labels is set");
+  require(!wanted.empty(),
+          "nothing to train: reward.train.labels, evaluator.train.labels or rewards.NAME.train.labels has to be set");
   std::vector<std::string> found;
   for (const Wanted& w : wanted)
     for (std::string& text : training_problems(w.config, w.section)) found.push_back(std::move(text));

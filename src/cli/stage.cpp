@@ -1,5 +1,7 @@
 #include "cli/stage.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
@@ -22,7 +24,10 @@ void refuse(const std::vector<std::string>& found) { throw_if_any(found); }
 
 void flush_output() {
   errno = 0;
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  const bool flushed = std::fflush(stdout) == 0;
+  if (flushed && std::ferror(stdout) == 0) return;
+  // An earlier write failed and took its number with it: asked again, a pipe that nobody reads says so.
+  if (flushed && ::write(STDOUT_FILENO, "\n", 1) == 1) errno = EIO;
   if (errno != EPIPE) throw_output_error(errno == 0 ? EIO : errno, "write to", "standard output");
 }
 

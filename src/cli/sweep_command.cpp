@@ -111,8 +111,9 @@ class Sweep {
     if (code == static_cast<int>(ExitCode::requeue)) stop::request(stop::signal_number());
     if (stop::requested()) return false;
     log::error("{} failed after {} (exit {}); see {}", name, time, code, log.string());
-    worst_ = code == static_cast<int>(ExitCode::environment) && worst_ == ExitCode::ok ? ExitCode::environment
-                                                                                       : ExitCode::internal;
+    const bool only_environment = worst_ == ExitCode::ok || worst_ == ExitCode::environment;
+    worst_ = code == static_cast<int>(ExitCode::environment) && only_environment ? ExitCode::environment
+                                                                                 : ExitCode::internal;
     return false;
   }
 

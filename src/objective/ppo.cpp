@@ -60,7 +60,7 @@ double Moments::mean() const {
   return sum / count;
 }
 
-double Moments::variance() const { return std::max(0.0, sum_squares / count - mean() * mean()); }
+double Moments::variance() const { return std::max(sum_squares / count - mean() * mean(), 0.0); }  // NaN stays
 
 Moments& Moments::operator+=(const Moments& other) {
   count += other.count;

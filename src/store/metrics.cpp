@@ -215,10 +215,7 @@ std::vector<std::string> MetricsLog::append(const MetricsRow& row) {
   rows_.push_back(row);
   const auto earlier =
       std::find_if(cut_.begin(), cut_.end(), [&](const MetricsRow& cut) { return cut.step == row.step; });
-  if (earlier == cut_.end()) return {};
-  std::vector<std::string> found = differences(*earlier, row);
-  if (!found.empty()) log::warn("step {} differs from what an earlier attempt measured ({})", row.step, joined(found));
-  return found;
+  return earlier == cut_.end() ? std::vector<std::string>{} : differences(*earlier, row);
 }
 
 }  // namespace vbon

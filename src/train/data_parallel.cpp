@@ -38,6 +38,14 @@ Share share_of(std::int64_t n, std::int64_t part, std::int64_t num_parts) {
   return {n * part / num_parts, n * (part + 1) / num_parts};
 }
 
+std::vector<Share> shares_of(std::int64_t n, int rank, int ranks, bool fixed) {
+  const std::int64_t num_parts = fixed ? DataParallel::kFixedParts : ranks;
+  const Share parts = share_of(num_parts, rank, ranks);
+  std::vector<Share> mine;
+  for (std::int64_t part = parts.begin; part < parts.end; ++part) mine.push_back(share_of(n, part, num_parts));
+  return mine;
+}
+
 DataParallel::DataParallel(FlatParameters& parameters, const OptimizerConfig& config, comm::Collectives& learners,
                            const DataParallelOptions& options)
     : parameters_(parameters), config_(config), learners_(learners), options_(options) {
@@ -74,9 +82,7 @@ std::vector<Range> DataParallel::slices() const {
 }
 
 std::vector<Share> DataParallel::shares(std::int64_t n) const {
-  std::vector<Share> mine;
-  for (std::int64_t part = parts().begin; part < parts().end; ++part) mine.push_back(share_of(n, part, num_parts()));
-  return mine;
+  return shares_of(n, learners_.rank(), learners_.size(), options_.fixed);
 }
 
 void DataParallel::last_backward() {

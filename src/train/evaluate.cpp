@@ -46,20 +46,20 @@ struct ResponseSums {
 ResponseSums response_sums(RankContext& context, const Settings& settings, const EvaluationTools& tools,
                            const RolloutBatch& batch) {
   const Phases::Scope scope(context.phases, Phase::evaluate, context.world.waiter());
+  const bool is_fixed = settings.run.reduce == Reduce::fixed;
   std::vector<Sequence> sequences;
   for (std::int64_t i = 0; i < batch.num_sequences(); ++i)
     sequences.push_back({tools.prompts.rows.tokens_of(i / settings.eval.samples),
                          std::span(batch.tokens).subspan(idx(i * batch.max_new_tokens), idx(batch.length[idx(i)]))});
   BatchPass pass(*tools.reference, *tools.policy, sequences,
-                 {settings.sampling.temperature, settings.train.micro_batch, 0});
-  const Share mine = share_of(pass.size(), context.learners->rank(), context.learners->size());
-  const Measured measured =
-      measure(pass, *tools.policy, Critic{.kind = Baseline::none}, std::array{mine}, batch.max_new_tokens);
+                 {settings.sampling.temperature, settings.train.micro_batch, 0, /*keep=*/!is_fixed});
+  const std::vector<Share> mine = shares_of(pass.size(), context.learners->rank(), context.learners->size(), is_fixed);
+  const Measured measured = measure(pass, *tools.policy, Critic{.kind = Baseline::none}, mine, batch.max_new_tokens);
   const auto gathered = [&](const at::Tensor& per_token) {
     const at::Tensor sums = per_token.sum(-1).contiguous();
     const float* data = sums.const_data_ptr<float>();
-    return context.learners->all_gather_v(std::span(data + mine.begin, idx(mine.end - mine.begin)), "evaluation")
-        .values;
+    const std::int64_t begin = mine.front().begin, end = mine.back().end;
+    return context.learners->all_gather_v(std::span(data + begin, idx(end - begin)), "evaluation").values;
   };
   return {gathered(measured.kl), gathered(measured.logp_reference)};
 }
@@ -164,8 +164,7 @@ class Table {
     if (has_evaluator()) {
       const std::vector<float>& judged = file_.block.rewards.at("evaluator");
       set(row.evaluator, row.evaluator_interval, per_prompt(judged, prompts));
-      row.evaluator_win =
-          mean_error(win_by_prompt(pool_, pool_.pool.sorted_rewards.at("evaluator"), judged, prompts));
+      row.evaluator_win = mean_error(win_by_prompt(pool_, pool_.pool.sorted_rewards.at("evaluator"), judged, prompts));
     }
     for (const auto& [name, more] : settings_.rewards) {
       const std::vector<float>& rewards = file_.block.rewards.at(name);

@@ -23,6 +23,7 @@ EvaluationRequest of_checkpoint(const Checkpoint& checkpoint, const Settings& se
           .step = step,
           .name = name,
           .method = std::string(enum_name(settings.train.method)),
+          .run_id = checkpoint.manifest.run_id,
           .checkpoint_sha256 = parts_sha256(checkpoint.manifest)};
 }
 
@@ -97,7 +98,7 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities),
                     .evaluation = request.name,
                     .method = request.method};
-  header.provenance.run_id = request.method;
+  header.provenance.run_id = request.run_id;
   header.provenance.prompts_sha256 = prompts->sha256;
   header.provenance.pool_sha256 = pool->pool.content_sha256;
   header.provenance.forced = forced;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <vector>
 
 #include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
@@ -55,11 +57,13 @@ double reduce_and_step(LearnerState& state, double learning_rate, std::span<cons
                        const std::string& where) {
   const double norm = state.parallel->reduce();
   if (!std::isfinite(norm)) {
-    const std::size_t shown = std::min<std::size_t>(prompt_ids.size(), 8);
+    const std::set<std::int64_t> prompts(prompt_ids.begin(), prompt_ids.end());
+    std::vector<std::int64_t> shown(prompts.begin(), prompts.end());
+    if (shown.size() > 8) shown.resize(8);
     throw UserError(
         "the gradient is not finite in {} (prompts {}{}): training has diverged; lower optimizer.learning_rate or "
         "look at these prompts. The last checkpoint stands",
-        where, fmt::join(prompt_ids.first(shown), ", "), prompt_ids.size() > shown ? ", …" : "");
+        where, fmt::join(shown, ", "), prompts.size() > shown.size() ? ", …" : "");
   }
   state.parallel->apply(learning_rate);
   return norm;

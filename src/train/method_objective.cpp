@@ -33,7 +33,7 @@ ObjectiveNats method_objective(const Settings& settings, const VbonConfig& vbon,
     default: throw InternalError("an offline method takes no online step");
   }
   // bond.gamma is a KL beside the mixture, of which this is the share b.
-  if (sample.anchor != nullptr) nats.kl += settings.bond.gamma / gradient_share(settings);
+  if (sample.anchor != nullptr && settings.bond.gamma > 0) nats.kl += settings.bond.gamma / gradient_share(settings);
   const double scale = method_scale(settings, vbon);
   return {.reward = scale * nats.reward, .kl = scale * nats.kl, .entropy = scale * nats.entropy};
 }

@@ -59,7 +59,9 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
   f.checkpoint_bytes = sizes.trained * kFloat + frozen * sizes.element_bytes + 2 * flat * kFloat +
                        sizes.critic * kFloat + in.tokenizer_bytes + kCheckpointOverhead;
   const std::int64_t every = s.checkpoint.every;
-  f.checkpoints_written = 1 + (every > 0 ? (b.steps - 1) / every : 0);
+  f.checkpoints_written = 1;
+  for (std::int64_t step = 1; step < b.steps; ++step)  // any evaluation may be the best so far
+    f.checkpoints_written += (every > 0 && step % every == 0) || (evaluates(s) && step % s.eval.every == 0) ? 1 : 0;
   const std::int64_t best = evaluates(s) ? 1 : 0;
   f.checkpoints_kept = s.checkpoint.keep.last > 0 ? std::min(f.checkpoints_written, s.checkpoint.keep.last + best)
                                                   : f.checkpoints_written;

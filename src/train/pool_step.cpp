@@ -43,12 +43,14 @@ class PoolStep {
       : state_(state), tools_(tools), settings_(tools.settings), pool_(pool), loss_(loss),
         group_(loss.grouping().samples), parts_(state.parallel->shares(loss.grouping().an_update)) {
     const std::int64_t begin = parts_.front().begin, end = parts_.back().end;
-    mine_ = loss.members(update).subspan(idx(begin * group_), idx((end - begin) * group_));
+    const std::span<const std::int64_t> all = loss.members(update);
+    mine_ = all.subspan(idx(begin * group_), idx((end - begin) * group_));
     for (const std::int64_t member : mine_) {
       const std::int64_t row = member / pool.header.num_samples, sample = member % pool.header.num_samples;
       sequences_.push_back({pool.block.prompts.tokens_of(row), pool.block.samples.tokens_of(row, sample)});
-      prompt_ids_.push_back(pool.block.prompts.id[idx(row)]);
     }
+    for (const std::int64_t member : all)
+      prompt_ids_.push_back(pool.block.prompts.id[idx(member / pool.header.num_samples)]);
   }
 
   Metrics run(const OptimizerConfig& optimizer, std::int64_t update, std::int64_t total_updates) {

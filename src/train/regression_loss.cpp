@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "train/prompt_groups.hpp"
@@ -36,9 +37,10 @@ std::vector<double> importances(const RegressionTargets& targets, const Pool& po
   const std::int64_t m = pool.header.num_samples;
   std::vector<double> all;
   for (std::int64_t row = 0; row < pool.block.num_prompts(); ++row) {
-    double sum = 0;
+    double sum = 0, most = -std::numeric_limits<double>::infinity();
+    for (std::int64_t i = row * m; i < (row + 1) * m; ++i) most = std::max(most, targets.log_w(i));
     for (std::int64_t i = row * m; i < (row + 1) * m; ++i) {
-      all.push_back(power == 0 ? 1.0 : std::exp(power * targets.log_w(i)));
+      all.push_back(power == 0 ? 1.0 : std::exp(power * (targets.log_w(i) - most)));
       sum += all.back();
     }
     for (std::int64_t i = row * m; i < (row + 1) * m; ++i) all[idx(i)] *= static_cast<double>(m) / sum;
@@ -51,8 +53,7 @@ class RegressionLoss : public PromptGroupsLoss {
   RegressionLoss(const Settings& settings, const Pool& pool, const LogFTable& table, std::span<const MoreTable> more)
       : PromptGroupsLoss(settings.regression.batch, settings.regression.samples_per_prompt,
                          static_cast<std::uint64_t>(*settings.run.seed), pool),
-        config_(settings.regression),
-        targets_(pool, table, settings.vbon, settings.regression.credit, more),
+        config_(settings.regression), targets_(pool, table, settings.vbon, settings.regression.credit, more),
         importance_(importances(targets_, pool, settings.regression.importance)) {}
 
   std::span<const std::string_view> figure_names() const override {

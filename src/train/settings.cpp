@@ -59,8 +59,8 @@ Strength strength_of(const Settings& settings) {
 double total_scale(const Settings& settings, const VbonConfig& target) {
   double more = 0;
   for (const auto& [name, reward] : settings.rewards) more += reward.n - 1;
-  if (more == 0 || target.scale) return objective_scale(target);
-  return 1 / (target_n(target) - 1 + more);
+  if (more == 0) return objective_scale(target);
+  return target.scale.value_or(1 / (target_n(target) - 1 + more));
 }
 
 std::int64_t train_chunk_prompts(const Settings& s) {

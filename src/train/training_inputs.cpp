@@ -35,13 +35,19 @@ class Loading {
     });
     amortise();
     comm::together(*context_.everyone, "what the pool says", [&] { read_the_table(); });
-    if (in_.pool && has_target_n(settings_.train.method) && context_.is_root())
-      for (const std::string& warning : warnings(settings_.vbon, in_.pool->pool.header.num_samples))
-        log::warn("{}", warning);
+    if (in_.pool && has_target_n(settings_.train.method) && context_.is_root()) warn_of_few_samples();
   }
 
  private:
   bool evaluates() const { return settings_.eval.every > 0; }
+
+  void warn_of_few_samples() const {
+    const std::int64_t m = in_.pool->pool.header.num_samples;
+    for (const std::string& warning : warnings(settings_.vbon, m)) log::warn("{}", warning);
+    for (const auto& [name, more] : settings_.rewards)
+      for (const std::string& warning : warnings(with_n(settings_.vbon, more.n), m))
+        log::warn("rewards.{}: {}", name, warning);
+  }
 
   void read_prompts() {
     in_.tokenizer = Tokenizer::load(settings_.model.reference);

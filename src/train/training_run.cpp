@@ -17,6 +17,7 @@
 #include "train/training_inputs.hpp"
 #include "vbon/base/host.hpp"
 #include "vbon/base/log.hpp"
+#include "vbon/base/words.hpp"
 #include "vbon/comm/agree.hpp"
 #include "vbon/objective/ppo.hpp"
 #include "vbon/store/metrics.hpp"
@@ -50,11 +51,12 @@ class TrainingRun {
     if (!is_evaluated()) evaluate_if_due();
     if (context_.is_root() && observer_.started) observer_.started(counters_.step);
     StopCheck stop(*context_.everyone, settings_, text_);
+    begin_timing();
     while (counters_.step < settings_.train.steps) {
       step();
       stop.step_done();
       context_.world.waiter().limit(settings_.cluster.timeout_s);
-      if (stop.agreed()) return stopped(stop.reason());
+      if (stop.agreed() && counters_.step < settings_.train.steps) return stopped(stop.reason());
     }
     return finished();
   }
@@ -126,6 +128,7 @@ class TrainingRun {
       await_checkpoint(step_folder, file_wait_s(settings_.cluster));
       const Checkpoint checkpoint = verify_checkpoint(step_folder);
       counters_ = load_checkpoint(checkpoint, *learner_, behind_);
+      last_tokens_ = counters_.tokens;
       if (context_.is_root()) {
         log::info("resuming at step {} of {} (attempt {})", counters_.step, settings_.train.steps, provenance_.attempt);
         warn_of_environment(checkpoint.manifest);
@@ -147,13 +150,9 @@ class TrainingRun {
   }
 
   void step() {
-    const auto start = Phases::Clock::now();
-    const double idle_before = context_.idle_seconds();
-    context_.phases.clear();
     const std::int64_t step = counters_.step;
     Metrics metrics;
     if (is_offline_step(settings_, step)) {
-      if (step == 0 && learner_) learner_->parallel->optimizer().reset();
       if (learner_) metrics = offline(step);
     } else {
       // The online loop begins with an optimiser of its own.
@@ -161,12 +160,19 @@ class TrainingRun {
       metrics = online(step);
     }
     counters_.step = step + 1;
-    const std::map<std::string, std::vector<double>> time = gather_times(start, idle_before);
+    evaluation_s_ = 0;
+    const bool is_best = evaluate_if_due();
+    const std::map<std::string, std::vector<double>> time = gather_times();
     if (context_.is_root()) record(step, metrics, time);
-    evaluate_if_due();
-    const bool due = settings_.checkpoint.every > 0 && counters_.step % settings_.checkpoint.every == 0 &&
-                     counters_.step < settings_.train.steps;
-    if (due) save();
+    const bool due = settings_.checkpoint.every > 0 && counters_.step % settings_.checkpoint.every == 0;
+    if ((due || is_best) && counters_.step < settings_.train.steps) save();
+  }
+
+  // Whatever a rank does belongs to a step, but for what comes before the first: a checkpoint to the step after it.
+  void begin_timing() {
+    timed_since_ = Phases::Clock::now();
+    idle_before_ = context_.idle_seconds();
+    context_.phases.clear();
   }
 
   Metrics offline(std::int64_t step) {
@@ -212,6 +218,7 @@ class TrainingRun {
   // one is drawn, with the weights as they are now, while this one is learned.
   Metrics online(std::int64_t step) {
     if (settings_.cluster.lag == 0) {
+      behind_ = {};  // of a run that began with lag 1
       weights_->publish(step);
       const Collection what = collection(step, step);
       return learn(step, what, collect(context_, what, sampling_tools()));
@@ -275,7 +282,7 @@ class TrainingRun {
                                   online * per_step, (settings_.train.steps - settings_.train.warm_start) * per_step,
                                   learner_->anchor ? &of_anchor : nullptr);
     if (learner_->anchor && (online + 1) % settings_.anchor.every == 0) move_anchor(*learner_, settings_.anchor.rate);
-    metrics["distinct_words"] = distinct_words(batch);
+    if (context_.is_root()) metrics["distinct_words"] = distinct_words(batch);
     if (settings_.cluster.lag > 0) metrics["staleness"] = static_cast<double>(step - what.weights_version);
     counters_.episodes += batch.num_sequences();
     counters_.tokens += std::accumulate(batch.length.begin(), batch.length.end(), std::int64_t{0});
@@ -311,12 +318,13 @@ class TrainingRun {
             .more = pointers_to(in_.more_rewards)};
   }
 
-  std::map<std::string, std::vector<double>> gather_times(Phases::Clock::time_point start, double idle_before) {
-    const double idle = context_.idle_seconds() - idle_before;
-    const double total = std::chrono::duration<double>(Phases::Clock::now() - start).count();
+  std::map<std::string, std::vector<double>> gather_times() {
+    const double idle = context_.idle_seconds() - idle_before_;
+    const double total = std::chrono::duration<double>(Phases::Clock::now() - timed_since_).count();
     std::vector<double> mine(context_.phases.all().begin(), context_.phases.all().end());
     mine.push_back(idle);
     mine.push_back(total);
+    begin_timing();
     std::vector<double> all(mine.size() * idx(context_.world.size()));
     context_.everyone->all_gather(std::span<const double>(mine), std::span<double>(all), "times");
     std::map<std::string, std::vector<double>> time;
@@ -337,9 +345,9 @@ class TrainingRun {
                    .time = std::move(time)};
     const double tokens = metrics.contains("length") ? static_cast<double>(row.tokens - last_tokens_) : 0;
     last_tokens_ = row.tokens;
-    row.time["tokens_per_s"] = {tokens / row.time["total"][idx(context_.world.rank())]};
-    for (const std::string& line : metrics_->append(row))
-      log::warn("step {} was drawn again and differs from the earlier attempt: {}", step, line);
+    row.time["tokens_per_s"] = {tokens / (row.time["total"][idx(context_.world.rank())] - evaluation_s_)};
+    if (const std::vector<std::string> changed = metrics_->append(row); !changed.empty())
+      log::warn("step {} was done again and differs from the earlier attempt: {}", step, joined(changed));
     if (observer_.step) observer_.step(counters_.step, settings_.train.steps, metrics);
   }
 
@@ -355,8 +363,13 @@ class TrainingRun {
     return comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "evaluation there") == "yes";
   }
 
-  void evaluate_if_due() {
-    if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps)) return;
+  // Whether what it found is the best so far.
+  bool evaluate_if_due() {
+    if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps))
+      return false;
+    const auto begin = Phases::Clock::now();
+    const double idle_before = context_.idle_seconds();
+    const auto phases_before = context_.phases.all();
     weights_->publish(counters_.step);
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
     header.provenance.prompts_sha256 = in_.eval_prompts->sha256;
@@ -375,15 +388,23 @@ class TrainingRun {
                                         .policy = learner_ ? &learner_->policy : nullptr,
                                         .header = header,
                                         .chunks = &eval_chunks_});
-    if (!context_.is_root()) return;
-    eval_chunks_.clean();
-    write_file_atomically(evaluation_file().replace_extension(".json"), summary_json(result));
-    write_eval(evaluation_file(), result.file);  // last: with it the step is evaluated
-    if (result.rows[1].win.mean > counters_.best_win && counters_.step > 0) {
-      counters_.best_win = result.rows[1].win.mean;
-      counters_.best_step = counters_.step;
+    std::string best;
+    if (context_.is_root()) {
+      eval_chunks_.clean();
+      write_file_atomically(evaluation_file().replace_extension(".json"), summary_json(result));
+      write_eval(evaluation_file(), result.file);  // last: with it the step is evaluated
+      if (result.rows[1].win.mean > counters_.best_win && counters_.step > 0) {
+        counters_.best_win = result.rows[1].win.mean;
+        counters_.best_step = counters_.step;
+        best = "yes";
+      }
+      if (observer_.evaluated) observer_.evaluated(counters_.step, result);
     }
-    if (observer_.evaluated) observer_.evaluated(counters_.step, result);
+    best = comm::from_root(*context_.everyone, best, context_.placement.learner_root(), "best so far");
+    evaluation_s_ = std::chrono::duration<double>(Phases::Clock::now() - begin).count();
+    context_.phases.replace_since(phases_before, Phase::evaluate,
+                                  evaluation_s_ - (context_.idle_seconds() - idle_before));
+    return best == "yes";
   }
 
   void save() {
@@ -456,6 +477,9 @@ class TrainingRun {
   BehindWeights behind_;               // that it was drawn with; the learners' root
   Counters counters_;
   std::int64_t last_tokens_ = 0;
+  Phases::Clock::time_point timed_since_;
+  double idle_before_ = 0;
+  double evaluation_s_ = 0;  // of this step's evaluation, idle or not
 };
 
 }  // namespace

@@ -47,6 +47,11 @@ def both(run, step):
     return [{name: values[batch["source"] == source] for name, values in batch.items()} for source in (0, 1)]
 
 
+def test_jbond_may_imitate_alone(toy):
+    rows = metrics(train(toy, "jbond-imitates", "train.method=jbond", "mixture.b=0", "bond.gamma=0"))
+    assert len(rows) == 3 and all(row["imitated_nll"] > 0 and row["grad_norm"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_jbond_compares_with_two_samples_of_the_anchor(fresh, ranks):
     (fresh.folder / "pool.h5").unlink()

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from conftest import kill_all, metrics, metrics_without_time, sha256, some, wait_until
+from conftest import assert_same_contents, kill_all, metrics, metrics_without_time, sha256, some, wait_until
 from faults import SLOWLY, assert_same_end, lines, settings
 from training import final, rollouts, train
 
@@ -37,13 +37,15 @@ def assert_same_samples(run, other, steps):
 
 @pytest.mark.parametrize("method", some(METHODS))
 def test_fixed_sums_make_any_number_of_learners_one(toy, method):
-    """Weights, optimiser state and metrics, to the bit."""
-    overrides = [*METHODS[method], "run.reduce=fixed", ALL]
+    """Weights, optimiser state, metrics and evaluations, to the bit."""
+    overrides = [*METHODS[method], "run.reduce=fixed", ALL, "eval.every=3"]
     one = train(toy, f"fixed-{method}-1", *overrides)
     for ranks in (2, 4):
         several = train(toy, f"fixed-{method}-{ranks}", *overrides, ranks=ranks)
         assert parts(several) == parts(one)
         assert metrics_without_time(several / "metrics.jsonl") == metrics_without_time(one / "metrics.jsonl")
+        for evaluation in (one / "eval").glob("step-*.h5"):
+            assert_same_contents(several / "eval" / evaluation.name, evaluation)
     by_rank = train(toy, f"by-rank-{method}", *METHODS[method], ALL)
     first, other = metrics(one)[0], metrics(by_rank)[0]
     # The policy is still the reference: the signs of margins (accuracy) are those of rounding errors.

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import assert_same_contents, kill_all, metrics_without_time, sha256, wait_until
+from conftest import assert_same_contents, kill_all, metrics, metrics_without_time, sha256, wait_until
 
 FINAL = "checkpoints/step-00000006"
 LONGER = "checkpoints/step-00000016"
@@ -134,12 +134,48 @@ def test_killed_between_an_evaluation_and_its_checkpoint_it_remembers_the_best(t
     assert json.loads((run / FINAL / "state/counters.json").read_text())["best_step"] == 6
     shutil.rmtree(run / FINAL)
     (run / "finished").unlink()
-    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("dir: evaluated-once", "dir: between"))
     toy.run(*command, "-s", "run.dir=between")
     for part in ("policy/model.safetensors", "state/counters.json"):
         assert sha256(run / FINAL / part) == sha256(whole / FINAL / part)
     for evaluation in (whole / "eval").glob("step-*.h5"):
         assert_same_contents(run / "eval" / evaluation.name, evaluation)
+
+
+def test_the_best_checkpoint_stays_wherever_it_is(toy):
+    """Evaluated at other steps than checkpoints are due at: the best so far is saved, and the last of those is kept."""
+    done = []
+    for seed in range(1, 9):
+        run = toy.folder / f"best-{seed}"
+        toy.run("train", "-c", "toy.yaml", "--quiet", "-s", f"run.dir={run.name}", "-s", f"run.seed={seed}", "-s", "eval.every=1",
+                "-s", "checkpoint.every=4", "-s", "checkpoint.keep=last 1", "-s", "optimizer.learning_rate=0.02")
+        win = {int(path.stem.split("-")[1]): json.loads(path.read_text())["rows"][1]["win"]
+               for path in run.glob("eval/step-*.json")}
+        best = max(range(1, 7), key=lambda step: (win[step], -step))
+        assert json.loads((run / FINAL / "state/counters.json").read_text())["best_step"] == best
+        kept = sorted(int(path.name.split("-")[1]) for path in (run / "checkpoints").iterdir())
+        assert kept == sorted({best, 6})
+        done.append(best)
+        if best not in (4, 6):
+            return
+    pytest.fail(f"no seed whose best step is one without a checkpoint of its own: {done}")
+
+
+def rates(run):
+    """Of each step of metrics.jsonl: tokens a second, and what they should be."""
+    before = 0
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        time = row["time"]
+        yield time["tokens_per_s"][0], (row["tokens"] - before) / (time["total"][0] - time["evaluate"][0])
+        before = row["tokens"]
+
+
+def test_evaluations_are_timed(toy):
+    toy.run("train", "-c", "toy.yaml", "--quiet", "-s", "run.dir=timed", "-s", "eval.every=2")
+    steps = metrics(toy.folder / "timed")
+    assert [row["time"]["evaluate"][0] > 0 for row in steps] == [False, True] * 3
+    for got, want in rates(toy.folder / "timed"):
+        assert got == pytest.approx(want, rel=0.02)
 
 
 def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
@@ -154,6 +190,8 @@ def test_signal_checkpoints_and_asks_to_be_requeued(toy, uninterrupted):
     assert not (run / "finished").exists() and not (run / "lock").exists()
     run = run.rename(toy.folder / "signalled-and-moved")
     toy.run("train", "-c", "toy.yaml", "-s", f"run.dir={run.name}", "--quiet")
+    for got, want in rates(run):
+        assert got == pytest.approx(want, rel=0.02)
     assert sha256(run / FINAL / "policy/model.safetensors") == sha256(uninterrupted / FINAL / "policy/model.safetensors")
     assert metrics_without_time(run / "metrics.jsonl") == metrics_without_time(uninterrupted / "metrics.jsonl")
 
@@ -204,6 +242,8 @@ def test_finished_foreign_and_changed_folders_are_refused(toy, uninterrupted):
     (changed / "finished").unlink()
     done = toy.run("train", "-c", "toy.yaml", "-s", "run.dir=changed", "-s", "optimizer.learning_rate=2e-3", expect=2)
     assert "optimizer.learning_rate" in done.stderr
+    done = toy.run("train", "-c", "toy.yaml", "-s", "run.dir=changed", "-s", "cluster.lag=1", expect=2)
+    assert "cluster.lag: 0 -> 1" in done.stderr
     assert sha256(uninterrupted / "metrics.jsonl") == before
 
 

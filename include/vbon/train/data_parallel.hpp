@@ -32,6 +32,8 @@ struct Share {
   std::int64_t size() const { return end - begin; }
 };
 Share share_of(std::int64_t n, std::int64_t part, std::int64_t num_parts);
+// Of n items the parts of one of `ranks`, contiguous: one a rank, or, if fixed, those of DataParallel::kFixedParts.
+std::vector<Share> shares_of(std::int64_t n, int rank, int ranks, bool fixed);
 
 struct DataParallelOptions {
   double bucket_mib = 25;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,7 +23,9 @@ struct EvalRow {
   double n = 0;                                            // of bon and bon_analytic; 0 elsewhere
   MeanError kl, win, reward, evaluator, length, finished;  // over prompts
   MeanError evaluator_win;                                 // as `win`, by the evaluator's rewards
-  Interval win_interval, kl_interval, reward_interval, evaluator_interval;
+  Interval win_interval, kl_interval, reward_interval;
+  Interval evaluator_interval = {.low = std::numeric_limits<double>::quiet_NaN(),  // NaN: no evaluator
+                                 .high = std::numeric_limits<double>::quiet_NaN()};
   std::map<std::string, MeanError> more_reward, more_win;  // by name, of section rewards
 };
 
@@ -30,7 +33,7 @@ struct Evaluation {
   EvalFile file;  // complete but for its provenance's time
   std::vector<EvalRow> rows;
   std::map<std::string, double> exact;  // figures of eval.exact (exact.hpp); empty: not asked for
-  double efficiency = 0;                // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL 0
+  double efficiency = 0;  // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL <= 1e-3
 };
 
 struct EvaluationTools {

@@ -16,6 +16,7 @@ struct EvaluationRequest {
   std::int64_t step = 0;         // of the checkpoint
   std::string name;              // of the evaluation: "final", or one of section evaluations
   std::string method;            // "vbon", …, "reference"
+  std::string run_id;            // of the run whose checkpoint it is; empty: a model folder
   std::string checkpoint_sha256;
 };
 

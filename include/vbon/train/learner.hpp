@@ -1,4 +1,4 @@
-// What a learner rank holds, and its step on a collected batch (vBoN, KL-PPO); regression.hpp has the other kind.
+// What a learner rank holds, and its step on a collected batch (vBoN, KL-PPO …); pool_step.hpp has the other kind.
 // Every learner calls them in the same order; gradients are summed over learners, and everything that is
 // averaged is averaged over the whole batch.
 #pragma once
@@ -60,8 +60,8 @@ struct LearnerTools {
 
 // One online step on a scored batch, whose learned columns are filled (logp_reference, kl, entropy, value, advantage,
 // returns). `rows`: of the prompts, one per samples_per_prompt sequences; `anchored`: scored samples of the anchor for
-// the same prompts, where the method has one. `update` counts optimiser updates of this
-// phase from 0, of `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
+// the same prompts, where the method has one. `first_update`: the step's first, counted from 0 in the online phase, of
+// `total_updates`. UserError (with prompts) when loss or gradient stop being finite.
 Metrics online_step(LearnerState& state, const LearnerTools& tools, RolloutBatch& batch,
                     std::span<const std::int64_t> rows, std::int64_t step, std::int64_t first_update,
                     std::int64_t total_updates, const RolloutBatch* anchored = nullptr);

@@ -38,6 +38,11 @@ class Phases {
     Clock::time_point start_;
   };
 
+  // Counts all that was measured since as `seconds` of one phase.
+  void replace_since(const std::array<double, kPhaseNames.size()>& before, Phase phase, double seconds) {
+    seconds_ = before;
+    seconds_[static_cast<std::size_t>(phase)] += seconds;
+  }
   double seconds(Phase phase) const { return seconds_[static_cast<std::size_t>(phase)]; }
   const std::array<double, kPhaseNames.size()>& all() const { return seconds_; }
   void clear() { seconds_.fill(0); }

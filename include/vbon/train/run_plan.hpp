@@ -132,7 +132,7 @@ struct RunPlan {
 // UserError where roles do not fit the ranks, `last K` exceeds the model, or prompts do not fit its positions.
 RunPlan plan_run(const Settings& settings, const PlanInputs& inputs, const std::optional<ComputeRates>& rates);
 
-// Chunks of an online step; 0: the run has none (method regression).
+// Chunks of an online step; 0: the run has none (offline methods).
 std::int64_t online_chunks(const Settings& settings);
 
 }  // namespace vbon

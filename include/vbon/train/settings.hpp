@@ -187,7 +187,7 @@ struct TrainSection {
                       .help = "sequences a learner runs at once; changes memory, not results",
                       .unit = "sequences"});
     v(c.chunk_prompts, {.name = "chunk_prompts",
-                        .help = "prompts a chunk; 0: about 64 sequences, and at least one chunk a learner",
+                        .help = "prompts a chunk; 0: about 64 sequences; a step has at least one chunk a learner",
                         .unit = "prompts"});
     v(c.warm_start, {.name = "warm_start",
                      .help = "online methods: begin with this many updates of regression on the pool",
@@ -319,7 +319,7 @@ struct Settings {
     v(c.evaluations, {.name = "evaluations",
                       .help = "more evaluations of the same policy, by a name of yours: other prompts, another "
                               "temperature; may change on resume"});
-    v(c.cluster, {.name = "cluster", .help = "ranks, roles, devices, time limits; may change on resume"});
+    v(c.cluster, {.name = "cluster", .help = "ranks, roles, devices, time limits; all but lag may change on resume"});
     v(c.rollouts, {.name = "rollouts", .help = "what stays of each step's samples"});
     v(c.checkpoint, {.name = "checkpoint", .help = "when checkpoints are written, which stay; may change on resume"});
     v(c.log, {.name = "log", .help = "progress lines; may change on resume"});

@@ -1,5 +1,5 @@
-// `vbon train`: steps of regression (warm start) and of the online loop, across roles, with checkpoints, metrics and
-// evaluations; killed at any moment and started again it goes on as if it had not been.
+// `vbon train`: steps on the pool (offline methods, the warm start) and of the online loop, across roles, with
+// checkpoints, metrics and evaluations; killed at any moment and started again it goes on as if it had not been.
 #pragma once
 
 #include <cstdint>
