@@ -12,7 +12,7 @@ from conftest import ROOT, Vbon, some
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 GRIDS = [path for path in FILES if re.search(r"^runs:$", path.read_text(), re.M)]
 CONFIGS = [path for path in FILES if path not in GRIDS]
-SETS_OF_POOLS = {"variants.yaml": 3}  # the other tie rule and the second reward have pools of their own
+SETS_OF_POOLS = {"variants.yaml": 4}  # the other tie rule, the second reward and prefixes have pools of their own
 COMMANDS = ["sft", "reward", "pool", "train", "eval", "run"]
 
 
