@@ -118,6 +118,12 @@ def half_checkpoints(run):
     return [path.name for path in run.glob("checkpoints/step-*") if not (path / "manifest.json").exists()]
 
 
+def evaluates(run):
+    """A step is evaluated before its line is written."""
+    folder = run / "eval/chunks"
+    return folder.exists() and any(folder.iterdir())
+
+
 def await_moment(moment, run, process, chance):
     """Returns at a moment of this kind, or when the run has ended before."""
     def until(condition):
@@ -135,11 +141,10 @@ def await_moment(moment, run, process, chance):
         until(lambda: lines(run) > after and half_checkpoints(run))
         time.sleep(chance.uniform(0, 0.01))
     elif moment == "evaluation":
-        folder = run / "eval/chunks"
-        until(lambda: lines(run) >= 4 and folder.exists() and any(folder.iterdir()))
+        until(lambda: lines(run) >= 3 and evaluates(run))
         time.sleep(chance.uniform(0, 0.03))
-    else:  # the last checkpoint, the last words
-        until(lambda: lines(run) == STEPS)
+    else:  # the last evaluation, the last checkpoint, the last words
+        until(lambda: lines(run) == STEPS or (lines(run) == STEPS - 1 and evaluates(run)))
         time.sleep(chance.uniform(0, 0.03))
 
 
