@@ -1,6 +1,5 @@
 // `vbon run`: the stages of a recipe in their order. Each stage is its own command and skips what is done, so a killed
 // recipe started again goes on where it was.
-#include <algorithm>
 #include <chrono>
 #include <functional>
 
@@ -18,12 +17,6 @@ struct Stage {
   std::function<ExitCode()> run;
 };
 
-bool trains_rewards(const Settings& settings) {
-  return !settings.reward.train.labels.empty() || !settings.evaluator.train.labels.empty() ||
-         std::any_of(settings.rewards.begin(), settings.rewards.end(),
-                     [](const auto& more) { return !more.second.reward.train.labels.empty(); });
-}
-
 }  // namespace
 
 ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given, Prepared& prepared) {
@@ -39,7 +32,7 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
   };
   const bool evaluates = !settings.pool.eval_path.empty() && !settings.prompts.eval.empty();
   const std::vector<Stage> stages = {
-      {"reward", trains_rewards(settings), with(run_reward_command)},
+      {"reward", !trained_rewards(settings).empty(), with(run_reward_command)},
       {"sft", !settings.sft.text.empty(), with(run_sft_command)},
       {"pool", !settings.pool.path.empty() || !settings.pool.eval_path.empty() || !settings.evaluations.empty(),
        with(run_pool_command)},

@@ -49,26 +49,19 @@ ExitCode make_reward_model(RankContext& context, const CommandLine& line, const 
 
 ExitCode run_reward_command(comm::Communicator& world, const CommandLine& line, Prepared& prepared) {
   const Settings& settings = prepared.loaded.settings();
-  struct Wanted {
-    std::string section;
-    const RewardConfig& config;
-  };
-  std::vector<Wanted> wanted;
-  for (const Wanted& w : {Wanted{"reward", settings.reward}, Wanted{"evaluator", settings.evaluator}})
-    if (line.section == w.section || (line.section == "both" && !w.config.train.labels.empty())) wanted.push_back(w);
-  if (line.section == "both")
-    for (const auto& [name, more] : settings.rewards)
-      if (!more.reward.train.labels.empty()) wanted.push_back({"rewards." + name, more.reward});
+  std::vector<RewardSection> wanted;
+  if (line.section == "both") wanted = trained_rewards(settings);
+  else wanted.push_back({line.section, line.section == "reward" ? settings.reward : settings.evaluator});
   require(!wanted.empty(),
           "nothing to train: reward.train.labels, evaluator.train.labels or rewards.NAME.train.labels has to be set");
   std::vector<std::string> found;
-  for (const Wanted& w : wanted)
-    for (std::string& text : training_problems(w.config, w.section)) found.push_back(std::move(text));
+  for (const RewardSection& w : wanted)
+    for (std::string& text : training_problems(w.config, w.name)) found.push_back(std::move(text));
   refuse(found);
   if (announce(line, prepared.loaded)) return ExitCode::ok;
   RankContext context = make_uniform_context(world, settings.cluster);  // every rank takes its share of each batch
-  for (const Wanted& w : wanted)
-    if (const ExitCode code = make_reward_model(context, line, prepared, w.section, w.config); code != ExitCode::ok)
+  for (const RewardSection& w : wanted)
+    if (const ExitCode code = make_reward_model(context, line, prepared, w.name, w.config); code != ExitCode::ok)
       return code;
   return ExitCode::ok;
 }

@@ -22,6 +22,17 @@ bool announce(const CommandLine& line, const Loaded& loaded) {
 
 void refuse(const std::vector<std::string>& found) { throw_if_any(found); }
 
+std::vector<RewardSection> trained_rewards(const Settings& settings) {
+  std::vector<RewardSection> found;
+  const auto add = [&](const std::string& name, const RewardConfig& config) {
+    if (!config.train.labels.empty()) found.push_back({name, config});
+  };
+  add("reward", settings.reward);
+  add("evaluator", settings.evaluator);
+  for (const auto& [name, more] : settings.rewards) add("rewards." + name, more.reward);
+  return found;
+}
+
 void flush_output() {
   errno = 0;
   const bool flushed = std::fflush(stdout) == 0;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vbon/cli/commands.hpp"
 #include "vbon/cli/progress.hpp"
@@ -14,6 +15,13 @@ namespace vbon::cli {
 bool announce(const CommandLine& line, const Loaded& loaded);
 // UserError with all of `found`, if any.
 void refuse(const std::vector<std::string>& found);
+
+struct RewardSection {
+  std::string name;  // "reward", "evaluator", "rewards.NAME"
+  const RewardConfig& config;
+};
+// Those that say what they are trained on.
+std::vector<RewardSection> trained_rewards(const Settings& settings);
 
 // Results on standard output are either all there or an EnvironmentError; a reader that has seen enough (a closed pipe)
 // is none.

@@ -16,6 +16,7 @@
 #include <new>
 
 #include "store/h5_blocks.hpp"
+#include "store/hdf5_limits.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/words.hpp"
 #include "vbon/store/hdf5.hpp"
@@ -23,8 +24,8 @@
 namespace vbon {
 namespace {
 
-constexpr int kMaxDepth = 16;
-constexpr std::int64_t kMaxObjects = 1 << 16;
+using detail::h5::kMaxDepth;
+using detail::h5::kMaxNames;
 constexpr std::uint64_t kMoreMemory = std::uint64_t{1} << 30;  // beside twice the file, beyond what is in use now
 constexpr std::uint64_t kSeconds = 10;                         // of processor time, and one more for each kBytesASecond
 constexpr std::uint64_t kBytesASecond = std::uint64_t{20} << 20;
@@ -44,11 +45,11 @@ void unless_refused(Read&& read) {
   }
 }
 
-void read_group(const H5Group& group, int depth, std::int64_t& objects) {
+void read_group(const H5Group& group, int depth, std::size_t& objects) {
   require(depth < kMaxDepth, "too deep");
   for (const std::string& name : group.attribute_names()) unless_refused([&] { group.attribute(name); });
   for (const std::string& name : group.members()) {
-    require(++objects <= kMaxObjects, "too many objects");
+    require(++objects <= kMaxNames, "too many objects");
     unless_refused([&] {
       if (group.has_group(name)) read_group(group.group(name), depth + 1, objects);
       else for_blocks(group.dataset(name), [](const auto&) {});
@@ -85,7 +86,7 @@ void prepare_to_die(std::uint64_t file_bytes) {
 [[noreturn]] void be_the_child(const fs::path& path, std::uint64_t file_bytes, int report) {
   prepare_to_die(file_bytes);
   try {
-    std::int64_t objects = 0;
+    std::size_t objects = 0;
     read_group(H5File::open(path), 0, objects);
   } catch (const H5Damage& damage) {
     const std::string_view text = damage.what();

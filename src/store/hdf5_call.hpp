@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "store/hdf5_limits.hpp"
 #include "vbon/store/hdf5.hpp"
 
 namespace vbon {
@@ -52,7 +53,6 @@ using Object = H5Handle<close_object>;
 
 PropertyList property_list(hid_t kind, const Origin& origin);
 
-inline constexpr std::size_t kMaxNames = 1 << 16;  // in one file
 // For H5Literate: adds to the vector of strings at `target`, and ends the iteration at kMaxNames.
 herr_t collect_name(hid_t, const char* name, const H5L_info_t*, void* target);
 

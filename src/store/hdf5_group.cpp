@@ -15,7 +15,6 @@ using namespace detail::h5;
 namespace {
 
 constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
-constexpr int kMaxDepth = 16;  // of groups: hard links may form circles
 
 // Refuses what makes HDF5 leave the file or run code: filters, external storage, virtual sources.
 void refuse_strange_storage(hid_t dataset, const std::string& name, const Origin& origin) {

@@ -39,7 +39,7 @@ Share share_of(std::int64_t n, std::int64_t part, std::int64_t num_parts) {
 }
 
 std::vector<Share> shares_of(std::int64_t n, int rank, int ranks, bool fixed) {
-  const std::int64_t num_parts = fixed ? DataParallel::kFixedParts : ranks;
+  const std::int64_t num_parts = DataParallel::num_parts_of(ranks, fixed);
   const Share parts = share_of(num_parts, rank, ranks);
   std::vector<Share> mine;
   for (std::int64_t part = parts.begin; part < parts.end; ++part) mine.push_back(share_of(n, part, num_parts));

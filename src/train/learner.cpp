@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
-#include <vector>
 
 #include "train/learner_common.hpp"
 #include "vbon/base/error.hpp"
@@ -58,12 +58,12 @@ double reduce_and_step(LearnerState& state, double learning_rate, std::span<cons
   const double norm = state.parallel->reduce();
   if (!std::isfinite(norm)) {
     const std::set<std::int64_t> prompts(prompt_ids.begin(), prompt_ids.end());
-    std::vector<std::int64_t> shown(prompts.begin(), prompts.end());
-    if (shown.size() > 8) shown.resize(8);
+    const auto shown = std::min<std::ptrdiff_t>(std::ssize(prompts), 8);
     throw UserError(
         "the gradient is not finite in {} (prompts {}{}): training has diverged; lower optimizer.learning_rate or "
         "look at these prompts. The last checkpoint stands",
-        where, fmt::join(shown, ", "), prompts.size() > shown.size() ? ", …" : "");
+        where, fmt::join(prompts.begin(), std::next(prompts.begin(), shown), ", "),
+        std::ssize(prompts) > shown ? ", …" : "");
   }
   state.parallel->apply(learning_rate);
   return norm;

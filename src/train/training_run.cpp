@@ -168,7 +168,7 @@ class TrainingRun {
     if ((due || is_best) && counters_.step < settings_.train.steps) save();
   }
 
-  // Whatever a rank does belongs to a step, but for what comes before the first: a checkpoint to the step after it.
+  // From the end of one step's times to that of the next: a checkpoint is part of the step after it.
   void begin_timing() {
     timed_since_ = Phases::Clock::now();
     idle_before_ = context_.idle_seconds();
@@ -218,7 +218,6 @@ class TrainingRun {
   // one is drawn, with the weights as they are now, while this one is learned.
   Metrics online(std::int64_t step) {
     if (settings_.cluster.lag == 0) {
-      behind_ = {};  // of a run that began with lag 1
       weights_->publish(step);
       const Collection what = collection(step, step);
       return learn(step, what, collect(context_, what, sampling_tools()));
@@ -357,19 +356,18 @@ class TrainingRun {
 
   // Whether an earlier attempt has evaluated the checkpoint that we start from: its counters hold what that found.
   // Steps that are replayed are evaluated again, for counters that lack it.
-  bool is_evaluated() {
-    std::string there;
-    if (context_.is_root()) there = fs::exists(evaluation_file()) ? "yes" : "no";
-    return comm::from_root(*context_.everyone, there, context_.placement.learner_root(), "evaluation there") == "yes";
+  bool is_evaluated() { return root_says(context_.is_root() && fs::exists(evaluation_file()), "evaluation there"); }
+
+  bool root_says(bool yes, std::string_view what) {
+    return comm::from_root(*context_.everyone, yes ? "yes" : "no", context_.placement.learner_root(), what) == "yes";
   }
 
   // Whether what it found is the best so far.
   bool evaluate_if_due() {
     if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps))
       return false;
+    const Phases::Scope scope(context_.phases, Phase::evaluate, context_.world.waiter());
     const auto begin = Phases::Clock::now();
-    const double idle_before = context_.idle_seconds();
-    const auto phases_before = context_.phases.all();
     weights_->publish(counters_.step);
     EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
     header.provenance.prompts_sha256 = in_.eval_prompts->sha256;
@@ -388,7 +386,7 @@ class TrainingRun {
                                         .policy = learner_ ? &learner_->policy : nullptr,
                                         .header = header,
                                         .chunks = &eval_chunks_});
-    std::string best;
+    bool is_best = false;
     if (context_.is_root()) {
       eval_chunks_.clean();
       write_file_atomically(evaluation_file().replace_extension(".json"), summary_json(result));
@@ -396,15 +394,13 @@ class TrainingRun {
       if (result.rows[1].win.mean > counters_.best_win && counters_.step > 0) {
         counters_.best_win = result.rows[1].win.mean;
         counters_.best_step = counters_.step;
-        best = "yes";
+        is_best = true;
       }
       if (observer_.evaluated) observer_.evaluated(counters_.step, result);
     }
-    best = comm::from_root(*context_.everyone, best, context_.placement.learner_root(), "best so far");
+    is_best = root_says(is_best, "best so far");
     evaluation_s_ = std::chrono::duration<double>(Phases::Clock::now() - begin).count();
-    context_.phases.replace_since(phases_before, Phase::evaluate,
-                                  evaluation_s_ - (context_.idle_seconds() - idle_before));
-    return best == "yes";
+    return is_best;
   }
 
   void save() {

@@ -62,7 +62,8 @@ class DataParallel {
 
   // A batch has num_parts() contiguous parts (share_of); this learner computes those of parts(), one after the other,
   // and calls end_part() after each.
-  std::int64_t num_parts() const { return options_.fixed ? kFixedParts : learners_.size(); }
+  std::int64_t num_parts() const { return num_parts_of(learners_.size(), options_.fixed); }
+  static std::int64_t num_parts_of(int ranks, bool fixed) { return fixed ? kFixedParts : ranks; }
   Share parts() const { return share_of(num_parts(), learners_.rank(), learners_.size()); }
   std::vector<Share> shares(std::int64_t n) const;  // what this learner's parts are of n items; contiguous
   void end_part();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <string_view>
+#include <utility>
 
 #include "vbon/comm/wait.hpp"
 
@@ -18,12 +19,15 @@ class Phases {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Adds the time of one scope to a phase, without what the waiter slept in it.
+  // Adds the time of one scope to a phase, without what the waiter slept in it. Scopes within it count for it.
   class Scope {
    public:
     Scope(Phases& phases, Phase phase, const comm::Waiter& waiter)
-        : phases_(phases), phase_(phase), waiter_(waiter), idle_before_(waiter.idle_seconds()), start_(Clock::now()) {}
+        : phases_(phases), phase_(phase), waiter_(waiter), idle_before_(waiter.idle_seconds()), start_(Clock::now()),
+          is_outermost_(!std::exchange(phases.in_scope_, true)) {}
     ~Scope() {
+      if (!is_outermost_) return;
+      phases_.in_scope_ = false;
       const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
       phases_.seconds_[static_cast<std::size_t>(phase_)] += seconds - (waiter_.idle_seconds() - idle_before_);
     }
@@ -36,19 +40,16 @@ class Phases {
     const comm::Waiter& waiter_;
     double idle_before_;
     Clock::time_point start_;
+    bool is_outermost_;
   };
 
-  // Counts all that was measured since as `seconds` of one phase.
-  void replace_since(const std::array<double, kPhaseNames.size()>& before, Phase phase, double seconds) {
-    seconds_ = before;
-    seconds_[static_cast<std::size_t>(phase)] += seconds;
-  }
   double seconds(Phase phase) const { return seconds_[static_cast<std::size_t>(phase)]; }
   const std::array<double, kPhaseNames.size()>& all() const { return seconds_; }
   void clear() { seconds_.fill(0); }
 
  private:
   std::array<double, kPhaseNames.size()> seconds_{};
+  bool in_scope_ = false;
 };
 
 }  // namespace vbon
