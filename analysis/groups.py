@@ -9,7 +9,8 @@ from .errors import InputError
 from .runs import Run
 
 # Where a run lies, its seed, what may change on resume and what only measures: none of it makes another method.
-PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.")
+PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.", "sft.heldout", "sft.max_heldout",
+               "reward.train.heldout", "evaluator.train.heldout")
 MATTERS = {"cluster.lag"}  # of those: which policy draws
 
 
