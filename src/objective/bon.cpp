@@ -77,6 +77,17 @@ double bon_win_rate(double n) { return n / (n + 1.0); }
 double bon_mean_log_f(double n) { return -1.0 / n; }
 double bon_reverse_kl(double n) { return n - 1.0 - std::log(n); }
 
+double bon_win_at_kl(double kl) {
+  if (!(kl > 0)) return 0.5;
+  double low = 1, high = 2;
+  while (bon_kl(high) < kl && high < 1e300) high *= 2;
+  for (int i = 0; i < 200; ++i) {
+    const double middle = 0.5 * (low + high);
+    (bon_kl(middle) < kl ? low : high) = middle;
+  }
+  return bon_win_rate(low);
+}
+
 std::strong_ordering total_order(float reward_a, std::span<const std::int32_t> tokens_a, float reward_b,
                                  std::span<const std::int32_t> tokens_b) {
   check(std::isfinite(reward_a) && std::isfinite(reward_b), "finite rewards");

@@ -13,8 +13,10 @@
 #include <limits>
 #include <optional>
 
+#include "train/batch_scores.hpp"
 #include "train/learner_common.hpp"
 #include "train/method_objective.hpp"
+#include "train/step_imitation.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/base/rng.hpp"
 #include "vbon/model/vocab_head.hpp"
@@ -24,17 +26,6 @@ namespace vbon {
 namespace {
 
 std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-// What the batch is worth: one score a sequence and what KL and entropy cost, in the loop's units.
-struct Scores {
-  at::Tensor score;  // [B] float32
-  CostWeights costs;
-  double mean_log_w = 0;                           // E_pi[log w_N], for the monitor KL(pi || pi_bon)
-  double log_f = 0, at_floor = 0, at_ceiling = 0;  // means
-  double win = 0;                                  // against reference samples, ties half
-  bool has_ranks = false;
-  std::vector<double> more_reward, more_log_f, more_win;  // means, of rewards beside the main one
-};
 
 // Policy loss, value loss, clipped, value clipped, ratio, squared log ratio, direct, imitated.
 constexpr std::size_t kSums = 8;
@@ -64,7 +55,7 @@ class OnlineStep {
     {
       const Phases::Scope scope(tools_.phases, Phase::prepare, learners().group().waiter());
       measure_all();
-      score_all();
+      scores_ = score_batch(tools_, vbon_, state_.kl_coef, batch_, rows_, anchored_ ? &*anchored_ : nullptr);
       advantages_of_batch();
       record();
       imitate_what();
@@ -82,14 +73,10 @@ class OnlineStep {
   std::vector<Sequence> sequences() const {
     std::vector<Sequence> result;
     for (std::int64_t i = 0; i < batch_.num_sequences(); ++i)
-      result.push_back({tools_.prompts.tokens_of(row_of(i)), response(i, batch_.length[idx(i)])});
+      result.push_back({tools_.prompts.tokens_of(rows_[idx(i / settings_.train.samples_per_prompt)]),
+                        std::span(batch_.tokens).subspan(idx(i * batch_.max_new_tokens), idx(batch_.length[idx(i)]))});
     return result;
   }
-  std::span<const std::int32_t> response(std::int64_t sequence, std::int64_t length) const {
-    return std::span(batch_.tokens).subspan(idx(sequence * batch_.max_new_tokens), idx(length));
-  }
-  std::int64_t row_of(std::int64_t sequence) const { return rows_[idx(sequence / settings_.train.samples_per_prompt)]; }
-
   void measure_all() {
     measured_ = measured_by_all(pass_, state_.critic);
     if (!state_.anchor) return;
@@ -118,54 +105,12 @@ class OnlineStep {
     return measured;
   }
 
-  void score_all() {
-    const std::int64_t count = batch_.num_sequences();
-    std::vector<float> score;
-    scores_.has_ranks = static_cast<bool>(tools_.ranks);
-    const std::size_t more = tools_.more.size();
-    check(std::ssize(tools_.more) == batch_.num_more_rewards, "a column for every reward beside the main one");
-    for (auto* means : {&scores_.more_reward, &scores_.more_log_f, &scores_.more_win}) means->assign(more, 0.0);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float reward = batch_.reward[idx(i)];
-      ScoredSample sample{.reward = reward, .prompt = idx(i / settings_.train.samples_per_prompt)};
-      if (anchored_) sample.anchor = &*anchored_;
-      LogF log_f;
-      if (scores_.has_ranks) {
-        log_f = tools_.ranks.log_f(row_of(i), reward, response(i, batch_.length[idx(i)]));
-        sample.log_f = &log_f;
-        scores_.win += tools_.ranks.win(row_of(i), reward) / static_cast<double>(count);
-        scores_.log_f += log_f.log_f / static_cast<double>(count);
-        scores_.at_floor += log_f.at_floor / static_cast<double>(count);
-        scores_.at_ceiling += log_f.at_ceiling / static_cast<double>(count);
-        if (has_target_n(settings_.train.method))
-          scores_.mean_log_w += log_weight(vbon_, log_f) / static_cast<double>(count);
-      }
-      for (std::size_t k = 0; k < more; ++k) sample.more_nats += score_more(k, i);
-      const ObjectiveNats objective = method_objective(settings_, vbon_, state_.kl_coef, sample);
-      score.push_back(static_cast<float>(objective.reward));
-      scores_.costs = {.kl = objective.kl, .entropy = objective.entropy};
-    }
-    scores_.score = score_with_eos_rule(at::tensor(score), at::tensor(batch_.finished, at::kByte), settings_.ppo);
-  }
-
-  // What reward k beside the main one adds to the objective of a sequence, in nats.
-  double score_more(std::size_t k, std::int64_t sequence) {
-    const auto count = static_cast<double>(batch_.num_sequences());
-    const RankedReward& more = tools_.more[k];
-    const float reward = batch_.more_reward[idx(sequence) * tools_.more.size() + k];
-    const LogF log_f = more.ranks.log_f(row_of(sequence), reward, response(sequence, batch_.length[idx(sequence)]));
-    scores_.more_reward[k] += reward / count;
-    scores_.more_log_f[k] += log_f.log_f / count;
-    scores_.more_win[k] += more.ranks.win(row_of(sequence), reward) / count;
-    return more.n > 1 ? objective_nats(with_n(vbon_, more.n), log_f).reward : 0;
-  }
-
   void advantages_of_batch() {
     const PpoConfig& ppo = settings_.ppo;
     const at::Tensor cost = ppo.kl_form == KlForm::exact
                                 ? exact_cost(measured_.kl, measured_.entropy, mask_, scores_.costs)
                                 : sampled_cost(measured_.logp, measured_.logp_reference, mask_, scores_.costs);
-    if (ppo.baseline == Baseline::prefix) measured_.values = prefix_values();
+    if (ppo.baseline == Baseline::prefix) measured_.values = prefix_values(tools_, vbon_, batch_, rows_);
     if (measured_.values.defined()) {
       at::Tensor rewards = token_rewards(scores_.score, cost, mask_, ppo.kl_form);
       if (ppo.whiten_rewards) rewards = whitened(rewards, mask_, masked_moments(rewards, mask_), /*shift_mean=*/false);
@@ -183,66 +128,20 @@ class OnlineStep {
     direct_ = direct_weights(scores_.costs, ppo.kl_form, whitening_);
   }
 
-  // [B, T] what was foretold before each token: at the last cut before it, or at the start.
-  at::Tensor prefix_values() const {
-    check(tools_.prefix_values != nullptr && !batch_.prefix_reward.empty(), "ppo.baseline prefix without prefixes");
-    const PrefixValues& foretold = *tools_.prefix_values;
-    at::Tensor values = at::zeros({batch_.num_sequences(), batch_.max_new_tokens}, at::kFloat);
-    float* value = values.mutable_data_ptr<float>();
-    for (std::int64_t i = 0; i < batch_.num_sequences(); ++i) {
-      double last = foretold.start;
-      for (std::int64_t t = 0; t < batch_.length[idx(i)]; ++t) {
-        const std::int64_t cell = i * batch_.max_new_tokens + t;
-        value[cell] = static_cast<float>(last);
-        if ((t + 1) % foretold.every != 0 || t + 1 >= batch_.length[idx(i)]) continue;
-        const LogF log_f = tools_.ranks.log_f(row_of(i), batch_.prefix_reward[idx(cell)], response(i, t + 1));
-        last = foretold.lines[idx((t + 1) / foretold.every - 1)].value(scaled_objective(vbon_, log_f).reward);
-      }
-    }
-    return values;
-  }
-
   void imitate_what() {
     if (gradient_share(settings_) == 1) return;
     check(anchored_ || tools_.imitated, "a mixed objective has something to imitate");
-    imitated_ = anchored_ ? anchored_->best(settings_.train.method == Method::jbond ? 2 : target_n(vbon_))
-                          : tools_.imitated(rows_, step_);
-    std::vector<Sequence> sequences;
-    for (const Imitated& i : imitated_) sequences.push_back(i.sequence);
-    imitation_.emplace(*state_.reference, state_.policy, std::move(sequences),
-                       BatchPass::Options{settings_.sampling.temperature, settings_.train.micro_batch, 0,
-                                          !state_.parallel->is_fixed()});
+    imitation_.emplace(state_, settings_,
+                       anchored_ ? anchored_->best(settings_.train.method == Method::jbond ? 2 : target_n(vbon_))
+                                 : tools_.imitated(rows_, step_));
   }
 
-  // What is imitated for the prompts of a minibatch.
-  std::vector<std::int64_t> imitated_members(std::int64_t part) const {
-    if (!imitation_) return {};
-    const auto prompts = static_cast<std::int64_t>(rows_.size());
-    const Share of_part = share_of(prompts, part, settings_.train.minibatches);
-    std::vector<std::int64_t> members;
-    for (std::int64_t i = 0; i < imitation_->size(); ++i) {
-      const auto prompt = static_cast<std::int64_t>(imitated_[idx(i)].prompt);
-      if (prompt >= of_part.begin && prompt < of_part.end) members.push_back(i);
-    }
-    return members;
-  }
-
-  // Adds the gradient of (1-b) E[-log pi] over a group of them, in the units of the policy loss: scaled and whitened
-  // with it, and divided by the same tokens.
-  void imitate(std::span<const std::int64_t> group, const Minibatch& minibatch, std::span<double> sums) {
+  // What an imitated response's -log pi weighs beside the policy loss of a minibatch: scaled and whitened with it, and
+  // divided by the same tokens.
+  double imitation_unit(const Minibatch& minibatch) const {
     const double a_prompt = static_cast<double>(settings_.train.minibatches) / static_cast<double>(std::ssize(rows_));
-    const double unit = (1 - gradient_share(settings_)) * method_scale(settings_, vbon_) * whitening_.factor *
-                        minibatch.responses / minibatch.tokens * a_prompt;
-    const BatchPass::Micro micro = imitation_->micro(group);
-    const TokenStatistics stats = token_statistics(imitation_->policy_hidden(micro), state_.policy.model.head,
-                                                   micro.packed.targets, settings_.sampling.temperature);
-    std::vector<float> weight(idx(stats.logp.numel()));
-    for (std::size_t k = 0; k < group.size(); ++k)
-      std::fill(weight.begin() + micro.packed.offset[k], weight.begin() + micro.packed.offset[k + 1],
-                static_cast<float>(imitated_[idx(group[k])].weight));
-    const at::Tensor nll = -(stats.logp * at::tensor(weight).to(stats.logp.device())).sum();
-    (nll * unit).backward();
-    sums[7] += nll.item<double>();
+    return (1 - gradient_share(settings_)) * method_scale(settings_, vbon_) * whitening_.factor * minibatch.responses /
+           minibatch.tokens * a_prompt;
   }
 
   // The learned columns of the batch, NaN behind each response.
@@ -267,7 +166,9 @@ class OnlineStep {
     const std::span members = std::span(order).subspan(idx(minibatch.begin), idx(minibatch.end - minibatch.begin));
     Minibatch whole{.responses = static_cast<double>(members.size())};
     for (const std::int64_t i : members) whole.tokens += batch_.length[idx(i)];
-    const std::vector<std::int64_t> imitated = imitated_members(part);
+    const std::vector<std::int64_t> imitated =
+        imitation_ ? imitation_->of_prompts(share_of(std::ssize(rows_), part, settings_.train.minibatches))
+                   : std::vector<std::int64_t>{};
     const std::vector<Share> mine = state_.parallel->shares(std::ssize(members)),
                              mine_imitated = state_.parallel->shares(std::ssize(imitated));
     std::vector<double> sums(kSums * mine.size());  // a row a part
@@ -288,7 +189,7 @@ class OnlineStep {
       }
       for (const auto& group : of_imitation) {
         begin_pass();
-        imitate(group, whole, row);
+        row[7] += imitation_->backward(group, imitation_unit(whole));
       }
       state_.parallel->end_part();
     }
@@ -376,29 +277,15 @@ class OnlineStep {
         {"grad_norm", grad_norm_ / static_cast<double>(updates_)},
         {"learning_rate", rate_},
     };
-    if (scores_.has_ranks) {
-      m["log_f"] = scores_.log_f;
-      m["floor_share"] = scores_.at_floor;
-      m["ceiling_share"] = scores_.at_ceiling;
-      m["win"] = scores_.win;
-    }
-    for (std::size_t k = 0; k < tools_.more.size(); ++k) {
-      m["reward." + tools_.more[k].name] = scores_.more_reward[k];
-      m["log_f." + tools_.more[k].name] = scores_.more_log_f[k];
-      m["win." + tools_.more[k].name] = scores_.more_win[k];
-    }
+    add_scores(m, scores_, tools_.more);
     // Of several rewards the target's normaliser is not known: no distance to it.
     if (scores_.has_ranks && has_target_n(settings_.train.method) && tools_.more.empty())
       m[vbon_.target == Target::bon ? "kl_to_bon" : "kl_to_target"] = kl_to_bon(kl, scores_.mean_log_w);
     if (vbon_.n_steps > 0) m["n"] = target_n(vbon_);
     if (state_.anchor) m["kl_to_anchor"] = kl_of_objective;
-    if (settings_.train.method != Method::ppo) {
-      m["objective"] = masked_moments(scores_.score, at::ones({batch_.num_sequences()}, at::kBool)).mean() -
-                       scores_.costs.kl * kl_of_objective - scores_.costs.entropy * per_response(measured_.entropy);
-    } else {
-      m["kl_coef"] = scores_.costs.kl;
-      m["objective"] = rewards.mean() - scores_.costs.kl * kl;
-    }
+    m["objective"] = masked_moments(scores_.score, at::ones({batch_.num_sequences()}, at::kBool)).mean() -
+                     scores_.costs.kl * kl_of_objective - scores_.costs.entropy * per_response(measured_.entropy);
+    if (settings_.train.method == Method::ppo) m["kl_coef"] = scores_.costs.kl;
     if (direct_.kl != 0 || direct_.entropy != 0) m["direct_loss"] = sums_[6] / tokens_;
     if (imitation_)
       m["imitated_nll"] = sums_[7] / (static_cast<double>(rows_.size()) * static_cast<double>(settings_.ppo.epochs));
@@ -427,12 +314,11 @@ class OnlineStep {
   struct {
     at::Tensor logp, kl;
   } to_reference_;  // where there is an anchor
-  Scores scores_;
+  BatchScores scores_;
   Advantages advantages_;
   CostWeights direct_;
   Whitening whitening_;  // of the advantages
-  std::vector<Imitated> imitated_;
-  std::optional<BatchPass> imitation_;
+  std::optional<StepImitation> imitation_;
   double advantage_sd_ = 0, rate_ = 0, grad_norm_ = 0, ratio_error_ = 0, tokens_ = 0;
   std::array<double, kSums> sums_{};
   std::int64_t updates_ = 0;

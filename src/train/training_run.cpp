@@ -1,6 +1,5 @@
 #include "vbon/train/training_run.hpp"
 
-#include <ATen/core/grad_mode.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,7 +12,10 @@
 #include <sstream>
 #include <string>
 
+#include "train/online_batches.hpp"
+#include "train/periodic_evaluation.hpp"
 #include "train/rollout_weights.hpp"
+#include "train/step_times.hpp"
 #include "train/training_inputs.hpp"
 #include "vbon/base/host.hpp"
 #include "vbon/base/log.hpp"
@@ -22,7 +24,6 @@
 #include "vbon/objective/ppo.hpp"
 #include "vbon/store/metrics.hpp"
 #include "vbon/store/run_folder.hpp"
-#include "vbon/text/prompts.hpp"
 #include "vbon/train/checkpointing.hpp"
 #include "vbon/train/run_plan.hpp"
 #include "vbon/train/stop_check.hpp"
@@ -38,7 +39,7 @@ class TrainingRun {
               const TrainingObserver& observer)
       : settings_(settings), text_(text), observer_(observer),
         context_(make_rank_context(world, settings.cluster, static_cast<int>(online_chunks(settings)))),
-        in_(context_, settings, text, programs) {}
+        in_(context_, settings, text, programs), times_(context_) {}
 
   TrainingResult run() {
     comm::together(*context_.everyone, "making a learner", [&] {
@@ -46,12 +47,15 @@ class TrainingRun {
       weights_.emplace(context_, settings_, in_.reference, learner_.get());
     });
     open_folder();
+    make_parts();
     restore();
     if (context_.is_root()) metrics_ = std::make_unique<MetricsLog>(folder_->metrics_jsonl(), counters_.step - 1);
-    if (!is_evaluated()) evaluate_if_due();
+    // An attempt before this one has evaluated the checkpoint that we start from: its counters hold what that found.
+    // Steps that are replayed are evaluated again, for counters that lack it.
+    if (evaluation_->is_due(counters_.step) && !evaluation_->is_there(counters_.step)) evaluate();
     if (context_.is_root() && observer_.started) observer_.started(counters_.step);
     StopCheck stop(*context_.everyone, settings_, text_);
-    begin_timing();
+    times_.begin();
     while (counters_.step < settings_.train.steps) {
       step();
       stop.step_done();
@@ -62,7 +66,6 @@ class TrainingRun {
   }
 
  private:
-  bool evaluates() const { return settings_.eval.every > 0; }
   // The root holds the folder; every rank knows its path, run id and attempt.
   void open_folder() {
     std::string shared;
@@ -90,7 +93,6 @@ class TrainingRun {
     const fs::path dir = settings_.run.dir;
     const double wait_s = file_wait_s(settings_.cluster);
     rollout_files_ = RolloutFiles(dir / "rollouts", settings_.rollouts.keep, wait_s);
-    eval_chunks_ = RolloutFiles(dir / "eval" / "chunks", Keep::all(), wait_s);
     checkpoints_ = CheckpointFiles(dir / "checkpoints", settings_.checkpoint.keep);
   }
 
@@ -103,6 +105,17 @@ class TrainingRun {
       log::write_own(log::Level::info, fmt::format("rank {} of {} on {}, process {}: {}", rank, context_.world.size(),
                                                    host_name(), ::getpid(), context_.mine.roles.text()));
     });
+  }
+
+  void make_parts() {
+    const CollectionTools tools = {.policy = weights_->policy(),
+                                   .weights = &sampler_weights_,
+                                   .tokenizer = &*in_.tokenizer,
+                                   .reward = in_.reward.get(),
+                                   .evaluator = in_.evaluator.get(),
+                                   .more = pointers_to(in_.more_rewards)};
+    batches_.emplace(context_, settings_, in_, *weights_, learner_.get(), tools, rollout_files_, provenance_);
+    evaluation_.emplace(context_, settings_, in_, learner_.get(), tools, provenance_);
   }
 
   void restore() {
@@ -127,7 +140,9 @@ class TrainingRun {
       const fs::path step_folder = checkpoints_.step_folder(counters_.step);
       await_checkpoint(step_folder, file_wait_s(settings_.cluster));
       const Checkpoint checkpoint = verify_checkpoint(step_folder);
-      counters_ = load_checkpoint(checkpoint, *learner_, behind_);
+      BehindWeights behind;
+      counters_ = load_checkpoint(checkpoint, *learner_, behind);
+      batches_->resume(std::move(behind));
       last_tokens_ = counters_.tokens;
       if (context_.is_root()) {
         log::info("resuming at step {} of {} (attempt {})", counters_.step, settings_.train.steps, provenance_.attempt);
@@ -160,19 +175,11 @@ class TrainingRun {
       metrics = online(step);
     }
     counters_.step = step + 1;
-    evaluation_s_ = 0;
-    const bool is_best = evaluate_if_due();
-    const std::map<std::string, std::vector<double>> time = gather_times();
-    if (context_.is_root()) record(step, metrics, time);
+    const bool evaluates = evaluation_->is_due(counters_.step), is_best = evaluates && evaluate();
+    const std::map<std::string, std::vector<double>> time = times_.gather();
+    if (context_.is_root()) record(step, metrics, time, evaluates ? evaluation_->seconds() : 0);
     const bool due = settings_.checkpoint.every > 0 && counters_.step % settings_.checkpoint.every == 0;
     if ((due || is_best) && counters_.step < settings_.train.steps) save();
-  }
-
-  // From the end of one step's times to that of the next: a checkpoint is part of the step after it.
-  void begin_timing() {
-    timed_since_ = Phases::Clock::now();
-    idle_before_ = context_.idle_seconds();
-    context_.phases.clear();
   }
 
   Metrics offline(std::int64_t step) {
@@ -185,86 +192,11 @@ class TrainingRun {
     return metrics;
   }
 
-  // What a step samples: with weights that have seen `version` steps.
-  Collection collection(std::int64_t step, std::int64_t version) {
-    Collection what;
-    what.prompts = &in_.prompts.rows;
-    what.rows = prompt_indices(static_cast<std::uint64_t>(*settings_.run.seed), in_.prompts.key,
-                               in_.prompts.rows.num_prompts(), step, settings_.train.prompts_per_step);
-    what.samples_per_prompt = static_cast<std::int32_t>(settings_.train.samples_per_prompt);
-    what.prompts_per_chunk = train_chunk_prompts(settings_);
-    what.sampling = settings_.sampling;
-    what.eos_ids = in_.spec.eos_ids;
-    what.stream =
-        RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::rollout, in_.prompts.key, step);
-    if (in_.prefix_values) what.prefix_every = in_.prefix_values->every;
-    what.step = step;
-    what.weights_version = version;
-    what.files = &rollout_files_;
-    what.header = {.provenance = provenance_, .step = step};
-    what.anchor_samples = static_cast<std::int32_t>(anchor_samples(settings_));
-    what.anchor_stream =
-        RandomStream(static_cast<std::uint64_t>(*settings_.run.seed), Purpose::anchor, in_.prompts.key, step);
-    return what;
-  }
-  CollectionTools sampling_tools() {
-    CollectionTools tools = scoring_tools();
-    tools.anchor = weights_->anchor();
-    tools.ranks = in_.ranks;
-    return tools;
-  }
-
-  // Lag 0: sample, then learn. Lag 1: the batch of the step is there, drawn while the step before was learned; the next
-  // one is drawn, with the weights as they are now, while this one is learned.
   Metrics online(std::int64_t step) {
-    if (settings_.cluster.lag == 0) {
-      weights_->publish(step);
-      const Collection what = collection(step, step);
-      return learn(step, what, collect(context_, what, sampling_tools()));
-    }
-    if (!in_flight_) draw_in_flight(step);
-    const Collection what = std::move(in_flight_->what);
-    RolloutBatch batch = std::move(in_flight_->batch);
-    in_flight_.reset();
-    behind_ = {};
-    std::optional<Collecting> next;
-    if (step + 1 < settings_.train.steps) {
-      weights_->publish(step);
-      next.emplace(context_, collection(step + 1, step), sampling_tools());
-      next->draw();
-      if (context_.is_root()) remember_weights(step);
-    }
-    Metrics metrics = learn(step, what, std::move(batch));
-    if (next) {
-      next->score();
-      RolloutBatch gathered = next->gather();
-      in_flight_ = {next->what(), std::move(gathered)};
-    }
+    OnlineBatch batch = batches_->take(step);
+    Metrics metrics = learn(step, batch.what, std::move(batch.rows));
+    batches_->complete();
     return metrics;
-  }
-
-  // The first online step has nothing in flight: it is drawn on policy. A resumed one draws again what was in flight.
-  void draw_in_flight(std::int64_t step) {
-    std::int64_t version = behind_.version;
-    std::string text = context_.is_root() ? std::to_string(version) : "";
-    version = std::stoll(comm::from_root(*context_.everyone, text, context_.placement.learner_root(), "in flight"));
-    if (version < 0) {
-      version = step;
-      weights_->publish(step);
-    } else {
-      behind_.version = version;
-      weights_->publish(behind_);
-    }
-    const Collection what = collection(step, version);
-    RolloutBatch batch = collect(context_, what, sampling_tools());
-    in_flight_ = {what, std::move(batch)};
-  }
-
-  void remember_weights(std::int64_t version) {
-    const at::NoGradGuard no_grad;
-    behind_.version = version;
-    behind_.policy = learner_->parameters.values().narrow(0, 0, learner_->policy_size).clone();
-    if (learner_->anchor) behind_.anchor = learner_->anchor->parameters.values().clone();
   }
 
   Metrics learn(std::int64_t step, const Collection& what, RolloutBatch batch) {
@@ -308,35 +240,8 @@ class TrainingRun {
     return total > 0 ? static_cast<double>(seen.size()) / total : 0;
   }
 
-  CollectionTools scoring_tools() {
-    return {.policy = weights_->policy(),
-            .weights = &sampler_weights_,
-            .tokenizer = &*in_.tokenizer,
-            .reward = in_.reward.get(),
-            .evaluator = in_.evaluator.get(),
-            .more = pointers_to(in_.more_rewards)};
-  }
-
-  std::map<std::string, std::vector<double>> gather_times() {
-    const double idle = context_.idle_seconds() - idle_before_;
-    const double total = std::chrono::duration<double>(Phases::Clock::now() - timed_since_).count();
-    std::vector<double> mine(context_.phases.all().begin(), context_.phases.all().end());
-    mine.push_back(idle);
-    mine.push_back(total);
-    begin_timing();
-    std::vector<double> all(mine.size() * idx(context_.world.size()));
-    context_.everyone->all_gather(std::span<const double>(mine), std::span<double>(all), "times");
-    std::map<std::string, std::vector<double>> time;
-    for (int rank = 0; rank < context_.world.size(); ++rank) {
-      const double* row = all.data() + static_cast<std::size_t>(rank) * mine.size();
-      for (std::size_t k = 0; k < kPhaseNames.size(); ++k) time[std::string(kPhaseNames[k])].push_back(row[k]);
-      time["idle"].push_back(row[kPhaseNames.size()]);
-      time["total"].push_back(row[kPhaseNames.size() + 1]);
-    }
-    return time;
-  }
-
-  void record(std::int64_t step, const Metrics& metrics, std::map<std::string, std::vector<double>> time) {
+  void record(std::int64_t step, const Metrics& metrics, std::map<std::string, std::vector<double>> time,
+              double evaluation_s) {
     MetricsRow row{.step = step,
                    .episodes = counters_.episodes,
                    .tokens = counters_.tokens,
@@ -344,53 +249,18 @@ class TrainingRun {
                    .time = std::move(time)};
     const double tokens = metrics.contains("length") ? static_cast<double>(row.tokens - last_tokens_) : 0;
     last_tokens_ = row.tokens;
-    row.time["tokens_per_s"] = {tokens / (row.time["total"][idx(context_.world.rank())] - evaluation_s_)};
+    row.time["tokens_per_s"] = {tokens / (row.time["total"][idx(context_.world.rank())] - evaluation_s)};
     if (const std::vector<std::string> changed = metrics_->append(row); !changed.empty())
       log::warn("step {} was done again and differs from the earlier attempt: {}", step, joined(changed));
     if (observer_.step) observer_.step(counters_.step, settings_.train.steps, metrics);
   }
 
-  fs::path evaluation_file() const {
-    return fs::path(settings_.run.dir) / "eval" / fmt::format("step-{:08}.h5", counters_.step);
-  }
-
-  // Whether an earlier attempt has evaluated the checkpoint that we start from: its counters hold what that found.
-  // Steps that are replayed are evaluated again, for counters that lack it.
-  bool is_evaluated() { return root_says(context_.is_root() && fs::exists(evaluation_file()), "evaluation there"); }
-
-  bool root_says(bool yes, std::string_view what) {
-    return comm::from_root(*context_.everyone, yes ? "yes" : "no", context_.placement.learner_root(), what) == "yes";
-  }
-
   // Whether what it found is the best so far.
-  bool evaluate_if_due() {
-    if (!evaluates() || (counters_.step % settings_.eval.every != 0 && counters_.step != settings_.train.steps))
-      return false;
-    const Phases::Scope scope(context_.phases, Phase::evaluate, context_.world.waiter());
-    const auto begin = Phases::Clock::now();
+  bool evaluate() {
     weights_->publish(counters_.step);
-    EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
-    header.provenance.prompts_sha256 = in_.eval_prompts->sha256;
-    header.provenance.pool_sha256 = in_.eval_pool->pool.content_sha256;
-    header.n = strength_of(settings_).n;
-    header.beta = strength_of(settings_).beta;
-    header.training_seed = *settings_.run.seed;
-    header.temperature = settings_.sampling.temperature;
-    header.checkpoint_step = counters_.step;
-    header.eos_ids.assign(in_.spec.eos_ids.begin(), in_.spec.eos_ids.end());
-    const Evaluation result = evaluate(context_, settings_,
-                                       {.prompts = *in_.eval_prompts,
-                                        .pool = *in_.eval_pool,
-                                        .collection = scoring_tools(),
-                                        .reference = learner_ ? &in_.reference : nullptr,
-                                        .policy = learner_ ? &learner_->policy : nullptr,
-                                        .header = header,
-                                        .chunks = &eval_chunks_});
+    const Evaluation result = evaluation_->evaluate(counters_.step);
     bool is_best = false;
     if (context_.is_root()) {
-      eval_chunks_.clean();
-      write_file_atomically(evaluation_file().replace_extension(".json"), summary_json(result));
-      write_eval(evaluation_file(), result.file);  // last: with it the step is evaluated
       if (result.rows[1].win.mean > counters_.best_win && counters_.step > 0) {
         counters_.best_win = result.rows[1].win.mean;
         counters_.best_step = counters_.step;
@@ -398,9 +268,7 @@ class TrainingRun {
       }
       if (observer_.evaluated) observer_.evaluated(counters_.step, result);
     }
-    is_best = root_says(is_best, "best so far");
-    evaluation_s_ = std::chrono::duration<double>(Phases::Clock::now() - begin).count();
-    return is_best;
+    return comm::any_rank(*context_.everyone, is_best, "best so far");
   }
 
   void save() {
@@ -418,7 +286,8 @@ class TrainingRun {
       // One of an earlier attempt is written again if it is damaged. Our own are verified already.
       if (saved_step_ != counters_.step && !checkpoints_.is_valid(counters_.step))
         last_checkpoint_ =
-            save_checkpoint(checkpoints_, *learner_, moments, behind_, counters_, settings_, manifest).folder;
+            save_checkpoint(checkpoints_, *learner_, moments, batches_->behind(), counters_, settings_, manifest)
+                .folder;
       saved_step_ = counters_.step;
       std::set<std::int64_t> protect;
       if (counters_.best_step >= 0) protect.insert(counters_.best_step);
@@ -453,10 +322,11 @@ class TrainingRun {
   const TrainingObserver& observer_;
   RankContext context_;
   const TrainingInputs in_;
+  StepTimes times_;
 
   Provenance provenance_;
   std::optional<RunFolder> folder_;  // root
-  RolloutFiles rollout_files_{{}}, eval_chunks_{{}};
+  RolloutFiles rollout_files_{{}};
   CheckpointFiles checkpoints_{{}};
   std::unique_ptr<MetricsLog> metrics_;  // root
   fs::path last_checkpoint_;
@@ -465,17 +335,10 @@ class TrainingRun {
   std::unique_ptr<LearnerState> learner_;
   std::optional<RolloutWeights> weights_;
   SamplerWeights sampler_weights_;
-  struct InFlight {
-    Collection what;
-    RolloutBatch batch;  // learners
-  };
-  std::optional<InFlight> in_flight_;  // of the next step; cluster.lag 1
-  BehindWeights behind_;               // that it was drawn with; the learners' root
+  std::optional<OnlineBatches> batches_;
+  std::optional<PeriodicEvaluation> evaluation_;
   Counters counters_;
   std::int64_t last_tokens_ = 0;
-  Phases::Clock::time_point timed_since_;
-  double idle_before_ = 0;
-  double evaluation_s_ = 0;  // of this step's evaluation, idle or not
 };
 
 }  // namespace

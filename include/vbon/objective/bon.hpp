@@ -31,6 +31,7 @@ double bon_kl(double n);          // KL(bon || ref) = log N - (N-1)/N
 double bon_win_rate(double n);    // N / (N+1), against one reference sample
 double bon_mean_log_f(double n);  // E_bon[log F] = -1/N
 double bon_reverse_kl(double n);  // KL(ref || bon) = N - 1 - log N: the distance to BoN before training
+double bon_win_at_kl(double kl);  // bon_win_rate at the real N >= 1 whose bon_kl is `kl`
 
 // The total order of appendix C: reward first, then token ids, lexicographically (a prefix comes before its
 // extensions).

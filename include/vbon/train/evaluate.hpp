@@ -55,7 +55,4 @@ std::vector<std::vector<std::string>> table_rows(const Evaluation& evaluation);
 std::vector<std::string> table_header(const Evaluation& evaluation);
 std::string summary_json(const Evaluation& evaluation);
 
-// BoN's win rate at a KL, from its closed forms (real N >= 1).
-double bon_win_at_kl(double kl);
-
 }  // namespace vbon

@@ -167,5 +167,12 @@ TEST(TotalOrder, is_by_reward_then_by_tokens) {
   EXPECT_TRUE(total_order(1.f, a, 1.f, a) == 0);
 }
 
+TEST(BonClosedForms, win_rate_at_a_kl_inverts_them) {
+  for (const double n : {1.0, 1.001, 1.5, 2.0, 10.0, 512.0, 1e6})
+    EXPECT_NEAR(bon_win_at_kl(std::log(n) - (n - 1) / n), n / (n + 1), 1e-9 + 1e-5 * (n < 1.01 ? 1 : 0)) << n;
+  EXPECT_EQ(bon_win_at_kl(-0.1), 0.5);
+  EXPECT_GT(bon_win_at_kl(50), 0.999999);
+}
+
 }  // namespace
 }  // namespace vbon

@@ -437,27 +437,27 @@ TEST_P(OnlineStep, columns_and_metrics_are_those_of_the_formula) {
   const auto mean = [&](const auto& values) { return std::accumulate(values.begin(), values.end(), 0.0) / count; };
   double reward_variance = 0;
   for (const float r : kRewards) reward_variance += (r - mean(kRewards)) * (r - mean(kRewards)) / count;
-  std::map<std::string, double> want = {{"reward", mean(kRewards)},
-                                        {"reward_sd", std::sqrt(reward_variance)},
-                                        {"kl", kl},
-                                        {"kl_sampled", (sum_of(e.logp) - sum_of(e.logp_ref)) / count},
-                                        {"entropy", mean_of(e.entropy)},
-                                        {"length", e.tokens / count},
-                                        {"finished", 7.0 / 9},
-                                        {"advantage_sd", e.advantage_sd},
-                                        {"policy_loss", loss.policy},
-                                        {"clip_fraction", loss.clipped / e.tokens},
-                                        {"ratio_mean", loss.ratio / e.tokens},
-                                        {"approx_kl", 0.5 * loss.squared / e.tokens},
-                                        {"ratio_error", loss.worst},
-                                        {"grad_norm", gradient.norm().item<double>()},
-                                        {"learning_rate", 1e-3},
-                                        {"log_f", mean(e.log_f)},
-                                        {"floor_share", e.floor},
-                                        {"ceiling_share", e.ceiling},
-                                        {"win", e.win},
-                                        {"objective", (vbon ? mean(e.score) : mean(kRewards)) - e.kl_weight * kl -
-                                                          e.entropy_weight * sum_of(e.entropy) / count}};
+  std::map<std::string, double> want = {
+      {"reward", mean(kRewards)},
+      {"reward_sd", std::sqrt(reward_variance)},
+      {"kl", kl},
+      {"kl_sampled", (sum_of(e.logp) - sum_of(e.logp_ref)) / count},
+      {"entropy", mean_of(e.entropy)},
+      {"length", e.tokens / count},
+      {"finished", 7.0 / 9},
+      {"advantage_sd", e.advantage_sd},
+      {"policy_loss", loss.policy},
+      {"clip_fraction", loss.clipped / e.tokens},
+      {"ratio_mean", loss.ratio / e.tokens},
+      {"approx_kl", 0.5 * loss.squared / e.tokens},
+      {"ratio_error", loss.worst},
+      {"grad_norm", gradient.norm().item<double>()},
+      {"learning_rate", 1e-3},
+      {"log_f", mean(e.log_f)},
+      {"floor_share", e.floor},
+      {"ceiling_share", e.ceiling},
+      {"win", e.win},
+      {"objective", mean(e.score) - e.kl_weight * kl - e.entropy_weight * sum_of(e.entropy) / count}};
   if (vbon) want["kl_to_bon"] = kl - mean(e.log_w);
   if (!vbon) want["kl_coef"] = e.kl_weight;
   if (e.direct > 0) want["direct_loss"] = loss.direct;
