@@ -35,4 +35,6 @@ for grid in "${grids[@]}"; do
   [ -f "$folder/sweep.json" ] || fail "$user_error" "the sweep of '$grid' left no sweep.json in '$folder'"
   folders+=("$folder")
 done
-analysis scaling "${folders[@]}" -o "$figures"
+own=()  # ranks of one machine that share cores are shown and not fitted
+if [ -z "$job" ]; then own=(--fit-up-to "$(nproc)"); fi
+analysis scaling "${folders[@]}" "${own[@]}" -o "$figures"

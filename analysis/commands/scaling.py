@@ -14,6 +14,8 @@ HELP = "strong and weak scaling of a step over ranks and splits of roles, with a
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
     parser.add_argument("--predict", default="8,16,64,256,1024", metavar="P,P,...", help="numbers of ranks to predict")
+    parser.add_argument("--fit-up-to", type=int, metavar="RANKS", help="fit the model on runs of at most so many ranks: "
+                        "more than the cores share them, which says nothing of ranks that have their own")  # fmt: skip
     add_out(parser)
 
 
@@ -31,6 +33,11 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("none of these runs measured the time of its steps ('time' in metrics.jsonl)")
     series = scaling.series_of(points)
     fitted = [one for one in points if one.roles == scaling_model.EVERYBODY and math.isfinite(one.sequences)]
+    if options.fit_up_to is not None:
+        shared = sorted({one.ranks for one in fitted if one.ranks > options.fit_up_to})
+        fitted = [one for one in fitted if one.ranks <= options.fit_up_to]
+        if shared:
+            notes.append(f"Shown, but no part of the model (--fit-up-to): runs of {', '.join(map(str, shared))} ranks.")
     model = scaling_model.fit([one.step for one in fitted], [one.seconds for one in fitted])
     if not series:
         notes.append("No two numbers of ranks share a step's size, or its size a rank: there is no scaling to draw.")

@@ -83,6 +83,17 @@ def test_efficiencies_and_terms_of_known_times(tmp_path: Path, runs: list[Path],
     done.require_figures("scaling", "scaling-time", "scaling-prediction")
 
 
+def test_runs_that_share_cores_are_shown_and_not_fitted(tmp_path: Path, runs: list[Path], capsys) -> None:
+    runs.append(write(tmp_path / "shared", 16, 64, factor=7.0))
+    done = Done(capsys, tmp_path / "out", "scaling", "--fit-up-to", "8", *runs)
+    says = json.loads((done.out / "scaling.json").read_text())
+    assert says["ranks"] == [1, 2, 4, 8] and says["relative_error"] < 1e-6
+    assert says["terms"] == pytest.approx(TERMS, rel=1e-4)
+    assert "16" in {row["ranks"] for row in done.rows("scaling")}
+    assert "16" not in {row["ranks"] for row in done.rows("scaling-model")}
+    assert "no part of the model" in done.notes
+
+
 def test_predictions_say_where_measuring_ends(tmp_path: Path, runs: list[Path], capsys) -> None:
     done = Done(capsys, tmp_path / "out", "scaling", "--predict", "4,8,9,64", *runs)
     assert [row["range"] for row in done.rows("scaling-prediction")] == ["measured", "measured", "beyond", "beyond"]
