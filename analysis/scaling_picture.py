@@ -25,9 +25,9 @@ def save_pictures(
 
 
 def _save_scaling(series: list[Series], model: Model | None, output: Output) -> None:
-    labels = [one.title for one in series]
-    columns = legend_columns([*labels, "ideal", "model"], WIDTH)
-    with panels(WIDTH, 2.9 + legend_height(len(labels) + 2, columns), 1, 3) as (made, (speed, efficiency, sent)):
+    labels = [*dict.fromkeys(one.title for one in series), "ideal", *["model"] * (model is not None)]
+    columns = legend_columns(labels, WIDTH)
+    with panels(WIDTH, 2.9 + legend_height(len(labels), columns), 1, 3) as (made, (speed, efficiency, sent)):
         for at, one in enumerate(series):
             look = look_of(at)
             ranks = [p.ranks for p in one.points]
@@ -57,7 +57,8 @@ def _save_scaling(series: list[Series], model: Model | None, output: Output) -> 
         handles = {
             label: handle for axes in (speed, efficiency) for handle, label in zip(*axes.get_legend_handles_labels())
         }
-        legend_below(made, list(handles.values()), list(handles), columns)
+        shown = [label for label in labels if label in handles]
+        legend_below(made, [handles[label] for label in shown], shown, columns)
         output.figure("scaling", made)
 
 
@@ -116,7 +117,7 @@ def _save_time(points: list[Measured], output: Output) -> None:
             left = [a + b for a, b in zip(left, width)]
         axes.plot([one.seconds for one, _ in bars], range(len(bars)), "|", color=INK, markersize=11, label="whole step")
         axes.set_yticks(range(len(bars)), names)
-        axes.invert_yaxis()
+        axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("seconds of a step")
         legend_below(made, *axes.get_legend_handles_labels(), columns)
