@@ -36,5 +36,5 @@ for grid in "${grids[@]}"; do
   folders+=("$folder")
 done
 own=()  # ranks of one machine that share cores are shown and not fitted
-if [ -z "$job" ]; then own=(--fit-up-to "$(nproc)"); fi
+if [ -z "$job" ]; then own=(--fit-up-to "$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)"); fi
 analysis scaling "${folders[@]}" "${own[@]}" -o "$figures"
