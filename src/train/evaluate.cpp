@@ -65,19 +65,10 @@ void fill_summary(Evaluation& evaluation) {
   auto& out = evaluation.file.summary;
   for (const EvalRow& row : evaluation.rows) {
     const std::string key = row_key(row) + ".";
-    const auto put = [&](const char* name, const MeanError& figure) {
+    for (const auto& [name, figure] : figures_of(row)) {
       out[key + name] = figure.mean;
       out[key + name + "_se"] = figure.se;
-    };
-    put("kl", row.kl);
-    put("win", row.win);
-    put("reward", row.reward);
-    put("evaluator", row.evaluator);
-    put("evaluator_win", row.evaluator_win);
-    put("length", row.length);
-    put("finished", row.finished);
-    for (const auto& [name, figure] : row.more_reward) put(("reward." + name).c_str(), figure);
-    for (const auto& [name, figure] : row.more_win) put(("win." + name).c_str(), figure);
+    }
   }
   out["efficiency"] = evaluation.efficiency;
 }

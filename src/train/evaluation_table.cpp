@@ -190,4 +190,19 @@ std::vector<EvalRow> evaluation_rows(const Settings& settings, const UsedPool& p
   return Table(settings, pool, file).rows();
 }
 
+std::vector<std::pair<std::string, MeanError>> figures_of(const EvalRow& row) {
+  std::vector<std::pair<std::string, MeanError>> figures = {
+      {"kl", row.kl},
+      {"win", row.win},
+      {"reward", row.reward},
+      {"evaluator", row.evaluator},
+      {"evaluator_win", row.evaluator_win},
+      {"length", row.length},
+      {"finished", row.finished},
+  };
+  for (const auto& [name, figure] : row.more_reward) figures.emplace_back("reward." + name, figure);
+  for (const auto& [name, figure] : row.more_win) figures.emplace_back("win." + name, figure);
+  return figures;
+}
+
 }  // namespace vbon

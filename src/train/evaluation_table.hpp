@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "vbon/train/evaluate.hpp"
@@ -18,5 +20,9 @@ std::vector<double> win_by_prompt(const UsedPool& pool, const std::vector<float>
 
 // `file` holds the policy's samples, rewards, KL and win rates.
 std::vector<EvalRow> evaluation_rows(const Settings& settings, const UsedPool& pool, const EvalFile& file);
+
+// A row's figures by the names that files give them: kl, win, … and of rewards beside the main one reward.NAME,
+// win.NAME.
+std::vector<std::pair<std::string, MeanError>> figures_of(const EvalRow& row);
 
 }  // namespace vbon

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "train/evaluation_table.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/train/evaluate.hpp"
 
@@ -44,19 +45,10 @@ std::string summary_json(const Evaluation& evaluation) {
   nlohmann::json rows = nlohmann::json::array();
   for (const EvalRow& row : evaluation.rows) {
     nlohmann::json r = {{"name", row.name}, {"n", row.n > 0 ? nlohmann::json(row.n) : nlohmann::json(nullptr)}};
-    const auto put = [&](const std::string& name, const MeanError& f) {
+    for (const auto& [name, f] : figures_of(row)) {
       r[name] = number(f.mean);
       r[name + "_se"] = number(f.se);
-    };
-    put("kl", row.kl);
-    put("win", row.win);
-    put("reward", row.reward);
-    put("evaluator", row.evaluator);
-    put("evaluator_win", row.evaluator_win);
-    put("length", row.length);
-    put("finished", row.finished);
-    for (const auto& [name, figure] : row.more_reward) put("reward." + name, figure);
-    for (const auto& [name, figure] : row.more_win) put("win." + name, figure);
+    }
     const auto range = [&](const std::string& name, const Interval& i) {
       r[name + "_low"] = number(i.low);
       r[name + "_high"] = number(i.high);

@@ -8,8 +8,6 @@
 
 namespace vbon {
 
-namespace fs = std::filesystem;
-
 PeriodicEvaluation::PeriodicEvaluation(RankContext& context, const Settings& settings, const TrainingInputs& in,
                                        const LearnerState* learner, CollectionTools tools, Provenance provenance)
     : context_(context), settings_(settings), in_(in), learner_(learner), tools_(std::move(tools)),
