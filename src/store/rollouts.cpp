@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "vbon/base/error.hpp"
 #include "vbon/store/h5_commit.hpp"
@@ -43,6 +44,24 @@ void validate_numbers(const std::vector<float>& values, const RolloutBatch& batc
     const bool good = inside ? !std::isinf(values[i]) && !(needed && std::isnan(values[i])) : std::isnan(values[i]);
     require(good, "{} of sequence {} is {} at position {}", what, row, values[i], i % index(width));
   }
+}
+
+void validate_trunk(const RolloutBatch& batch, RolloutStage stage, const std::string& where) {
+  const CarriedTrunk& trunk = batch.trunk;
+  if (trunk.rows.empty() && trunk.values.empty()) return;
+  require(stage != RolloutStage::learned, "{}: a step's file carries no rows of the trunk", where);
+  require(std::ssize(trunk.rows) == batch.num_sequences(), "{}: {} sequences have rows of the trunk, {} are there",
+          where, trunk.rows.size(), batch.num_sequences());
+  std::size_t sum = 0;
+  for (std::size_t i = 0; i < trunk.rows.size(); ++i) {
+    require(trunk.rows[i] == 0 || trunk.rows[i] >= batch.length[i] - 1, "{}: sequence {} has {} tokens, {} rows", where,
+            i, batch.length[i], trunk.rows[i]);
+    sum += index(trunk.rows[i]);
+  }
+  require(sum == 0 ? trunk.values.empty() : !trunk.values.empty() && trunk.values.size() % sum == 0,
+          "{}: {} numbers are no {} rows of the trunk", where, trunk.values.size(), sum);
+  require(std::all_of(trunk.values.begin(), trunk.values.end(), [](float x) { return std::isfinite(x); }),
+          "{}: the trunk's rows hold numbers that are not finite", where);
 }
 
 template <class T>
@@ -88,6 +107,7 @@ void validate(const RolloutBatch& batch, RolloutStage stage, const std::string& 
           validate_numbers(values, batch, per, is_needed(name, column, stage), fmt::format("{}: '{}'", where, name));
       },
       batch);
+  validate_trunk(batch, stage, where);
 }
 
 RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source) {
@@ -107,6 +127,19 @@ RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source) {
             values.insert(values.end(), from.begin() + i * width, from.begin() + (i + 1) * width);
       },
       some);
+  const CarriedTrunk& trunk = batch.trunk;
+  const std::int64_t all_rows = std::accumulate(trunk.rows.begin(), trunk.rows.end(), std::int64_t{0});
+  const std::int64_t width = all_rows > 0 ? std::ssize(trunk.values) / all_rows : 0;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < trunk.rows.size(); ++i) {
+    const std::int64_t end = begin + trunk.rows[i] * width;
+    if (batch.source[i] == static_cast<std::uint8_t>(source)) {
+      some.trunk.rows.push_back(trunk.rows[i]);
+      some.trunk.values.insert(some.trunk.values.end(), trunk.values.begin() + begin, trunk.values.begin() + end);
+    }
+    begin = end;
+  }
+  if (some.trunk.values.empty()) some.trunk = {};
   return some;
 }
 
@@ -145,6 +178,13 @@ RolloutBatch concatenate(std::span<const RolloutBatch> batches) {
           values.insert(values.end(), added.begin(), added.end());
         },
         all);
+    // Where some carry rows, the others have 0 of them.
+    CarriedTrunk& trunk = all.trunk;
+    if (trunk.rows.empty() && batch.trunk.rows.empty()) continue;
+    trunk.rows.resize(rows_before);
+    trunk.rows.insert(trunk.rows.end(), batch.trunk.rows.begin(), batch.trunk.rows.end());
+    trunk.rows.resize(all.prompt_id.size());
+    trunk.values.insert(trunk.values.end(), batch.trunk.values.begin(), batch.trunk.values.end());
   }
   return all;
 }
@@ -156,13 +196,14 @@ void pack(const RolloutBatch& batch, std::vector<std::byte>& bytes) {
   };
   add(&batch.max_new_tokens, sizeof batch.max_new_tokens);
   add(&batch.num_more_rewards, sizeof batch.num_more_rewards);
-  RolloutBatch::visit(
-      [&](const char*, const auto& values, RolloutStage, Per) {
-        const std::uint64_t size = values.size();
-        add(&size, sizeof size);
-        add(values.data(), values.size() * sizeof(values[0]));
-      },
-      batch);
+  const auto add_column = [&](const auto& values) {
+    const std::uint64_t size = values.size();
+    add(&size, sizeof size);
+    add(values.data(), values.size() * sizeof(values[0]));
+  };
+  RolloutBatch::visit([&](const char*, const auto& values, RolloutStage, Per) { add_column(values); }, batch);
+  add_column(batch.trunk.rows);
+  add_column(batch.trunk.values);
 }
 
 RolloutBatch unpack(std::span<const std::byte>& bytes) {
@@ -174,15 +215,16 @@ RolloutBatch unpack(std::span<const std::byte>& bytes) {
   RolloutBatch batch;
   take(&batch.max_new_tokens, sizeof batch.max_new_tokens);
   take(&batch.num_more_rewards, sizeof batch.num_more_rewards);
-  RolloutBatch::visit(
-      [&](const char*, auto& values, RolloutStage, Per) {
-        std::uint64_t size = 0;
-        take(&size, sizeof size);
-        check(size <= bytes.size() / sizeof(values[0]), "a packed batch is as long as it says");
-        values.resize(size);
-        take(values.data(), values.size() * sizeof(values[0]));
-      },
-      batch);
+  const auto take_column = [&](auto& values) {
+    std::uint64_t size = 0;
+    take(&size, sizeof size);
+    check(size <= bytes.size() / sizeof(values[0]), "a packed batch is as long as it says");
+    values.resize(size);
+    take(values.data(), values.size() * sizeof(values[0]));
+  };
+  RolloutBatch::visit([&](const char*, auto& values, RolloutStage, Per) { take_column(values); }, batch);
+  take_column(batch.trunk.rows);
+  take_column(batch.trunk.values);
   return batch;
 }
 
@@ -197,6 +239,8 @@ std::string first_difference(const RolloutBatch& a, const RolloutBatch& b) {
         if (difference.empty() && std::string_view(name) != "attempt" && !same_bits(values, other)) difference = name;
       },
       a);
+  if (difference.empty() && (a.trunk.rows != b.trunk.rows || !same_bits(a.trunk.values, b.trunk.values)))
+    difference = "trunk";
   return difference;
 }
 
@@ -224,6 +268,11 @@ std::string write_rollouts(const fs::path& path, RolloutStage stage, const Rollo
                      values.empty() ? std::vector<T>(index(b * batch.width(per)), unmeasured<T>()) : values);
         },
         batch);
+    const CarriedTrunk& trunk = batch.trunk;
+    if (trunk.values.empty()) return;
+    const std::int64_t rows = std::accumulate(trunk.rows.begin(), trunk.rows.end(), std::int64_t{0});
+    file.write("trunk_rows", {batch.num_sequences()}, trunk.rows);
+    file.write("trunk", {rows, std::ssize(trunk.values) / rows}, trunk.values);
   });
 }
 
@@ -253,6 +302,10 @@ Rollouts read_rollouts(const fs::path& path, RolloutStage stage) {
         values = file.read<T>(name, per == Per::sequence ? Shape{b} : Shape{b, width});
       },
       rollouts.batch);
+  if (!whole && file.has("trunk_rows")) {
+    rollouts.batch.trunk.rows = file.read<std::int32_t>("trunk_rows", {b});
+    rollouts.batch.trunk.values = file.read<float>("trunk", {kAnySize, kAnySize});
+  }
   validate(rollouts.batch, stage, where);
   rollouts.content_sha256 =
       file.has_attribute("content_sha256") ? file.attribute<std::string>("content_sha256") : h5_content_sha256(file);

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "vbon/base/error.hpp"
+#include "vbon/train/carried_trunk.hpp"
 #include "vbon/train/prefixes.hpp"
 
 namespace vbon {
@@ -142,7 +143,7 @@ class Collector {
 
   RolloutBatch draw_from(const CausalLm& model, SamplerWeights* weights, std::int64_t chunk,
                          RolloutSource source) const {
-    const bool of_policy = source == RolloutSource::policy;
+    const bool of_policy = source == RolloutSource::policy, carries = of_policy && what_.trunk_block > 0;
     GenerateRequest request;
     for (const std::int64_t row : rows_of(chunk))
       request.prompts.push_back({what_.prompts->id[idx(row)], what_.prompts->tokens_of(row)});
@@ -151,6 +152,7 @@ class Collector {
                                                          {.sampling = what_.sampling,
                                                           .eos_ids = what_.eos_ids,
                                                           .stream = of_policy ? what_.stream : what_.anchor_stream,
+                                                          .keep_layer = carries ? what_.trunk_block : -1,
                                                           .weights = weights});
     RolloutBatch batch;
     batch.max_new_tokens = what_.sampling.max_new_tokens;
@@ -169,6 +171,7 @@ class Collector {
       std::copy(c.tokens.begin(), c.tokens.end(), batch.tokens.begin() + static_cast<std::ptrdiff_t>(i * width));
       std::copy(c.logp.begin(), c.logp.end(), batch.logp_behavior.begin() + static_cast<std::ptrdiff_t>(i * width));
     }
+    if (carries) batch.trunk = carried_trunk(completions);
     return batch;
   }
 

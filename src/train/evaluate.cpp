@@ -9,6 +9,7 @@
 #include "train/evaluation_table.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/objective/bon.hpp"
+#include "vbon/train/carried_trunk.hpp"
 
 namespace vbon {
 namespace {
@@ -29,6 +30,7 @@ RolloutBatch draw(RankContext& context, const Settings& settings, const Evaluati
   what.step = tools.header.checkpoint_step;
   what.weights_version = tools.header.checkpoint_step;
   what.files = tools.chunks;
+  what.trunk_block = tools.trunk_block;
   what.header.provenance = tools.header.provenance;
   return collect(context, what, tools.collection);
 }
@@ -49,6 +51,7 @@ ResponseSums response_sums(RankContext& context, const Settings& settings, const
   BatchPass pass(*tools.reference, *tools.policy, sequences,
                  {settings.sampling.temperature, settings.train.micro_batch, 0, /*keep=*/!is_fixed});
   const std::vector<Share> mine = shares_of(pass.size(), context.learners->rank(), context.learners->size(), is_fixed);
+  give_carried_trunk(pass, batch, mine, *tools.policy);
   const Measured measured = measure(pass, *tools.policy, Critic{.kind = Baseline::none}, mine, batch.max_new_tokens);
   const auto gathered = [&](const at::Tensor& per_token) {
     const at::Tensor sums = per_token.sum(-1).contiguous();

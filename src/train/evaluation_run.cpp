@@ -94,6 +94,8 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
     make_folders(chunk_folder);
     lock.emplace(request.output / "lock", LockHolder{.job = text.job});
   });
+  std::string block = policy && settings.rollouts.carry_trunk ? std::to_string(policy->first_trained_block) : "0";
+  block = comm::from_root(*context.everyone, block, context.placement.learner_root(), "first trained block");
   const RolloutFiles chunks(chunk_folder, Keep::all(), file_wait_s(settings.cluster));
   EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities),
                     .evaluation = request.name,
@@ -123,7 +125,8 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
                                 .reference = context.is(comm::Role::learner) ? &reference : nullptr,
                                 .policy = context.is(comm::Role::learner) ? &*policy : nullptr,
                                 .header = header,
-                                .chunks = &chunks});
+                                .chunks = &chunks,
+                                .trunk_block = std::stoll(block)});
   if (settings.eval.exact)
     comm::together(*context.everyone, "listing every response", [&] {
       result.exact = exact_figures(settings, *prompts, *tokenizer, *reward, pointers_to(more), reference, *policy);

@@ -31,6 +31,7 @@ Collection OnlineBatches::collection(std::int64_t step, std::int64_t version) co
   what.sampling = settings_.sampling;
   what.eos_ids = in_.spec.eos_ids;
   what.stream = RandomStream(seed, Purpose::rollout, in_.prompts.key, step);
+  if (settings_.rollouts.carry_trunk) what.trunk_block = first_trained_block(in_.spec, settings_.train.layers);
   if (in_.prefix_values) what.prefix_every = in_.prefix_values->every;
   what.step = step;
   what.weights_version = version;

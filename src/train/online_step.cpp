@@ -19,6 +19,7 @@
 #include "vbon/base/rng.hpp"
 #include "vbon/model/vocab_head.hpp"
 #include "vbon/objective/ppo.hpp"
+#include "vbon/train/carried_trunk.hpp"
 
 namespace vbon {
 namespace {
@@ -76,10 +77,16 @@ class OnlineStep {
     return result;
   }
   void measure_all() {
+    const std::array all = {Share{0, pass_.size()}};  // updates meet other sequences than this learner measures
+    give_carried_trunk(pass_, batch_, all, state_.policy);
     measured_ = measured_by_all(pass_, state_.critic);
-    if (!state_.anchor) return;
+    if (state_.anchor) measure_against_reference();
+    batch_.trunk = {};
+  }
+  void measure_against_reference() {
     // The objective is against the anchor; the record and the metrics are against the reference.
     BatchPass against_reference(*state_.reference, state_.policy, sequences(), pass_.options());
+    give_carried_trunk(against_reference, batch_, state_.parallel->shares(pass_.size()), state_.policy);
     const Measured to_reference = measured_by_all(against_reference, Critic{});
     to_reference_ = {.logp = to_reference.logp_reference, .kl = to_reference.kl};
   }

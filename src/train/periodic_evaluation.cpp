@@ -42,14 +42,16 @@ EvalHeader PeriodicEvaluation::header(std::int64_t step) const {
 Evaluation PeriodicEvaluation::evaluate(std::int64_t step) {
   const Phases::Scope scope(context_.phases, Phase::evaluate, context_.world.waiter());
   const auto begin = Phases::Clock::now();
-  Evaluation result = vbon::evaluate(context_, settings_,
-                                     {.prompts = *in_.eval_prompts,
-                                      .pool = *in_.eval_pool,
-                                      .collection = tools_,
-                                      .reference = learner_ != nullptr ? &in_.reference : nullptr,
-                                      .policy = learner_ != nullptr ? &learner_->policy : nullptr,
-                                      .header = header(step),
-                                      .chunks = &chunks_});
+  Evaluation result = vbon::evaluate(
+      context_, settings_,
+      {.prompts = *in_.eval_prompts,
+       .pool = *in_.eval_pool,
+       .collection = tools_,
+       .reference = learner_ != nullptr ? &in_.reference : nullptr,
+       .policy = learner_ != nullptr ? &learner_->policy : nullptr,
+       .header = header(step),
+       .chunks = &chunks_,
+       .trunk_block = settings_.rollouts.carry_trunk ? first_trained_block(in_.spec, settings_.train.layers) : 0});
   if (context_.is_root()) {
     chunks_.clean();
     write_file_atomically(file(step).replace_extension(".json"), summary_json(result));

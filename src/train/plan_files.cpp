@@ -47,6 +47,10 @@ FilePlan plan_files(const Settings& s, const PlanInputs& in, const comm::Placeme
     f.chunk_bytes = b.sequences * (rollout_row(RolloutStage::sampled, t, false, false) +
                                    rollout_row(RolloutStage::scored, t, reads_pool(s), evaluator)) +
                     f.chunk_files * kFileOverhead;
+    if (s.rollouts.carry_trunk && sizes.frozen_blocks > 0)
+      f.chunk_bytes += static_cast<std::int64_t>(
+          2 * kFloat * static_cast<double>(in.model.hidden_size) *
+          (static_cast<double>(b.sequences * (t - 1)) + static_cast<double>(b.prompts) * in.prompt_tokens));
     f.step_bytes = b.sequences * rollout_row(RolloutStage::learned, t, true, true) + kFileOverhead;
     // Every chunk is written under another name, renamed, read by one rank and removed; the step's file stays for a
     // while.

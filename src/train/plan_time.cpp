@@ -56,6 +56,7 @@ class TimeOf {
   }
   double head(double rows) const { return 2 * real(sizes_.head_products) * rows; }
   double trunk() const { return blocks(sizes_.frozen_blocks, length()); }
+  double again() const { return s_.rollouts.carry_trunk ? 0 : trunk(); }  // by learners
   double top() const { return blocks(sizes_.trained_blocks, length()); }
   double critic_models() const { return s_.ppo.baseline == Baseline::critic_model ? 1 : 0; }
 
@@ -109,7 +110,7 @@ class TimeOf {
   }
 
   double prepare_flops(std::int64_t own) const {
-    return real(own) * (trunk() + (2 + critic_models()) * top() + 2 * head(response_));
+    return real(own) * (again() + (2 + critic_models()) * top() + 2 * head(response_));
   }
   // Forward and backward of one sequence: 2 + 4 flops a parameter, and 2 for blocks that are computed twice; the head's
   // own gradient only where it is trained.
@@ -122,7 +123,7 @@ class TimeOf {
     // Learners meet other sequences than those they measured: what those share with the reference is computed again.
     const double total = real(batch_.sequences);
     const double met = total * (1 - std::pow(1 - 1 / real(learners), real(batch_.epochs + 1)));
-    flops += std::max(0.0, met - total / real(learners)) * trunk();
+    flops += std::max(0.0, met - total / real(learners)) * again();
     if (s_.ppo.kl_form == KlForm::exact) {
       const double kept = s_.train.reference_cache_mib * 1048576.0 / (4 * response_ * real(in_.model.vocab_size));
       const double missing = kept >= met ? met - total / real(learners) : own * (1 - kept / met);
@@ -141,7 +142,7 @@ class TimeOf {
     const Work drawn = generate(most(placement_.rollouts.size()), prompts, prompts * s_.eval.samples);
     const Work scored = score(most(placement_.scorers.size()), prompts * s_.eval.samples, true, false);
     const double own = real(ceil_div(in_.num_eval_prompts * s_.eval.samples, learners));
-    const Work measured = learn(own * (trunk() + 2 * top() + 2 * head(response_)), 0);
+    const Work measured = learn(own * (again() + 2 * top() + 2 * head(response_)), 0);
     return {drawn.flops + scored.flops + measured.flops, drawn.bytes,
             drawn.seconds + scored.seconds + measured.seconds};
   }

@@ -1,4 +1,5 @@
-"""pool.keep_trunk: what enters the first trained block, kept by the sampler, in the place of the learner's own run."""
+"""pool.keep_trunk and rollouts.carry_trunk: what enters the first trained block, as the sampler computed it, in the place of
+the learner's own run."""
 import h5py
 import numpy as np
 import pytest
@@ -70,3 +71,33 @@ def test_a_pool_that_keeps_another_block_is_refused(kept):
     kept.refused("pool", "-c", "toy.yaml", "--split", "train", *KEEP, "-s", "pool.path=kept.h5", "-s", "train.layers=last 1",
                  words=["kept.h5", "enter block 1", "ask for block 2"])
     kept.refused("pool", "-c", "toy.yaml", "--split", "train", *KEEP, words=["pool.h5", "block 0", "ask for block 1"])
+
+
+CARRY = "rollouts.carry_trunk=true"
+
+
+@pytest.mark.parametrize("method", ["vbon", "jbond"])
+def test_online_steps_on_carried_rows_are_those_on_rows_run_again(kept, method):
+    common = [f"train.method={method}", "train.steps=4", "ppo.baseline=rloo"]
+    again = metrics(train(kept, f"online-{method}", *common))
+    for ranks in (1, 3):
+        run = train(kept, f"carried-{method}-{ranks}", *common, CARRY, ranks=ranks)
+        assert [path.name for path in sorted((run / "rollouts").iterdir())] == [f"step-{k:08}.h5" for k in range(4)]
+        with h5py.File(run / "rollouts/step-00000003.h5") as file:
+            assert "trunk" not in file
+        for a, b in zip(again, metrics(run)):
+            for key in ("kl", "reward", "ratio_error", "grad_norm"):
+                assert abs(a[key] - b[key]) <= 1e-3 * max(abs(a[key]), 1e-2), (ranks, key, a[key], b[key])
+
+
+def test_evaluations_on_carried_rows_are_those_on_rows_run_again(kept):
+    run = train(kept, "evaluated", "train.steps=3", "optimizer.learning_rate=3e-3")
+    figures = {}
+    for name, more, ranks in (("again", [], 1), ("carried", ["-s", CARRY], 1), ("carried by three", ["-s", CARRY], 3)):
+        kept.run("eval", "-c", "toy.yaml", "--quiet", "-s", f"run.dir={run.name}", *more, ranks=ranks)
+        with h5py.File(run / "eval/final-00000003/eval.h5") as file:
+            figures[name] = file["sample/tokens"][()], file["sample/kl"][()]
+    assert figures["again"][1].mean() > 1e-3
+    for name, (tokens, kl) in figures.items():
+        np.testing.assert_array_equal(tokens, figures["again"][0], err_msg=name)
+        np.testing.assert_allclose(kl, figures["again"][1], atol=2e-5, err_msg=name)

@@ -32,7 +32,7 @@ class TextRows {
   // At least one token: an empty text is the end token alone, and a UserError where the model has none.
   TokenRow encode(std::string_view text) const;
   std::int64_t max_length() const { return max_length_; }
-  // What a row of `tokens` tokens is padded to: the next multiple of 8 within max_length.
+  // What a row of `tokens` tokens is padded to: the next multiple of 4 within max_length.
   std::int64_t padded_length(std::int64_t tokens) const;
 
  private:

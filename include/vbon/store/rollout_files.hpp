@@ -14,9 +14,15 @@ namespace vbon {
 
 struct RolloutsConfig {
   Keep keep = Keep::all();
+  bool carry_trunk = false;
   template <class V, class Self>
   static void visit(V&& v, Self& c) {
     v(c.keep, {.name = "keep", .help = "which steps' rollouts stay on disk: all | last K"});
+    v(c.carry_trunk,
+      {.name = "carry_trunk",
+       .help = "samplers hand what enters the first trained layer to the learners, who then need not run the frozen "
+               "layers again; pays where processors are slow and prompts short (4 bytes times width times tokens in "
+               "files that a step removes)"});
   }
 };
 

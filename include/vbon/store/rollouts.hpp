@@ -26,6 +26,15 @@ enum class RolloutStage { sampled, scored, learned };  // each has the columns o
 enum class Per { sequence, token, reward };            // one value each; reward: for every one beside the main
 std::string_view name_of(RolloutStage stage);
 
+// What enters the first trained block, as the sampler computed it: chunks may carry it to the learners, who need not
+// run the frozen trunk again. A step's file has none.
+struct CarriedTrunk {
+  std::vector<std::int32_t> rows;  // [B]; empty: none is carried. Own rows of a sequence are its tokens but the last;
+                                   // one with more brings its prompt's before them, for those behind it that have
+                                   // fewer. 0: not carried for it
+  std::vector<float> values;       // [sum of rows, D]
+};
+
 struct RolloutBatch {
   std::int64_t max_new_tokens = 0;            // T
   std::int64_t num_more_rewards = 0;          // R, rewards beside the main one, in the order of their names
@@ -45,6 +54,7 @@ struct RolloutBatch {
   std::vector<float> reward, log_f, evaluator;
   std::vector<std::uint8_t> at_floor, at_ceiling;  // [B] log F at its lowest or highest value
   std::vector<float> more_reward;                  // [B, R]
+  CarriedTrunk trunk;                              // in chunks
 
   std::int64_t width(Per per) const {
     return per == Per::token ? max_new_tokens : per == Per::reward ? num_more_rewards : 1;

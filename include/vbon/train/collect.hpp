@@ -30,6 +30,7 @@ struct Collection {
   RandomStream stream{0, Purpose::rollout};
   RandomStream anchor_stream{0, Purpose::anchor};
   std::int64_t prefix_every = 0;  // tokens between prefixes that are scored, too; 0: none
+  std::int64_t trunk_block = 0;   // the policy's samples bring the rows that enter this block; 0: they do not
   std::int64_t step = 0;
   std::int64_t weights_version = 0;
   const RolloutFiles* files = nullptr;

@@ -44,6 +44,7 @@ struct EvaluationTools {
   const Policy* policy = nullptr;       // learner ranks
   EvalHeader header;
   const RolloutFiles* chunks = nullptr;
+  std::int64_t trunk_block = 0;  // of the policy: its samples carry the rows that enter it; 0: they do not
 };
 
 // Complete on learner ranks; empty rows elsewhere.

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <thread>
 
 #include "examples.hpp"
@@ -51,11 +53,72 @@ TEST_F(RolloutTest, chunks_join_into_a_step_and_go) {
   EXPECT_EQ(back.batch.at_ceiling.at(5), 0);
 }
 
+// Rows of two numbers: of a prompt of three tokens with the first of its four samples, then of each sample's own.
+CarriedTrunk example_trunk(const RolloutBatch& batch) {
+  CarriedTrunk trunk;
+  for (std::size_t i = 0; i < batch.length.size(); ++i) {
+    trunk.rows.push_back(batch.length[i] - 1 + (i % 4 == 0 ? 3 : 0));
+    for (std::int32_t k = 0; k < 2 * trunk.rows.back(); ++k)
+      trunk.values.push_back(static_cast<float>(i) + 0.125f * static_cast<float>(k));
+  }
+  return trunk;
+}
+
+TEST_F(RolloutTest, chunks_carry_rows_of_the_trunk_and_a_step_keeps_none) {
+  const RolloutFiles files(folder_);
+  std::vector<RolloutBatch> read;
+  for (std::int64_t chunk = 0; chunk < 2; ++chunk) {
+    RolloutBatch batch = example_rollouts(chunk * 3, 3, RolloutStage::scored);
+    if (chunk == 1) batch.trunk = example_trunk(batch);
+    const std::string sha256 = files.write_chunk(RolloutStage::scored, header_of(7, chunk), batch);
+    read.push_back(files.read_chunk(RolloutStage::scored, 7, chunk, sha256));
+    EXPECT_EQ(first_difference(read.back(), batch), "");
+  }
+  RolloutBatch all = concatenate(read);
+  ASSERT_EQ(all.trunk.rows.size(), 24u);
+  EXPECT_TRUE(std::all_of(all.trunk.rows.begin(), all.trunk.rows.begin() + 12, [](auto rows) { return rows == 0; }));
+  EXPECT_EQ(all.trunk.values, read[1].trunk.values);
+  RolloutBatch others = of_source(all, RolloutSource::anchor), policy = of_source(all, RolloutSource::policy);
+  EXPECT_EQ(others.trunk.rows.size() + policy.trunk.rows.size(), 24u);
+  EXPECT_EQ(others.trunk.values.size() + policy.trunk.values.size(), all.trunk.values.size());
+  std::size_t begin = 0;  // of the row of sequence i
+  std::vector<float> of_anchor;
+  for (std::size_t i = 0; i < 24; ++i) {
+    const auto size = static_cast<std::size_t>(2 * all.trunk.rows[i]);
+    if (all.source[i] == 1)
+      of_anchor.insert(of_anchor.end(), all.trunk.values.begin() + static_cast<std::ptrdiff_t>(begin),
+                       all.trunk.values.begin() + static_cast<std::ptrdiff_t>(begin + size));
+    begin += size;
+  }
+  EXPECT_EQ(others.trunk.values, of_anchor);
+
+  RolloutBatch broken = read[1];
+  const auto longest = std::max_element(broken.length.begin(), broken.length.end()) - broken.length.begin();
+  broken.trunk.rows[static_cast<std::size_t>(longest)] = 1;
+  EXPECT_THROW(validate(broken, RolloutStage::scored, "it"), UserError);
+  broken = read[1];
+  broken.trunk.values.pop_back();
+  EXPECT_THROW(validate(broken, RolloutStage::scored, "it"), UserError);
+  broken = read[1];
+  broken.trunk.values[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(validate(broken, RolloutStage::scored, "it"), UserError);
+  broken = read[1];
+  broken.trunk.rows.pop_back();
+  EXPECT_THROW(validate(broken, RolloutStage::scored, "it"), UserError);
+  RolloutBatch step = example_rollouts(0, 6, RolloutStage::learned);
+  step.trunk = all.trunk;
+  EXPECT_THROW(files.write_step(header_of(7), step), UserError);
+  step = read[1];
+  step.trunk.values[3] += 1;
+  EXPECT_EQ(first_difference(step, read[1]), "trunk");
+}
+
 TEST_F(RolloutTest, packed_batches_come_back_bit_for_bit) {
   std::vector<RolloutBatch> batches;
   std::vector<std::byte> bytes;
   for (const RolloutStage stage : {RolloutStage::sampled, RolloutStage::scored, RolloutStage::learned}) {
     batches.push_back(example_rollouts(3, 4, stage));
+    if (stage == RolloutStage::scored) batches.back().trunk = example_trunk(batches.back());
     pack(batches.back(), bytes);
   }
   std::span<const std::byte> left = bytes;

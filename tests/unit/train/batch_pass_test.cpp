@@ -2,8 +2,8 @@
 // kept logits or who computed the trunk.
 #include "vbon/train/batch_pass.hpp"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -14,6 +14,7 @@
 #include "unit/train/toy_world.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/model/vocab_head.hpp"
+#include "vbon/train/carried_trunk.hpp"
 
 namespace vbon {
 namespace {
@@ -141,6 +142,56 @@ TEST(BatchPass, a_given_trunk_is_used_and_not_computed) {
                 .item<double>(),
             1e-4);
   EXPECT_THROW(given.give_trunk(0, want.logp), InternalError);
+}
+
+// As the sampler leaves them: the rows of prompt and response, but for the last token.
+std::vector<Completion> completions_of(const World& world) {
+  std::vector<Completion> completions;
+  for (std::size_t i = 0; i < world.sequences.size(); ++i) {
+    const Sequence& s = world.sequences[i];
+    const PackedSequences alone = pack(std::span(world.sequences).subspan(i, 1), at::kCPU);
+    completions.push_back({.prompt = static_cast<std::int64_t>(i) / test::kToySamples,
+                           .tokens = {s.response.begin(), s.response.end()},
+                           .trunk = run_trunk(world.reference, alone, 2).front()});
+  }
+  return completions;
+}
+
+TEST(BatchPass, a_carried_trunk_is_used_for_the_sequences_that_have_one) {
+  World world(1);
+  BatchPass computed = world.pass(9), given = world.pass(4), part = world.pass(9), none = world.pass(9);
+  const std::array all = {Share{0, 9}};
+  const Measured want = measure(computed, world.policy, world.critic, all, test::kToyTokens);
+  give_carried_trunk(none, world.batch, all, world.policy);
+  measure(none, world.policy, world.critic, all, test::kToyTokens);
+  EXPECT_EQ(none.trunks_computed(), 9);
+
+  world.batch.trunk = carried_trunk(completions_of(world));
+  std::int64_t rows = 0;  // each prompt's once, each response's but the last
+  for (std::int64_t p = 0; p < test::kToyPrompts; ++p) rows += std::ssize(world.prompts.tokens_of(p));
+  for (const std::int32_t length : world.batch.length) rows += length - 1;
+  EXPECT_EQ(std::ssize(world.batch.trunk.values), rows * world.reference.spec.hidden_size);
+  give_carried_trunk(given, world.batch, all, world.policy);
+  const Measured got = measure(given, world.policy, world.critic, all, test::kToyTokens);
+  EXPECT_EQ(given.trunks_computed(), 0);
+  for (const auto& [one, other] : {std::pair(got.logp, want.logp), std::pair(got.logp_reference, want.logp_reference),
+                                   std::pair(got.kl, want.kl), std::pair(got.values, want.values)})
+    EXPECT_LE((one - other).abs().max().item<double>(), 1e-5);
+
+  // A share that begins in the middle of a prompt's samples, and a sample that none are carried for.
+  const std::array some = {Share{1, 8}};
+  std::vector<Completion> fewer = completions_of(world);
+  fewer.erase(fewer.begin() + 4);
+  CarriedTrunk& carried = world.batch.trunk = carried_trunk(fewer);
+  carried.rows.insert(carried.rows.begin() + 4, 0);
+  give_carried_trunk(part, world.batch, some, world.policy);
+  const Measured of_part = measure(part, world.policy, world.critic, some, test::kToyTokens);
+  EXPECT_EQ(part.trunks_computed(), 1);
+  EXPECT_LE((of_part.kl - want.kl).narrow(0, 1, 7).abs().max().item<double>(), 1e-5);
+
+  carried.rows[8] += 1;  // of another sequence
+  BatchPass wrong = world.pass(9);
+  EXPECT_THROW(give_carried_trunk(wrong, world.batch, all, world.policy), InternalError);
 }
 
 // Gradient of a weighted sum of all that a loss uses, by one size of micro-batches.

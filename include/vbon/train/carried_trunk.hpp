@@ -1,0 +1,23 @@
+// What enters the first trained block of every sampled sequence, from the sampler to the learners: rows that it
+// computed while it decoded. Prompts are carried once for all samples that follow each other.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "vbon/generate/engine.hpp"
+#include "vbon/store/rollouts.hpp"
+#include "vbon/train/batch_pass.hpp"
+#include "vbon/train/data_parallel.hpp"
+
+namespace vbon {
+
+// Completions in the sampler's order, with `trunk`; rows are float32 whatever the model's type.
+CarriedTrunk carried_trunk(std::span<const Completion> completions);
+
+// Gives the pass, whose sequences are those of the batch, the rows of the sequences in `shares`. Nothing where none are
+// carried; InternalError where rows do not fit the sequences.
+void give_carried_trunk(BatchPass& pass, const RolloutBatch& batch, std::span<const Share> shares,
+                        const Policy& policy);
+
+}  // namespace vbon
