@@ -39,8 +39,7 @@ ExitCode run_pool_command(comm::Communicator& world, const CommandLine& line, Pr
   for (std::string& text : problems(settings.reward, "reward")) found.push_back(std::move(text));
   if (settings.evaluator.configured())
     for (std::string& text : problems(settings.evaluator, "evaluator")) found.push_back(std::move(text));
-  if (settings.pool.samples < 2)
-    found.push_back(fmt::format("pool.samples is {}; F needs at least 2 samples a prompt", settings.pool.samples));
+  for (std::string& text : problems(settings.pool)) found.push_back(std::move(text));
   for (std::string& text : more_reward_problems(settings)) found.push_back(std::move(text));
   for (std::string& text : evaluation_problems(settings)) found.push_back(std::move(text));
   const bool train = line.split != "eval" && line.evaluations.empty() && !settings.pool.path.empty();

@@ -41,7 +41,7 @@ std::vector<StageInputs> stage_inputs(const Values& values) {
       {"model.reference", {"model.base", "model.start_token", "sft"}, "sft.text"},
       trained("reward"),
       trained("evaluator"),
-      {"pool.path", and_more({"prompts.train", "pool.prefix_every", "pool.keep_trunk"})},
+      {"pool.path", and_more({"prompts.train", "pool.prefix_every", "pool.prefix_samples", "pool.keep_trunk"})},
       {"pool.eval_path", and_more({"prompts.eval"})},
       {"amortised.path", and_more({"prompts", "pool", "amortised.components", "amortised.updates", "amortised.batch",
                                    "amortised.learning_rate", "amortised.weight_decay", "amortised.heldout"})},

@@ -30,9 +30,11 @@ void validate_pool(const Pool& pool, const std::string& where, SampleParts parts
           pool.block.samples.num_samples, pool.block.samples.max_new_tokens, pool.header.num_samples,
           pool.header.max_new_tokens);
   validate(pool.block, pool.header.eos_ids, where, parts);
-  require(parts == SampleParts::without_samples || pool.block.prefixes.every == pool.header.prefix_every,
-          "{}: prefixes are cut every {} tokens, where {} was said", where, pool.block.prefixes.every,
-          pool.header.prefix_every);
+  const PrefixRows& prefixes = pool.block.prefixes;
+  require(parts == SampleParts::without_samples ||
+              (prefixes.every == pool.header.prefix_every && prefixes.samples == pool.header.prefix_samples),
+          "{}: prefixes of {} samples are cut every {} tokens, where {} and {} were said", where, prefixes.samples,
+          prefixes.every, pool.header.prefix_samples, pool.header.prefix_every);
   require(parts != SampleParts::with_trunk || pool.block.trunk.block == pool.header.trunk_block,
           "{}: the trunk's rows enter block {}, where {} was said", where, pool.block.trunk.block,
           pool.header.trunk_block);
@@ -96,7 +98,11 @@ PoolHeader read_pool_header(const H5Group& root) {
       if (const std::size_t mark = line.find('='); mark != std::string::npos)
         header.more_rewards[line.substr(0, mark)] = line.substr(mark + 1);
   if (root.has_attribute("trunk_block")) header.trunk_block = root.attribute<std::int64_t>("trunk_block");
-  if (root.has_attribute("prefix_every")) header.prefix_every = root.attribute<std::int64_t>("prefix_every");
+  if (root.has_attribute("prefix_every")) {
+    header.prefix_every = root.attribute<std::int64_t>("prefix_every");
+    const bool fewer = root.has_attribute("prefix_samples");
+    header.prefix_samples = fewer ? root.attribute<std::int64_t>("prefix_samples") : header.num_samples;
+  }
   return header;
 }
 

@@ -18,16 +18,17 @@ std::string key_of(const PoolHeader& header, std::int64_t num_prompts, std::int6
   std::string more;
   for (const auto& [name, identity] : header.more_rewards) more += " " + name + "=" + identity;
   return sha256_hex(fmt::format(
-      "{}\n", fmt::join(
-                  std::vector<std::string>{
-                      made.reference_sha256, made.tokenizer_sha256, made.reward_sha256, made.evaluator_sha256,
-                      made.prompts_sha256, made.start_token, made.dtype, fmt::format("{}", made.seed),
-                      fmt::format("{}", header.temperature), fmt::format("{}", header.max_new_tokens),
-                      fmt::format("{}", header.num_samples), fmt::format("{}", fmt::join(header.eos_ids, " ")),
-                      header.reward_output + more, fmt::format("{}", header.reward_round),
-                      fmt::format("{}", header.prefix_every), fmt::format("{}", header.trunk_block),
-                      fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
-                  "\n")));
+      "{}\n",
+      fmt::join(
+          std::vector<std::string>{
+              made.reference_sha256, made.tokenizer_sha256, made.reward_sha256, made.evaluator_sha256,
+              made.prompts_sha256, made.start_token, made.dtype, fmt::format("{}", made.seed),
+              fmt::format("{}", header.temperature), fmt::format("{}", header.max_new_tokens),
+              fmt::format("{}", header.num_samples), fmt::format("{}", fmt::join(header.eos_ids, " ")),
+              header.reward_output + more, fmt::format("{}", header.reward_round),
+              fmt::format("{} {}", header.prefix_every, header.prefix_samples), fmt::format("{}", header.trunk_block),
+              fmt::format("{}", num_prompts), fmt::format("{}", prompts_per_chunk)},
+          "\n")));
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "vbon/base/error.hpp"
 #include "vbon/store/h5_commit.hpp"
@@ -128,8 +127,7 @@ RolloutBatch of_source(const RolloutBatch& batch, RolloutSource source) {
       },
       some);
   const CarriedTrunk& trunk = batch.trunk;
-  const std::int64_t all_rows = std::accumulate(trunk.rows.begin(), trunk.rows.end(), std::int64_t{0});
-  const std::int64_t width = all_rows > 0 ? std::ssize(trunk.values) / all_rows : 0;
+  const std::int64_t width = trunk.width();
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < trunk.rows.size(); ++i) {
     const std::int64_t end = begin + trunk.rows[i] * width;
@@ -268,11 +266,9 @@ std::string write_rollouts(const fs::path& path, RolloutStage stage, const Rollo
                      values.empty() ? std::vector<T>(index(b * batch.width(per)), unmeasured<T>()) : values);
         },
         batch);
-    const CarriedTrunk& trunk = batch.trunk;
-    if (trunk.values.empty()) return;
-    const std::int64_t rows = std::accumulate(trunk.rows.begin(), trunk.rows.end(), std::int64_t{0});
-    file.write("trunk_rows", {batch.num_sequences()}, trunk.rows);
-    file.write("trunk", {rows, std::ssize(trunk.values) / rows}, trunk.values);
+    if (batch.trunk.values.empty()) return;
+    file.write("trunk_rows", {batch.num_sequences()}, batch.trunk.rows);
+    file.write("trunk", {batch.trunk.num_rows(), batch.trunk.width()}, batch.trunk.values);
   });
 }
 

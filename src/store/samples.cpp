@@ -75,11 +75,15 @@ void validate_samples(const SampleRows& samples, std::int64_t num_prompts, std::
 void validate_prefixes(const SampleBlock& block, const std::string& where) {
   const PrefixRows& prefixes = block.prefixes;
   const std::int64_t cuts = prefixes.num_cuts(block.samples.max_new_tokens);
-  const std::size_t size = block.samples.length.size() * index(cuts);
-  require(prefixes.every >= 0 && prefixes.reward.size() == size && prefixes.logp_reference.size() == size,
+  const std::int64_t m = block.samples.num_samples, s = prefixes.samples;
+  require(prefixes.every >= 0 && (prefixes.every == 0 ? s == 0 : 1 <= s && s <= m),
+          "{}: prefixes of {} samples a prompt, of {} that there are", where, s, m);
+  const std::size_t size = index(num_elements({block.num_prompts(), s, cuts}, where));
+  require(prefixes.reward.size() == size && prefixes.logp_reference.size() == size,
           "{}: the prefixes' datasets do not have {} cuts a sample", where, cuts);
   for (std::size_t i = 0; i < size; ++i) {
-    const std::size_t sample = i / index(cuts);
+    const auto place = static_cast<std::int64_t>(i) / cuts;
+    const std::size_t sample = index(place / s * m + place % s);
     const bool inside = static_cast<std::int64_t>(i) % cuts < prefixes.num_cuts(block.samples.length[sample]);
     const bool is_number = std::isfinite(prefixes.reward[i]) && std::isfinite(prefixes.logp_reference[i]);
     require(inside ? is_number : std::isnan(prefixes.reward[i]) && std::isnan(prefixes.logp_reference[i]),
@@ -171,8 +175,8 @@ void append(SampleBlock& all, const SampleBlock& more) {
   }
   check(all.samples.num_samples == more.samples.num_samples &&
             all.samples.max_new_tokens == more.samples.max_new_tokens && all.rewards.size() == more.rewards.size() &&
-            all.prefixes.every == more.prefixes.every && all.trunk.block == more.trunk.block &&
-            all.trunk.width == more.trunk.width,
+            all.prefixes.every == more.prefixes.every && all.prefixes.samples == more.prefixes.samples &&
+            all.trunk.block == more.trunk.block && all.trunk.width == more.trunk.width,
         "only blocks of one kind are joined");
   const std::int64_t shift = all.prompts.offset.back();
   extend(all.prompts.id, more.prompts.id);
@@ -205,9 +209,11 @@ SampleBlock first_samples(const SampleBlock& block, std::int64_t m) {
   kept.samples.logp_reference = first_of_each(block.samples.logp_reference, of, m, 1);
   for (const auto& [name, values] : block.rewards) kept.rewards[name] = first_of_each(values, of, m, 1);
   const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
+  const std::int64_t s = block.prefixes.samples, fewer = std::min(s, m);
   kept.prefixes = {.every = block.prefixes.every,
-                   .reward = first_of_each(block.prefixes.reward, of, m, cuts),
-                   .logp_reference = first_of_each(block.prefixes.logp_reference, of, m, cuts)};
+                   .samples = fewer,
+                   .reward = first_of_each(block.prefixes.reward, s, fewer, cuts),
+                   .logp_reference = first_of_each(block.prefixes.logp_reference, s, fewer, cuts)};
   kept.trunk = {.block = block.trunk.block, .width = block.trunk.width, .prompt = block.trunk.prompt};
   const std::vector<std::int64_t> offset = trunk_offsets(block.samples);
   for (std::int64_t first = 0; !block.trunk.samples.empty() && first < std::ssize(block.samples.length); first += of)
@@ -231,9 +237,10 @@ void write_sample_block(H5Group& root, const SampleBlock& block) {
   for (const auto& [name, values] : block.rewards) root.write("reward/" + name + "/value", {p, m}, values);
   if (block.prefixes.every > 0) {
     root.write_attribute("prefix_every", block.prefixes.every);
-    const std::int64_t cuts = block.prefixes.num_cuts(t);
-    root.write("prefix/reward", {p, m, cuts}, block.prefixes.reward);
-    root.write("prefix/logp_reference", {p, m, cuts}, block.prefixes.logp_reference);
+    const std::int64_t cuts = block.prefixes.num_cuts(t), s = block.prefixes.samples;
+    if (s < m) root.write_attribute("prefix_samples", s);
+    root.write("prefix/reward", {p, s, cuts}, block.prefixes.reward);
+    root.write("prefix/logp_reference", {p, s, cuts}, block.prefixes.logp_reference);
   }
   if (block.trunk.block > 0) {
     const std::int64_t width = block.trunk.width;
@@ -265,8 +272,11 @@ SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
   if (parts != SampleParts::without_samples && root.has_attribute("prefix_every")) {
     block.prefixes.every = root.attribute<std::int64_t>("prefix_every");
     const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
-    block.prefixes.reward = root.read<float>("prefix/reward", {p, m, cuts});
-    block.prefixes.logp_reference = root.read<float>("prefix/logp_reference", {p, m, cuts});
+    const std::int64_t s = root.has_attribute("prefix_samples") ? root.attribute<std::int64_t>("prefix_samples") : m;
+    require(1 <= s && s <= m, "prefix_samples is {}; there are {} samples a prompt", s, m);
+    block.prefixes.samples = s;
+    block.prefixes.reward = root.read<float>("prefix/reward", {p, s, cuts});
+    block.prefixes.logp_reference = root.read<float>("prefix/logp_reference", {p, s, cuts});
   }
   if (parts == SampleParts::with_trunk && root.has_attribute("trunk_block")) {
     block.trunk.block = root.attribute<std::int64_t>("trunk_block");

@@ -4,7 +4,6 @@
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "vbon/base/error.hpp"
 
@@ -35,8 +34,7 @@ void give_carried_trunk(BatchPass& pass, const RolloutBatch& batch, std::span<co
   const CarriedTrunk& trunk = batch.trunk;
   if (trunk.values.empty() || !policy.has_trunk()) return;
   check(std::ssize(trunk.rows) == pass.size(), "give_carried_trunk: rows of another batch");
-  const std::int64_t width =
-      std::ssize(trunk.values) / std::accumulate(trunk.rows.begin(), trunk.rows.end(), std::int64_t{0});
+  const std::int64_t width = trunk.width();
   const auto rows_at = [&](std::int64_t first, std::int64_t count) {
     return at::from_blob(const_cast<float*>(trunk.values.data()) + first * width, {count, width}, at::kFloat);
   };

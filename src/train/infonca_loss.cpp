@@ -15,7 +15,7 @@ class InfoncaLoss : public PromptGroupsLoss {
  public:
   InfoncaLoss(const Settings& settings, const Pool& pool, const LogFTable& table, std::span<const MoreTable> more)
       : PromptGroupsLoss(settings.infonca.batch, settings.infonca.samples_per_prompt,
-                         static_cast<std::uint64_t>(*settings.run.seed), pool),
+                         static_cast<std::uint64_t>(*settings.run.seed), pool, pool.header.num_samples),
         targets_(pool, table, settings.vbon, Credit::response, more), samples_(pool.block.samples) {}
 
   std::span<const std::string_view> figure_names() const override {

@@ -24,8 +24,8 @@ class TimeOf {
     const std::int64_t learners = static_cast<std::int64_t>(placement_.learners.size());
     if (batch_.chunks > 0) {
       time.generate = generate(batch_.rollout_chunks, batch_.chunk_prompts, batch_.chunk_sequences);
-      time.score =
-          score(batch_.scorer_chunks, batch_.chunk_sequences, evaluates(s_), s_.ppo.baseline == Baseline::prefix);
+      time.score = score(batch_.scorer_chunks, batch_.chunk_sequences, evaluates(s_),
+                         s_.ppo.baseline == Baseline::prefix ? batch_.chunk_sequences : 0);
       time.prepare = learn(prepare_flops(ceil_div(batch_.sequences, learners)), 0);
       time.update = learn(update_flops(learners), real(batch_.updates) * optimizer_bytes());
     }
@@ -99,13 +99,14 @@ class TimeOf {
     const double matrices = 2 * d * (4 * d + 2 * real(e.intermediate_size)) * rows;
     return texts * real(e.num_layers) * (matrices + 4 * d * rows * rows);
   }
-  Work score(std::int64_t chunks, std::int64_t sequences, bool with_evaluator, bool with_prefixes) const {
+  // `cut`: so many of the sequences are scored at pool.prefix_every's prefixes, too.
+  Work score(std::int64_t chunks, std::int64_t sequences, bool with_evaluator, std::int64_t cut) const {
     double flops = encoder_flops(s_.reward, in_.reward, sequences, response_);
     if (with_evaluator && s_.evaluator.configured())
       flops += encoder_flops(s_.evaluator, in_.evaluator, sequences, response_);
     const std::int64_t every = s_.pool.prefix_every;
-    for (std::int64_t cut = every; with_prefixes && every > 0 && cut < s_.sampling.max_new_tokens; cut += every)
-      flops += encoder_flops(s_.reward, in_.reward, sequences, real(cut));
+    for (std::int64_t kept = every; cut > 0 && every > 0 && kept < s_.sampling.max_new_tokens; kept += every)
+      flops += encoder_flops(s_.reward, in_.reward, cut, real(kept));
     return learn(real(chunks) * flops, 0);
   }
 
@@ -140,7 +141,7 @@ class TimeOf {
     const std::int64_t prompts = std::min(per_chunk, std::max<std::int64_t>(in_.num_eval_prompts, 1));
     const auto most = [&](std::size_t ranks) { return ceil_div(chunks, static_cast<std::int64_t>(ranks)); };
     const Work drawn = generate(most(placement_.rollouts.size()), prompts, prompts * s_.eval.samples);
-    const Work scored = score(most(placement_.scorers.size()), prompts * s_.eval.samples, true, false);
+    const Work scored = score(most(placement_.scorers.size()), prompts * s_.eval.samples, true, 0);
     const double own = real(ceil_div(in_.num_eval_prompts * s_.eval.samples, learners));
     const Work measured = learn(own * (again() + 2 * top() + 2 * head(response_)), 0);
     return {drawn.flops + scored.flops + measured.flops, drawn.bytes,
@@ -152,7 +153,7 @@ class TimeOf {
     const std::int64_t chunks =
         ceil_div(ceil_div(in_.num_prompts, per_chunk), static_cast<std::int64_t>(placement_.ranks.size()));
     const Work drawn = generate(chunks, per_chunk, per_chunk * s_.pool.samples);
-    const Work scored = score(chunks, per_chunk * s_.pool.samples, true, true);
+    const Work scored = score(chunks, per_chunk * s_.pool.samples, true, per_chunk * prefix_samples(s_));
     return {drawn.flops + scored.flops, drawn.bytes, drawn.seconds + scored.seconds};
   }
 

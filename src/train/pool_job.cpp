@@ -80,6 +80,7 @@ class PoolWork {
     header_.more_rewards = identities_.more;
     if (job_.which == PoolOf::train) {
       header_.prefix_every = settings_.pool.prefix_every;
+      if (header_.prefix_every > 0) header_.prefix_samples = prefix_samples(settings_);
       if (settings_.pool.keep_trunk) header_.trunk_block = first_trained_block(spec_, settings_.train.layers);
     }
   }
@@ -95,10 +96,12 @@ class PoolWork {
               "'{}' holds {} samples a prompt, pool.samples asks for {}; give another pool.path, or remove the file",
               path_.string(), used.pool.header.num_samples, settings_.pool.samples);
       require(
-          header_.prefix_every == 0 || used.pool.header.prefix_every == header_.prefix_every,
-          "'{}' has prefixes scored every {} tokens, pool.prefix_every asks for {}; give another pool.path, or remove "
-          "the file",
-          path_.string(), used.pool.header.prefix_every, header_.prefix_every);
+          header_.prefix_every == 0 || (used.pool.header.prefix_every == header_.prefix_every &&
+                                        used.pool.header.prefix_samples >= header_.prefix_samples),
+          "'{}' has prefixes of {} samples scored every {} tokens, pool.prefix_samples and pool.prefix_every ask for {} and "
+          "{}; give another pool.path, or remove the file",
+          path_.string(), used.pool.header.prefix_samples, used.pool.header.prefix_every, header_.prefix_samples,
+          header_.prefix_every);
       require(
           header_.trunk_block == 0 || used.pool.header.trunk_block == header_.trunk_block,
           "'{}' keeps the trunk's rows that enter block {}, pool.keep_trunk and train.layers ask for block {}; give "
@@ -224,16 +227,21 @@ class PoolWork {
   }
 
   PrefixRows scored_prefixes(const SampleBlock& block, const std::vector<Completion>& completions) {
-    PrefixRows rows{.every = header_.prefix_every};
+    PrefixRows rows{.every = header_.prefix_every, .samples = header_.prefix_samples};
     const std::size_t cuts = idx(rows.num_cuts(settings_.sampling.max_new_tokens));
-    rows.reward.assign(completions.size() * cuts, std::numeric_limits<float>::quiet_NaN());
+    rows.reward.assign(idx(block.num_prompts() * rows.samples) * cuts, std::numeric_limits<float>::quiet_NaN());
     rows.logp_reference = rows.reward;
     std::vector<TokenResponse> responses;
-    for (const Completion& c : completions) responses.push_back({block.prompts.text[idx(c.prompt)], c.tokens});
+    std::vector<const Completion*> cut;  // whose responses these are
+    for (const Completion& c : completions) {
+      if (c.sample >= rows.samples) continue;
+      responses.push_back({block.prompts.text[idx(c.prompt)], c.tokens});
+      cut.push_back(&c);
+    }
     for (const PrefixReward& prefix : score_prefixes(*reward_, *tokenizer_, responses, rows.every)) {
       const std::size_t cell = prefix.response * cuts + idx(prefix.tokens / rows.every - 1);
       double logp = 0;
-      for (const float l : std::span(completions[prefix.response].logp).first(idx(prefix.tokens))) logp += l;
+      for (const float l : std::span(cut[prefix.response]->logp).first(idx(prefix.tokens))) logp += l;
       rows.reward[cell] = prefix.reward;
       rows.logp_reference[cell] = static_cast<float>(logp);
     }

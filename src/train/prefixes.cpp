@@ -34,12 +34,15 @@ PrefixValues fit_prefix_values(const Pool& pool, const LogFTable& table,
   std::vector<std::vector<double>> now(static_cast<std::size_t>(cuts)), whole(static_cast<std::size_t>(cuts));
   PrefixValues values{.every = prefixes.every};
   for (std::size_t i = 0; i < rewards.size(); ++i) {
-    const auto row = static_cast<std::int64_t>(i) / per_prompt;
-    const auto response = pool.block.samples.tokens_of(row, static_cast<std::int64_t>(i) % per_prompt);
+    const std::int64_t row = static_cast<std::int64_t>(i) / per_prompt,
+                       sample = static_cast<std::int64_t>(i) % per_prompt;
+    const auto response = pool.block.samples.tokens_of(row, sample);
     const double final_score = score(table.of_own(row, rewards[i], response));
     values.start += final_score / static_cast<double>(rewards.size());
+    if (sample >= prefixes.samples) continue;
+    const auto first = static_cast<std::size_t>(prefixes.begin_of(row, sample, cuts));
     for (std::size_t cut = 0; cut < static_cast<std::size_t>(prefixes.num_cuts(pool.block.samples.length[i])); ++cut) {
-      now[cut].push_back(score(table.of(row, prefixes.reward[i * now.size() + cut],
+      now[cut].push_back(score(table.of(row, prefixes.reward[first + cut],
                                         response.first((cut + 1) * static_cast<std::size_t>(prefixes.every)))));
       whole[cut].push_back(final_score);
     }

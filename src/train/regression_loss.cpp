@@ -52,7 +52,10 @@ class RegressionLoss : public PromptGroupsLoss {
  public:
   RegressionLoss(const Settings& settings, const Pool& pool, const LogFTable& table, std::span<const MoreTable> more)
       : PromptGroupsLoss(settings.regression.batch, settings.regression.samples_per_prompt,
-                         static_cast<std::uint64_t>(*settings.run.seed), pool),
+                         static_cast<std::uint64_t>(*settings.run.seed), pool,
+                         settings.regression.credit == Credit::prefix && pool.block.prefixes.every > 0
+                             ? pool.block.prefixes.samples
+                             : pool.header.num_samples),
         config_(settings.regression), targets_(pool, table, settings.vbon, settings.regression.credit, more),
         importance_(importances(targets_, pool, settings.regression.importance)) {}
 

@@ -21,14 +21,16 @@ RegressionTargets::RegressionTargets(const Pool& pool, const LogFTable& table, c
   const std::vector<float>& rewards = pool.block.rewards.at("main");
   first_.push_back(0);
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(rewards.size()); ++i) {
-    const std::int64_t row = i / pool.header.num_samples;
+    const std::int64_t row = i / pool.header.num_samples, sample = i % pool.header.num_samples;
     const std::int32_t length = pool.block.samples.length[idx(i)];
-    const auto response = pool.block.samples.tokens_of(row, i % pool.header.num_samples);
+    const auto response = pool.block.samples.tokens_of(row, sample);
+    const std::int64_t first = prefixes.begin_of(row, sample, cuts),
+                       inside = sample < prefixes.samples ? std::min(cuts, prefixes.num_cuts(length)) : 0;
     double value = values.start, logp = 0;
-    for (std::int64_t cut = 0; cut < std::min(cuts, prefixes.num_cuts(length)); ++cut) {
+    for (std::int64_t cut = 0; cut < inside; ++cut) {
       const double next = values.lines[idx(cut)].value(
-          log_w(table.of(row, prefixes.reward[idx(i * cuts + cut)], response.first(idx((cut + 1) * values.every)))));
-      const double next_logp = prefixes.logp_reference[idx(i * cuts + cut)];
+          log_w(table.of(row, prefixes.reward[idx(first + cut)], response.first(idx((cut + 1) * values.every)))));
+      const double next_logp = prefixes.logp_reference[idx(first + cut)];
       segments_.push_back({static_cast<std::int32_t>((cut + 1) * values.every), next - value, next_logp - logp});
       value = next;
       logp = next_logp;

@@ -75,6 +75,21 @@ std::int64_t pool_chunk_prompts(const Settings& s) {
   return std::max<std::int64_t>(1, (2 * s.sampling.slots + s.pool.samples - 1) / s.pool.samples);
 }
 
+std::int64_t prefix_samples(const Settings& s) {
+  return s.pool.prefix_samples > 0 ? s.pool.prefix_samples : s.pool.samples;
+}
+
+std::vector<std::string> problems(const PoolSection& s) {
+  Problems p;
+  p.unless(s.samples >= 2, "pool.samples is {}; F needs at least 2 samples a prompt", s.samples);
+  p.unless(s.use == 0 || s.use >= 2, "pool.use is {}; use at least 2 samples (or 0 for all)", s.use);
+  p.unless(s.prefix_every >= 0, "pool.prefix_every is {}; it must not be negative", s.prefix_every);
+  p.unless(0 <= s.prefix_samples && s.prefix_samples <= s.samples,
+           "pool.prefix_samples is {}; it must be between 0 (all) and pool.samples, {}", s.prefix_samples, s.samples);
+  p.unless(s.chunk_prompts >= 0, "pool.chunk_prompts is {}; it must not be negative", s.chunk_prompts);
+  return p.take();
+}
+
 std::vector<std::string> problems(const SftSection& s) {
   Problems p;
   p.add(problems(s.optimizer, "sft.optimizer"));
@@ -176,9 +191,7 @@ std::vector<std::string> problems(const Settings& s) {
   p.add(problems(s.sampling, /*allow_truncation=*/false));
   p.add(problems(s.optimizer));
   p.add(comm::problems_of(s.cluster));
-  p.unless(s.pool.samples >= 2, "pool.samples is {}; F needs at least 2 samples a prompt", s.pool.samples);
-  p.unless(s.pool.use == 0 || s.pool.use >= 2, "pool.use is {}; use at least 2 samples (or 0 for all)", s.pool.use);
-  p.unless(s.pool.chunk_prompts >= 0, "pool.chunk_prompts is {}; it must not be negative", s.pool.chunk_prompts);
+  p.add(problems(s.pool));
   p.unless(s.train.steps >= 1, "train.steps is {}; at least 1 is needed", s.train.steps);
   p.unless(s.train.prompts_per_step >= 1, "train.prompts_per_step is {}; at least 1 is needed",
            s.train.prompts_per_step);
@@ -202,7 +215,6 @@ std::vector<std::string> problems(const Settings& s) {
                    s.train.samples_per_prompt));
   p.unless(s.train.method != Method::vbon || s.ppo.baseline != Baseline::prefix || s.vbon.n_steps == 0,
            "vbon.N_steps changes what prefixes foretell: choose another ppo.baseline");
-  p.unless(s.pool.prefix_every >= 0, "pool.prefix_every is {}; it must not be negative", s.pool.prefix_every);
   p.unless(s.train.method == Method::vbon || s.vbon.n_steps == 0 || is_offline(s.train.method),
            "vbon.N_steps is a schedule of method vbon; method {} has none", enum_name(s.train.method));
   p.unless(traits(s.train.method).aim != Aim::best_of_n || s.vbon.target == Target::bon,

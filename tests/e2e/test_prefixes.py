@@ -133,3 +133,21 @@ def test_prefixes_that_are_not_there_are_named(fresh):
     fresh.refused("pool", "-c", "toy.yaml", "-s", "pool.prefix_every=2", words=["pool.prefix_every", "remove the file"])
     fresh.refused("pool", "-c", "toy.yaml", "-s", "pool.prefix_every=-2", words=["pool.prefix_every"])
     fresh.refused("train", "-c", "toy.yaml", "-s", "regression.batch=60", words=["regression.samples_per_prompt"])
+
+
+def test_prefixes_of_the_first_samples_alone(fresh):
+    pool = ["pool", "-c", "toy.yaml", "--split", "train", "-s", f"pool.prefix_every={EVERY}"]
+    fresh.run(*pool, "--quiet", "-s", "pool.path=all.h5")
+    fresh.run(*pool, "--quiet", "-s", "pool.path=some.h5", "-s", "pool.prefix_samples=12", ranks=2)
+    with h5py.File(fresh.folder / "all.h5") as every, h5py.File(fresh.folder / "some.h5") as some:
+        assert some.attrs["prefix_samples"] == 12 and some["prefix/reward"].shape[1] == 12
+        for name in ("prefix/reward", "prefix/logp_reference"):
+            np.testing.assert_array_equal(every[name][()][:, :12], some[name][()])
+        np.testing.assert_array_equal(every["sample/tokens"][()], some["sample/tokens"][()])
+    run = train(fresh, "half", "train.method=regression", "regression.credit=prefix", "pool.path=some.h5", "train.steps=30",
+                "regression.batch=16", "regression.samples_per_prompt=4", "optimizer.learning_rate=3e-3")
+    loss = [row["loss"] for row in metrics(run)]
+    assert np.mean(loss[-4:]) < 0.9 * np.mean(loss[:4])
+    fresh.run(*pool, "--quiet", "-s", "pool.path=some.h5", "-s", "pool.prefix_samples=8")  # has more than these
+    fresh.refused(*pool, "-s", "pool.path=some.h5", words=["some.h5", "prefixes of 12 samples", "remove the file"])
+    fresh.refused(*pool, "-s", "pool.prefix_samples=1000", words=["pool.prefix_samples", "pool.samples"])

@@ -209,9 +209,11 @@ void use_metrics(const fs::path& folder) {
 SampleBlock whole_block() {  // with prefixes and trunk rows
   SampleBlock block = example_block(0, 3);
   block.prefixes.every = 2;
+  block.prefixes.samples = 3;  // of four
   const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
-  for (const std::int32_t length : block.samples.length)
-    for (std::int64_t cut = 1; cut <= cuts; ++cut) {
+  for (std::size_t i = 0; i < block.samples.length.size(); ++i)
+    for (std::int64_t cut = 1; cut <= cuts && i % 4 < 3; ++cut) {
+      const std::int32_t length = block.samples.length[i];
       block.prefixes.reward.push_back(length > 2 * cut ? 0.5f : std::nanf(""));
       block.prefixes.logp_reference.push_back(length > 2 * cut ? -0.5f : std::nanf(""));
     }
@@ -230,6 +232,7 @@ std::vector<Reader> h5_readers(const fs::path& scratch) {
   make_folders(work);
   PoolHeader whole = example_pool_header();
   whole.prefix_every = 2;
+  whole.prefix_samples = 3;
   whole.trunk_block = 1;
   write_pool(made / "pool.h5", whole, whole_block());
   RolloutHeader step;

@@ -29,6 +29,7 @@ struct PoolHeader {
   std::string ties = "uniform";                     // "uniform" | "total_order"
   std::string reward_output;                        // "log_prob" | "prob" | "logit" | "" (not a classifier)
   std::int64_t prefix_every = 0;                    // tokens between the cuts of PrefixRows
+  std::int64_t prefix_samples = 0;                  // of each prompt, that have them
   std::int64_t trunk_block = 0;                     // of TrunkRows
   double reward_round = 1e-5;                       // rewards are multiples of it; 0: not rounded
   std::map<std::string, std::string> more_rewards;  // beside main and evaluator: name -> what made it

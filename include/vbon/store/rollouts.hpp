@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <numeric>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,6 +34,9 @@ struct CarriedTrunk {
                                    // one with more brings its prompt's before them, for those behind it that have
                                    // fewer. 0: not carried for it
   std::vector<float> values;       // [sum of rows, D]
+
+  std::int64_t num_rows() const { return std::accumulate(rows.begin(), rows.end(), std::int64_t{0}); }
+  std::int64_t width() const { return values.empty() ? 0 : std::ssize(values) / num_rows(); }  // D
 };
 
 struct RolloutBatch {

@@ -43,11 +43,16 @@ using RewardColumns = std::map<std::string, std::vector<float>>;  // name ("main
 // a beginning has already tells which of a response's tokens brought it.
 struct PrefixRows {
   std::int64_t every = 0;             // tokens; 0: none were scored
-  std::vector<float> reward;          // [P, M, C] of "main"; NaN from the cut on at which the response has ended
-  std::vector<float> logp_reference;  // [P, M, C] sum of log pi_ref over the tokens before the cut; NaN likewise
+  std::int64_t samples = 0;           // S, of each prompt the first so many; 0 without
+  std::vector<float> reward;          // [P, S, C] of "main"; NaN from the cut on at which the response has ended
+  std::vector<float> logp_reference;  // [P, S, C] sum of log pi_ref over the tokens before the cut; NaN likewise
 
   // Inside a response of so many tokens; C is that of T.
   std::int64_t num_cuts(std::int64_t tokens) const { return every > 0 ? (tokens - 1) / every : 0; }
+  // Where the C numbers of a sample begin, given C.
+  std::int64_t begin_of(std::int64_t row, std::int64_t sample, std::int64_t cuts) const {
+    return (row * samples + sample) * cuts;
+  }
 };
 
 // What the reference's blocks below `block` make of prompts and samples: the rows that enter it. A learner that leaves

@@ -99,6 +99,7 @@ struct PoolSection {
   std::int64_t samples = 64;
   std::int64_t use = 0;
   std::int64_t prefix_every = 0;
+  std::int64_t prefix_samples = 0;
   bool keep_trunk = false;
   std::int64_t chunk_prompts = 0;
   bool keep_parts = false;
@@ -119,6 +120,10 @@ struct PoolSection {
        .help = "in the pool of prompts.train, score responses also as if they ended after every so many tokens, for "
                "regression.credit and ppo.baseline: prefix; 0: no",
        .unit = "tokens"});
+    v(c.prefix_samples, {.name = "prefix_samples",
+                         .help = "of each prompt, the first so many samples' prefixes are scored, and regression by "
+                                 "credit: prefix takes these alone; 0: all",
+                         .unit = "samples"});
     v(c.keep_trunk,
       {.name = "keep_trunk",
        .help =
@@ -329,6 +334,7 @@ struct Settings {
 // The prompts of a chunk of an online step, and of a pool: functions of the configuration alone.
 std::int64_t train_chunk_prompts(const Settings& settings);
 std::int64_t pool_chunk_prompts(const Settings& settings);
+std::int64_t prefix_samples(const Settings& settings);  // of a prompt, where pool.prefix_every asks for prefixes
 
 // What a run's target is called by: N and its KL weight, or the weight alone (N is then 1).
 struct Strength {
@@ -347,6 +353,7 @@ std::int64_t anchor_samples(const Settings& settings);  // a prompt and online s
 bool needs_pool(const Settings& settings);              // of prompts.train
 bool reads_pool(const Settings& settings);              // needs it, or takes figures from it where it is given
 
+std::vector<std::string> problems(const PoolSection& section);
 std::vector<std::string> problems(const SftSection& section);
 // The name of the evaluation on prompts.eval, which no other can have.
 inline constexpr std::string_view kMainEvaluation = "final";

@@ -44,6 +44,7 @@ void expect_equal(const SampleBlock& a, const SampleBlock& b) {
 SampleBlock cut_block(std::int64_t first_id, std::int64_t prompts) {
   SampleBlock block = example_block(first_id, prompts);
   block.prefixes.every = 1;
+  block.prefixes.samples = block.samples.num_samples;
   const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
   for (const std::int32_t length : block.samples.length)
     for (std::int64_t cut = 1; cut <= cuts; ++cut) {
@@ -56,6 +57,7 @@ SampleBlock cut_block(std::int64_t first_id, std::int64_t prompts) {
 PoolHeader cut_header() {
   PoolHeader header = example_pool_header();
   header.prefix_every = 1;
+  header.prefix_samples = header.num_samples;
   return header;
 }
 
@@ -107,6 +109,7 @@ TEST_F(PoolFiles, a_pool_comes_back_with_its_tables) {
 TEST_F(PoolFiles, prefixes_come_back_and_join) {
   const auto expect_same = [](const PrefixRows& a, const PrefixRows& b) {
     EXPECT_EQ(a.every, b.every);
+    EXPECT_EQ(a.samples, b.samples);
     for (const auto& [x, y] : {std::pair(&a.reward, &b.reward), std::pair(&a.logp_reference, &b.logp_reference)}) {
       ASSERT_EQ(x->size(), y->size());
       for (std::size_t i = 0; i < x->size(); ++i)
@@ -132,13 +135,32 @@ TEST_F(PoolFiles, prefixes_come_back_and_join) {
   const auto cuts = static_cast<std::size_t>(few.num_cuts(pool.header.max_new_tokens)),
              m = static_cast<std::size_t>(pool.header.num_samples);
   ASSERT_EQ(few.reward.size(), 5 * 2 * cuts);
-  PrefixRows by_hand{.every = 1};
+  PrefixRows by_hand{.every = 1, .samples = 2};
   for (std::size_t row = 0; row < 5; ++row)
     for (std::size_t i = 0; i < 2 * cuts; ++i) {
       by_hand.reward.push_back(block.prefixes.reward[row * m * cuts + i]);
       by_hand.logp_reference.push_back(block.prefixes.logp_reference[row * m * cuts + i]);
     }
   expect_same(few, by_hand);
+
+  // A pool whose first two samples alone have them, and what its first one and three samples are.
+  SampleBlock of_two = block;
+  of_two.prefixes = by_hand;
+  PoolHeader two = cut_header();
+  two.prefix_samples = 2;
+  write_pool(folder_ / "two.h5", two, of_two);
+  const Pool back = read_pool(folder_ / "two.h5");
+  EXPECT_EQ(back.header.prefix_samples, 2);
+  expect_same(back.block.prefixes, by_hand);
+  expect_same(first_samples(back, 3).block.prefixes, by_hand);
+  const PrefixRows one = first_samples(back, 1).block.prefixes;
+  EXPECT_EQ(one.samples, 1);
+  ASSERT_EQ(one.reward.size(), 5 * cuts);
+  for (std::size_t row = 0; row < 5; ++row)
+    for (std::size_t i = 0; i < cuts; ++i) {
+      const float kept = one.reward[row * cuts + i], want = block.prefixes.reward[row * m * cuts + i];
+      EXPECT_TRUE(kept == want || (std::isnan(kept) && std::isnan(want)));
+    }
 }
 
 // Rows of two numbers that tell where they belong: the prompt's or sample's place and the row in it.
@@ -217,6 +239,8 @@ TEST_F(PoolFiles, prefixes_that_contradict_their_samples_are_refused) {
   EXPECT_NE(refused([](SampleBlock& b) { b.prefixes.logp_reference.pop_back(); }).find("cuts a sample"),
             std::string::npos);
   EXPECT_NE(refused([](SampleBlock& b) { b.prefixes = {}; }).find("every 0 tokens"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.prefixes.samples = 5; }).find("prefixes of 5 samples"), std::string::npos);
+  EXPECT_NE(refused([](SampleBlock& b) { b.prefixes.samples = 2; }).find("cuts a sample"), std::string::npos);
 }
 
 TEST_F(PoolFiles, parts_of_any_size_order_and_number_of_starts_merge_into_the_same_pool) {

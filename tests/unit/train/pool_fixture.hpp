@@ -52,6 +52,7 @@ class PoolFixture {
   void cut_every_two_tokens() {  // at 2 and 4 of 6 tokens
     PrefixRows& prefixes = pool.block.prefixes;
     prefixes.every = 2;
+    prefixes.samples = pool.header.num_samples;
     for (std::size_t i = 0; i < kPool; ++i)
       for (std::int64_t cut = 2; cut <= 4; cut += 2) {
         const bool inside = cut < static_cast<std::int64_t>(sequence(i).response.size());

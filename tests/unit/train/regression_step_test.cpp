@@ -123,6 +123,19 @@ TEST(RegressionStep, rows_that_the_pool_kept_stand_for_the_trunk) {
   EXPECT_LE(test::relative_difference(gradient(-1, 1.5f), computed), 1e-6) << "those of another block are not";
 }
 
+// As if the prefixes of the first `samples` of a prompt alone had been scored.
+void keep_first_prefixes(Pool& pool, std::int64_t samples) {
+  PrefixRows& prefixes = pool.block.prefixes;
+  const PrefixRows all = prefixes;
+  const auto cuts = static_cast<std::ptrdiff_t>(all.num_cuts(pool.header.max_new_tokens));
+  prefixes = {.every = all.every, .samples = samples};
+  for (std::int64_t row = 0; row < pool.block.num_prompts(); ++row)
+    for (const auto& [to, from] :
+         {std::pair(&prefixes.reward, &all.reward), std::pair(&prefixes.logp_reference, &all.logp_reference)})
+      to->insert(to->end(), from->begin() + row * all.samples * cuts,
+                 from->begin() + (row * all.samples + samples) * cuts);
+}
+
 // The parts that cuts make of a response, each with its own residual, less the mean at its place among the prompt's
 // samples.
 TEST(RegressionStep, prefix_credit_weighs_parts_of_a_response_apart) {
@@ -186,6 +199,27 @@ TEST(RegressionTargets, of_prefixes_divide_log_w_and_the_reference) {
   EXPECT_EQ(most, 3u);
   f.pool.block.prefixes = {};
   EXPECT_THROW(RegressionTargets(f.pool, *f.table, {.n = 4}, Credit::prefix), UserError);
+}
+
+TEST(RegressionStep, samples_without_scored_prefixes_are_left_out_of_credit_by_prefixes) {
+  Fixture f(0, true, /*batch=*/6, /*last=*/0, /*per_prompt=*/2);
+  keep_first_prefixes(f.pool, 2);
+  f.settings.regression.credit = Credit::prefix;
+  const RegressionTargets targets(f.pool, *f.table, f.settings.vbon, Credit::prefix);
+  for (std::int64_t row = 0; row < test::kToyPrompts; ++row)
+    EXPECT_EQ(targets.of(row * kM + 2).size(), 1u) << "nothing divides the third sample";
+  const std::unique_ptr<PoolLoss> loss = make_pool_loss(Method::regression, f.settings, f.pool, *f.table);
+  EXPECT_EQ(loss->grouping().an_epoch, test::kToyPrompts);
+  for (std::int64_t update = 0; update < 4; ++update) {
+    std::set<std::int64_t> seen;
+    for (const std::int64_t member : loss->members(update)) {
+      EXPECT_LT(member % kM, 2);
+      seen.insert(member);
+    }
+    EXPECT_EQ(seen.size(), 6u);
+  }
+  f.settings.regression.credit = Credit::response;
+  EXPECT_EQ(make_pool_loss(Method::regression, f.settings, f.pool, *f.table)->grouping().an_epoch, test::kToyPrompts);
 }
 
 TEST(RegressionStep, an_epoch_visits_every_sample_once) {
