@@ -78,6 +78,22 @@ void fill_summary(Evaluation& evaluation) {
 
 }  // namespace
 
+EvalHeader eval_header(const Settings& settings, Provenance provenance, const Prompts& prompts, const UsedPool& pool,
+                       const LmSpec& spec, const std::string& method, std::int64_t step) {
+  EvalHeader header{.provenance = std::move(provenance), .method = method};
+  header.provenance.prompts_sha256 = prompts.sha256;
+  header.provenance.pool_sha256 = pool.pool.content_sha256;
+  if (method == enum_name(settings.train.method) && problems(settings).empty()) {
+    header.n = strength_of(settings).n;
+    header.beta = strength_of(settings).beta;
+  }
+  header.training_seed = *settings.run.seed;
+  header.temperature = settings.sampling.temperature;
+  header.checkpoint_step = step;
+  header.eos_ids.assign(spec.eos_ids.begin(), spec.eos_ids.end());
+  return header;
+}
+
 Evaluation evaluate(RankContext& context, const Settings& settings, const EvaluationTools& tools) {
   const RolloutBatch batch = draw(context, settings, tools);
   Evaluation result;

@@ -97,22 +97,12 @@ Evaluation run_evaluation(comm::Communicator& world, const Settings& settings, c
   std::string block = policy && settings.rollouts.carry_trunk ? std::to_string(policy->first_trained_block) : "0";
   block = comm::from_root(*context.everyone, block, context.placement.learner_root(), "first trained block");
   const RolloutFiles chunks(chunk_folder, Keep::all(), file_wait_s(settings.cluster));
-  EvalHeader header{.provenance = provenance_of(context, settings, text.resolved_yaml, identities),
-                    .evaluation = request.name,
-                    .method = request.method};
-  header.provenance.run_id = request.run_id;
-  header.provenance.prompts_sha256 = prompts->sha256;
-  header.provenance.pool_sha256 = pool->pool.content_sha256;
-  header.provenance.forced = forced;
-  if (request.method == enum_name(settings.train.method) && problems(settings).empty()) {
-    header.n = strength_of(settings).n;
-    header.beta = strength_of(settings).beta;
-  }
-  header.training_seed = *settings.run.seed;
-  header.temperature = settings.sampling.temperature;
-  header.checkpoint_step = request.step;
+  EvalHeader header = eval_header(settings, provenance_of(context, settings, text.resolved_yaml, identities), *prompts,
+                                  *pool, spec, request.method, request.step);
+  header.evaluation = request.name;
   header.checkpoint_sha256 = request.checkpoint_sha256;
-  header.eos_ids.assign(spec.eos_ids.begin(), spec.eos_ids.end());
+  header.provenance.run_id = request.run_id;
+  header.provenance.forced = forced;
   Evaluation result = evaluate(context, settings,
                                {.prompts = *prompts,
                                 .pool = *pool,

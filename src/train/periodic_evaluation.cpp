@@ -26,19 +26,6 @@ bool PeriodicEvaluation::is_there(std::int64_t step) const {
   return comm::any_rank(*context_.everyone, context_.is_root() && fs::exists(file(step)), "evaluation there");
 }
 
-EvalHeader PeriodicEvaluation::header(std::int64_t step) const {
-  EvalHeader header{.provenance = provenance_, .method = std::string(enum_name(settings_.train.method))};
-  header.provenance.prompts_sha256 = in_.eval_prompts->sha256;
-  header.provenance.pool_sha256 = in_.eval_pool->pool.content_sha256;
-  header.n = strength_of(settings_).n;
-  header.beta = strength_of(settings_).beta;
-  header.training_seed = *settings_.run.seed;
-  header.temperature = settings_.sampling.temperature;
-  header.checkpoint_step = step;
-  header.eos_ids.assign(in_.spec.eos_ids.begin(), in_.spec.eos_ids.end());
-  return header;
-}
-
 Evaluation PeriodicEvaluation::evaluate(std::int64_t step) {
   const Phases::Scope scope(context_.phases, Phase::evaluate, context_.world.waiter());
   const auto begin = Phases::Clock::now();
@@ -49,7 +36,8 @@ Evaluation PeriodicEvaluation::evaluate(std::int64_t step) {
        .collection = tools_,
        .reference = learner_ != nullptr ? &in_.reference : nullptr,
        .policy = learner_ != nullptr ? &learner_->policy : nullptr,
-       .header = header(step),
+       .header = eval_header(settings_, provenance_, *in_.eval_prompts, *in_.eval_pool, in_.spec,
+                             std::string(enum_name(settings_.train.method)), step),
        .chunks = &chunks_,
        .trunk_block = settings_.rollouts.carry_trunk ? first_trained_block(in_.spec, settings_.train.layers) : 0});
   if (context_.is_root()) {

@@ -27,7 +27,6 @@ class PeriodicEvaluation {
 
  private:
   std::filesystem::path file(std::int64_t step) const;
-  EvalHeader header(std::int64_t step) const;
 
   RankContext& context_;
   const Settings& settings_;

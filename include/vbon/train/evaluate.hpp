@@ -36,6 +36,11 @@ struct Evaluation {
   double efficiency = 0;  // (win - 1/2) of the policy over that of BoN at the policy's KL; NaN at KL <= 1e-3
 };
 
+// Of a policy of `method`, with the target's strength where that is the configuration's; `provenance` gets the hashes
+// of prompts and pool.
+EvalHeader eval_header(const Settings& settings, Provenance provenance, const Prompts& prompts, const UsedPool& pool,
+                       const LmSpec& spec, const std::string& method, std::int64_t step);
+
 struct EvaluationTools {
   const Prompts& prompts;               // of prompts.eval
   const UsedPool& pool;                 // of those prompts
