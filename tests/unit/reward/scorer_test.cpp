@@ -102,11 +102,11 @@ TEST(Classifier, tokenizer_may_be_a_vocab_txt) {
 }
 
 TEST(Classifier, pads_a_row_by_its_own_length_alone) {
-  const TextRows text(Tokenizer::load(golden()), read_encoder_spec(golden()), 36);
+  const TextRows text(Tokenizer::load(golden()), read_encoder_spec(golden()), 34);
   EXPECT_EQ(text.padded_length(1), 4);
   EXPECT_EQ(text.padded_length(16), 16);
-  EXPECT_EQ(text.padded_length(17), 24);
-  EXPECT_EQ(text.padded_length(34), 36);  // no further than the limit
+  EXPECT_EQ(text.padded_length(17), 20);
+  EXPECT_EQ(text.padded_length(33), 34);  // no further than the limit
 }
 
 // A classifier of the width of real ones, so that products are cut into blocks as theirs are; N(0, .05) weights.
