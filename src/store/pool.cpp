@@ -139,6 +139,7 @@ Pool first_samples(const Pool& pool, std::int64_t m) {
   Pool kept;
   kept.header = pool.header;
   kept.header.num_samples = m;
+  kept.header.prefix_samples = std::min(m, pool.header.prefix_samples);
   kept.block = first_samples(pool.block, m);
   kept.sorted_rewards = sorted_rows(kept.block.rewards, m);
   kept.content_sha256 = pool.content_sha256;

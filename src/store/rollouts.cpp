@@ -51,13 +51,11 @@ void validate_trunk(const RolloutBatch& batch, RolloutStage stage, const std::st
   require(stage != RolloutStage::learned, "{}: a step's file carries no rows of the trunk", where);
   require(std::ssize(trunk.rows) == batch.num_sequences(), "{}: {} sequences have rows of the trunk, {} are there",
           where, trunk.rows.size(), batch.num_sequences());
-  std::size_t sum = 0;
-  for (std::size_t i = 0; i < trunk.rows.size(); ++i) {
+  for (std::size_t i = 0; i < trunk.rows.size(); ++i)
     require(trunk.rows[i] == 0 || trunk.rows[i] >= batch.length[i] - 1, "{}: sequence {} has {} tokens, {} rows", where,
             i, batch.length[i], trunk.rows[i]);
-    sum += index(trunk.rows[i]);
-  }
-  require(sum == 0 ? trunk.values.empty() : !trunk.values.empty() && trunk.values.size() % sum == 0,
+  const std::int64_t sum = trunk.num_rows();
+  require(sum == 0 ? trunk.values.empty() : !trunk.values.empty() && std::ssize(trunk.values) % sum == 0,
           "{}: {} numbers are no {} rows of the trunk", where, trunk.values.size(), sum);
   require(std::all_of(trunk.values.begin(), trunk.values.end(), [](float x) { return std::isfinite(x); }),
           "{}: the trunk's rows hold numbers that are not finite", where);

@@ -272,11 +272,10 @@ SampleBlock read_sample_block(const H5Group& root, SampleParts parts) {
   if (parts != SampleParts::without_samples && root.has_attribute("prefix_every")) {
     block.prefixes.every = root.attribute<std::int64_t>("prefix_every");
     const std::int64_t cuts = block.prefixes.num_cuts(block.samples.max_new_tokens);
-    const std::int64_t s = root.has_attribute("prefix_samples") ? root.attribute<std::int64_t>("prefix_samples") : m;
-    require(1 <= s && s <= m, "prefix_samples is {}; there are {} samples a prompt", s, m);
-    block.prefixes.samples = s;
-    block.prefixes.reward = root.read<float>("prefix/reward", {p, s, cuts});
-    block.prefixes.logp_reference = root.read<float>("prefix/logp_reference", {p, s, cuts});
+    const H5Dataset rewards = root.dataset("prefix/reward", H5Type::float32, {p, kAnySize, cuts});
+    block.prefixes.samples = rewards.shape()[1];
+    block.prefixes.reward = rewards.read<float>();
+    block.prefixes.logp_reference = root.read<float>("prefix/logp_reference", {p, block.prefixes.samples, cuts});
   }
   if (parts == SampleParts::with_trunk && root.has_attribute("trunk_block")) {
     block.trunk.block = root.attribute<std::int64_t>("trunk_block");

@@ -98,8 +98,8 @@ class PoolWork {
       require(
           header_.prefix_every == 0 || (used.pool.header.prefix_every == header_.prefix_every &&
                                         used.pool.header.prefix_samples >= header_.prefix_samples),
-          "'{}' has prefixes of {} samples scored every {} tokens, pool.prefix_samples and pool.prefix_every ask for {} and "
-          "{}; give another pool.path, or remove the file",
+          "'{}' has prefixes of {} samples scored every {} tokens, pool.prefix_samples and pool.prefix_every ask for "
+          "{} and {}; give another pool.path, or remove the file",
           path_.string(), used.pool.header.prefix_samples, used.pool.header.prefix_every, header_.prefix_samples,
           header_.prefix_every);
       require(

@@ -153,6 +153,8 @@ TEST_F(PoolFiles, prefixes_come_back_and_join) {
   EXPECT_EQ(back.header.prefix_samples, 2);
   expect_same(back.block.prefixes, by_hand);
   expect_same(first_samples(back, 3).block.prefixes, by_hand);
+  EXPECT_EQ(first_samples(back, 3).header.prefix_samples, 2);
+  EXPECT_EQ(first_samples(back, 1).header.prefix_samples, 1);
   const PrefixRows one = first_samples(back, 1).block.prefixes;
   EXPECT_EQ(one.samples, 1);
   ASSERT_EQ(one.reward.size(), 5 * cuts);
