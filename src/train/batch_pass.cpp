@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
 #include <numeric>
@@ -56,6 +57,14 @@ BatchPass::Micro BatchPass::micro(std::span<const std::int64_t> members) {
 void BatchPass::give_trunk(std::int64_t sequence, const at::Tensor& rows) {
   check(rows.dim() == 2 && rows.size(0) == sequences_[idx(sequence)].inputs(), "give_trunk: rows of another sequence");
   trunks_[idx(sequence)] = rows;
+}
+
+void BatchPass::give_trunk(std::int64_t sequence, std::span<const float> prompt, std::span<const float> own,
+                           std::int64_t width) {
+  const auto rows_of = [width](std::span<const float> values) {
+    return at::from_blob(const_cast<float*>(values.data()), {std::ssize(values) / width, width}, at::kFloat);
+  };
+  give_trunk(sequence, at::cat({rows_of(prompt), rows_of(own)}).to(reference_.device(), reference_.dtype()));
 }
 
 at::Tensor BatchPass::policy_hidden(const Micro& micro) const {

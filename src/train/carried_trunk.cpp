@@ -1,8 +1,5 @@
 #include "vbon/train/carried_trunk.hpp"
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/from_blob.h>
-
 #include <algorithm>
 
 #include "vbon/base/error.hpp"
@@ -14,17 +11,25 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
+KeptRows kept_rows(const Completion& completion) {
+  check(completion.trunk.defined(), "kept_rows: the sampler kept none");
+  KeptRows kept{.all = completion.trunk.to(at::kCPU, at::kFloat).contiguous()};
+  const std::span values(kept.all.const_data_ptr<float>(), idx(kept.all.numel()));
+  const std::size_t own = (completion.tokens.size() - 1) * idx(kept.all.size(1));
+  kept.prompt = values.first(values.size() - own);
+  kept.own = values.last(own);
+  return kept;
+}
+
 CarriedTrunk carried_trunk(std::span<const Completion> completions) {
   CarriedTrunk carried;
   for (std::size_t i = 0; i < completions.size(); ++i) {
-    const Completion& c = completions[i];
-    check(c.trunk.defined(), "carried_trunk: the sampler kept no rows");
-    const at::Tensor rows = c.trunk.to(at::kCPU, at::kFloat).contiguous();  // [prompt + own, D]
-    const bool brings_prompt = i == 0 || completions[i - 1].prompt != c.prompt;
-    const std::int64_t own = std::ssize(c.tokens) - 1, brought = brings_prompt ? rows.size(0) : own;
-    const float* const end = rows.const_data_ptr<float>() + rows.numel();
-    carried.rows.push_back(static_cast<std::int32_t>(brought));
-    carried.values.insert(carried.values.end(), end - brought * rows.size(1), end);
+    const KeptRows kept = kept_rows(completions[i]);
+    const bool brings_prompt = i == 0 || completions[i - 1].prompt != completions[i].prompt;
+    carried.rows.push_back(
+        static_cast<std::int32_t>(brings_prompt ? kept.all.size(0) : std::ssize(completions[i].tokens) - 1));
+    if (brings_prompt) carried.values.insert(carried.values.end(), kept.prompt.begin(), kept.prompt.end());
+    carried.values.insert(carried.values.end(), kept.own.begin(), kept.own.end());
   }
   return carried;
 }
@@ -36,7 +41,7 @@ void give_carried_trunk(BatchPass& pass, const RolloutBatch& batch, std::span<co
   check(std::ssize(trunk.rows) == pass.size(), "give_carried_trunk: rows of another batch");
   const std::int64_t width = trunk.width();
   const auto rows_at = [&](std::int64_t first, std::int64_t count) {
-    return at::from_blob(const_cast<float*>(trunk.values.data()) + first * width, {count, width}, at::kFloat);
+    return std::span(trunk.values).subspan(idx(first * width), idx(count * width));
   };
   std::int64_t at = 0, prompt_at = 0;              // rows
   std::span<const std::int32_t> prompt_of_others;  // whose rows begin at prompt_at
@@ -53,9 +58,7 @@ void give_carried_trunk(BatchPass& pass, const RolloutBatch& batch, std::span<co
     check(brought == own || brought == prompt + own, "give_carried_trunk: rows of another sequence");
     const bool is_wanted = std::any_of(shares.begin(), shares.end(),
                                        [i](const Share& share) { return share.begin <= i && i < share.end; });
-    if (!is_wanted) continue;
-    const at::Tensor rows = at::cat({rows_at(prompt_at, prompt), rows_at(at - own, own)});
-    pass.give_trunk(i, rows.to(policy.model.device(), policy.model.dtype()));
+    if (is_wanted) pass.give_trunk(i, rows_at(prompt_at, prompt), rows_at(at - own, own), width);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "vbon/model/hf_weights.hpp"
 #include "vbon/store/lock.hpp"
 #include "vbon/store/pool_parts.hpp"
+#include "vbon/train/carried_trunk.hpp"
 #include "vbon/train/prefixes.hpp"
 #include "vbon/train/stop_check.hpp"
 
@@ -217,11 +218,10 @@ class PoolWork {
   TrunkRows trunk_rows(const std::vector<Completion>& completions) const {
     TrunkRows rows{.block = header_.trunk_block, .width = spec_.hidden_size};
     for (std::size_t i = 0; i < completions.size(); ++i) {
-      const at::Tensor all = completions[i].trunk.to(at::kCPU, at::kFloat).contiguous();  // [prompt + own, D]
-      const float *begin = all.const_data_ptr<float>(), *end = begin + all.numel();
-      const float* own = end - static_cast<std::int64_t>(completions[i].tokens.size() - 1) * rows.width;
-      if (i % idx(settings_.pool.samples) == 0) rows.prompt.insert(rows.prompt.end(), begin, own);
-      rows.samples.insert(rows.samples.end(), own, end);
+      const KeptRows kept = kept_rows(completions[i]);
+      if (i % idx(settings_.pool.samples) == 0)
+        rows.prompt.insert(rows.prompt.end(), kept.prompt.begin(), kept.prompt.end());
+      rows.samples.insert(rows.samples.end(), kept.own.begin(), kept.own.end());
     }
     return rows;
   }

@@ -1,8 +1,6 @@
 #include "vbon/train/pool_step.hpp"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
@@ -26,14 +24,13 @@ void give_kept_trunks(BatchPass& pass, const Pool& pool, std::span<const std::in
   const std::vector<std::int64_t> offset = trunk_offsets(pool.block.samples);
   const std::vector<std::int64_t>& prompt = pool.block.prompts.offset;
   const auto rows_of = [&](const std::vector<float>& values, std::int64_t begin, std::int64_t end) {
-    return at::from_blob(const_cast<float*>(values.data()) + begin * kept.width, {end - begin, kept.width}, at::kFloat);
+    return std::span(values).subspan(idx(begin * kept.width), idx((end - begin) * kept.width));
   };
   for (std::size_t i = 0; i < members.size(); ++i) {
     const std::int64_t member = members[i];
     const std::size_t row = idx(member / pool.header.num_samples);
-    const at::Tensor rows = at::cat({rows_of(kept.prompt, prompt[row], prompt[row + 1]),
-                                     rows_of(kept.samples, offset[idx(member)], offset[idx(member + 1)])});
-    pass.give_trunk(static_cast<std::int64_t>(i), rows.to(policy.model.device(), policy.model.dtype()));
+    pass.give_trunk(static_cast<std::int64_t>(i), rows_of(kept.prompt, prompt[row], prompt[row + 1]),
+                    rows_of(kept.samples, offset[idx(member)], offset[idx(member + 1)]), kept.width);
   }
 }
 

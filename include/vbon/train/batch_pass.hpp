@@ -49,8 +49,9 @@ class BatchPass {
 
   // Sequences whose trunk was computed here rather than given (for tests and reports).
   std::int64_t trunks_computed() const { return trunks_computed_; }
-  // The sampler's own rows entering the first trained block, if it kept them.
+  // The sampler's own rows entering the first trained block, if it kept them; or as float32 of width D, copied.
   void give_trunk(std::int64_t sequence, const at::Tensor& rows);
+  void give_trunk(std::int64_t sequence, std::span<const float> prompt, std::span<const float> own, std::int64_t width);
 
  private:
   const CausalLm& reference_;

@@ -2,6 +2,8 @@
 // computed while it decoded. Prompts are carried once for all samples that follow each other.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <span>
 #include <vector>
 
@@ -12,7 +14,14 @@
 
 namespace vbon {
 
-// Completions in the sampler's order, with `trunk`; rows are float32 whatever the model's type.
+// What the sampler kept of one completion, float32 whatever the model's type.
+struct KeptRows {
+  at::Tensor all;  // [prompt + response - 1, D]; the spans are of it
+  std::span<const float> prompt, own;
+};
+KeptRows kept_rows(const Completion& completion);
+
+// Completions in the sampler's order, with `trunk`.
 CarriedTrunk carried_trunk(std::span<const Completion> completions);
 
 // Gives the pass, whose sequences are those of the batch, the rows of the sequences in `shares`. Nothing where none are
