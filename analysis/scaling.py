@@ -15,6 +15,7 @@ from .step_times import StepTimes, step_times
 from .tabular import Column, Table
 from .timing import PHASES, times_of
 
+BY_RANK = "by_rank"  # what run.reduce is unless it is said
 WARM_UP = 1  # first steps of a kind, which allocate and pack weights
 HEADER_SIZE = 8  # bytes of a safetensors file that say how long its header is
 NEXT_TO_NOTHING = 1e-3  # of a step: phases that take less have no column
@@ -45,6 +46,7 @@ class Measured:
     roles: str
     sequences: float  # learned from in a step
     chunk: int  # prompts; 0: as the program chooses
+    reduce: str  # how gradients are summed
     updates: int  # a step
     tokens_per_s: float
     seconds: float
@@ -71,6 +73,7 @@ class Series:
     roles: str
     points: list[Measured]  # by ranks, ascending
     several: bool = False  # series of other numbers of updates beside it
+    sums: bool = False  # series of other sums of gradients beside it
 
     @property
     def title(self) -> str:
@@ -78,6 +81,7 @@ class Series:
         size = f"{first.sequences:.0f}" if self.kind == "strong" else f"{first.per_rank:.0f} a rank"
         words = [f"{self.kind}, {size}"] + [self.roles] * (self.roles != EVERYBODY)
         words += [f"{first.updates} update{'s' * (first.updates != 1)}"] * self.several
+        words += [first.reduce] * self.sums
         return ", ".join(words)
 
     def efficiency(self, at: Measured) -> float:
@@ -107,6 +111,7 @@ def measure(run: Run) -> Measured | None:
         roles=roles,
         sequences=float(np.median(learned[learned > 0])) if (learned > 0).any() else math.nan,
         chunk=lookup(run.config, "train.chunk_prompts", 0) if kind == "online" else 0,
+        reduce=lookup(run.config, "run.reduce", BY_RANK),
         updates=updates if kind == "online" else 1,
         tokens_per_s=float(np.median(tokens)) / times.median,
         seconds=times.median,
@@ -174,7 +179,7 @@ def together(found: list[Measured]) -> list[Measured]:
     """Runs of one arrangement and size as one, their medians."""
     groups: dict[tuple, list[Measured]] = {}
     for one in found:
-        key = (one.roles, one.ranks, round(one.sequences, 6), one.updates, one.chunk, str(one.circumstance))
+        key = (one.roles, one.ranks, round(one.sequences, 6), one.updates, one.chunk, one.reduce, str(one.circumstance))
         groups.setdefault(key, []).append(one)
     return [_median(group) for _, group in sorted(groups.items(), key=lambda item: item[0])]
 
@@ -189,6 +194,7 @@ def _median(group: list[Measured]) -> Measured:
         roles=first.roles,
         sequences=first.sequences,
         chunk=first.chunk,
+        reduce=first.reduce,
         updates=first.updates,
         tokens_per_s=of("tokens_per_s"),
         seconds=of("seconds"),
@@ -219,15 +225,17 @@ def _median_groups(runs: list[list[Ranks]]) -> list[Ranks]:
 
 
 def series_of(points: list[Measured]) -> list[Series]:
-    """Every set of at least two numbers of ranks that shares chunks, updates and a step's size, or its size a rank."""
+    """Every set of at least two numbers of ranks that shares chunks, updates, sums of gradients and a step's size, or its size
+    a rank."""
     found = []
     several = len({one.updates for one in points}) > 1
+    sums = len({one.reduce for one in points}) > 1
     for kind, size in (("strong", lambda one: one.sequences), ("weak", lambda one: one.per_rank)):
         groups: dict[tuple, list[Measured]] = {}
         for one in points:
             # Splits of roles differ at every number of ranks: only the kind of split is the same.
             split = EVERYBODY if one.roles == EVERYBODY else "split roles"
-            key = (round(size(one), 6), one.updates, one.chunk)
+            key = (round(size(one), 6), one.updates, one.chunk, one.reduce)
             groups.setdefault((split, *key), []).append(one)
             if one.ranks == 1:  # where every split begins
                 groups.setdefault(("split roles", *key), []).append(one)
@@ -235,13 +243,14 @@ def series_of(points: list[Measured]) -> list[Series]:
             fastest = {ranks: min((p for p in group if p.ranks == ranks), key=lambda p: p.seconds)
                        for ranks in sorted({p.ranks for p in group})}  # fmt: skip
             if len(fastest) > 1:
-                found.append(Series(kind, roles, list(fastest.values()), several))
+                found.append(Series(kind, roles, list(fastest.values()), several, sums))
     return found
 
 
 def table(points: list[Measured], series: list[Series]) -> Table:
     columns = [Column("ranks", "ranks"), Column("roles", "roles"), Column("sequences", "sequences", 0),
-               Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("runs", "runs"),
+               Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("reduce", "sums"),
+               Column("runs", "runs"),
                Column("seconds", "seconds", 3), Column("tokens_per_s", "tokens/s", 0),
                Column("strong", "strong efficiency", 2), Column("weak", "weak efficiency", 2),
                Column("idle", "idle", percent=True, digits=0),
@@ -250,8 +259,8 @@ def table(points: list[Measured], series: list[Series]) -> Table:
     for one in points:
         shares = [one.idle / one.seconds, one.communication / one.seconds]
         worth = [_efficiency(one, series, kind) for kind in ("strong", "weak")]
-        rows.append([one.ranks, one.roles, one.sequences, one.updates, one.chunk or None, one.runs, one.seconds,
-                     one.tokens_per_s, *worth, *shares])  # fmt: skip
+        rows.append([one.ranks, one.roles, one.sequences, one.updates, one.chunk or None, one.reduce, one.runs,
+                     one.seconds, one.tokens_per_s, *worth, *shares])  # fmt: skip
     return Table(columns, rows, "A step by ranks", list(ABOUT))
 
 

@@ -131,4 +131,6 @@ def _name(one: Measured, count: int, roles: str, points: list[Measured]) -> str:
         words.append(f"{one.updates} update{'s' * (one.updates != 1)}")
     if len({p.chunk for p in points}) > 1 and one.chunk:
         words.append(f"chunks of {one.chunk}")
+    if len({p.reduce for p in points}) > 1:
+        words.append(one.reduce)
     return ", ".join(words) + (f": {count} {roles}" if count else "")

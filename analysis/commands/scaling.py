@@ -33,6 +33,9 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("none of these runs measured the time of its steps ('time' in metrics.jsonl)")
     series = scaling.series_of(points)
     fitted = [one for one in points if one.roles == scaling_model.EVERYBODY and math.isfinite(one.sequences)]
+    if others := sorted({one.reduce for one in fitted} - {scaling.BY_RANK}):
+        notes.append(f"Shown, but no part of the model: runs with run.reduce: {', '.join(others)}.")
+        fitted = [one for one in fitted if one.reduce == scaling.BY_RANK]
     if options.fit_up_to is not None:
         shared = sorted({one.ranks for one in fitted if one.ranks > options.fit_up_to})
         fitted = [one for one in fitted if one.ranks <= options.fit_up_to]

@@ -23,7 +23,7 @@ def seconds(ranks: int, sequences: float, updates: int = 1) -> float:
 
 def write(
     folder: Path, ranks: int, sequences: int, roles: str = "all", factor: float = 1.0, steps: int = 6, updates: int = 1,
-    chunk: int = 4,
+    chunk: int = 4, reduce: str = "by_rank",
 ) -> Path:  # fmt: skip
     folder.mkdir(parents=True)
     whole = factor * seconds(ranks, sequences, updates)
@@ -37,7 +37,8 @@ def write(
         rows.append({"step": step, "episodes": count, "tokens": 10 * count, "reward": 0.0, "time": time})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "config.yaml").write_text(config_text(Path("pool.h5"), cluster__roles=roles, cluster__threads="1",
-                                                    train__minibatches=str(updates), train__chunk_prompts=str(chunk)))  # fmt: skip
+                                                    train__minibatches=str(updates), train__chunk_prompts=str(chunk),
+                                                    run__reduce=reduce))  # fmt: skip
     state = folder / "checkpoints" / "step-00000006" / "state"
     state.mkdir(parents=True)
     with open(state / "optimizer.safetensors", "wb") as file:
@@ -142,6 +143,17 @@ def test_sizes_of_chunks_stay_apart(tmp_path: Path, capsys) -> None:
     rows = {row["chunk"]: float(row["seconds"]) for row in done.rows("scaling")}
     assert rows == {str(c): pytest.approx((1 + 1 / c) * seconds(3, 64)) for c in (1, 2, 4)}
     done.require_figures("scaling-time")
+
+
+def test_sums_of_gradients_stay_apart(tmp_path: Path, runs: list[Path], capsys) -> None:
+    """Twice the time with run.reduce: fixed: rows and series of their own, and nothing of it in the model."""
+    runs += [write(tmp_path / f"fixed-{p}", p, 64, factor=2.0, reduce="fixed") for p in (1, 2)]
+    done = Done(capsys, tmp_path / "out", "scaling", *runs)
+    rows = {row["ranks"]: row for row in done.rows("scaling") if row["reduce"] == "fixed"}
+    assert float(rows["1"]["seconds"]) == pytest.approx(2 * seconds(1, 64)) and set(rows) == {"1", "2"}
+    assert float(rows["2"]["strong"]) == pytest.approx(seconds(1, 64) / (2 * seconds(2, 64)))
+    assert json.loads((done.out / "scaling.json").read_text())["relative_error"] < 1e-6
+    assert "run.reduce: fixed" in done.notes
 
 
 def test_time_and_idle_by_role(tmp_path: Path, capsys) -> None:

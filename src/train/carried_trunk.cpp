@@ -11,6 +11,10 @@ std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
+std::int64_t carried_block(const Settings& settings, const LmSpec& spec) {
+  return settings.rollouts.carry_trunk ? first_trained_block(spec, settings.train.layers) : 0;
+}
+
 KeptRows kept_rows(const Completion& completion) {
   check(completion.trunk.defined(), "kept_rows: the sampler kept none");
   KeptRows kept{.all = completion.trunk.to(at::kCPU, at::kFloat).contiguous()};

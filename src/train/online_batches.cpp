@@ -6,6 +6,7 @@
 
 #include "vbon/comm/agree.hpp"
 #include "vbon/text/prompts.hpp"
+#include "vbon/train/carried_trunk.hpp"
 #include "vbon/train/run_plan.hpp"
 
 namespace vbon {
@@ -31,7 +32,7 @@ Collection OnlineBatches::collection(std::int64_t step, std::int64_t version) co
   what.sampling = settings_.sampling;
   what.eos_ids = in_.spec.eos_ids;
   what.stream = RandomStream(seed, Purpose::rollout, in_.prompts.key, step);
-  if (settings_.rollouts.carry_trunk) what.trunk_block = first_trained_block(in_.spec, settings_.train.layers);
+  what.trunk_block = carried_block(settings_, in_.spec);
   if (in_.prefix_values) what.prefix_every = in_.prefix_values->every;
   what.step = step;
   what.weights_version = version;

@@ -5,6 +5,7 @@
 
 #include "vbon/base/files.hpp"
 #include "vbon/comm/agree.hpp"
+#include "vbon/train/carried_trunk.hpp"
 
 namespace vbon {
 
@@ -39,7 +40,7 @@ Evaluation PeriodicEvaluation::evaluate(std::int64_t step) {
        .header = eval_header(settings_, provenance_, *in_.eval_prompts, *in_.eval_pool, in_.spec,
                              std::string(enum_name(settings_.train.method)), step),
        .chunks = &chunks_,
-       .trunk_block = settings_.rollouts.carry_trunk ? first_trained_block(in_.spec, settings_.train.layers) : 0});
+       .trunk_block = carried_block(settings_, in_.spec)});
   if (context_.is_root()) {
     chunks_.clean();
     write_file_atomically(file(step).replace_extension(".json"), summary_json(result));

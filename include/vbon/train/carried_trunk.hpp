@@ -11,8 +11,13 @@
 #include "vbon/store/rollouts.hpp"
 #include "vbon/train/batch_pass.hpp"
 #include "vbon/train/data_parallel.hpp"
+#include "vbon/train/settings.hpp"
+#include "vbon/train/trainable.hpp"
 
 namespace vbon {
+
+// The block whose inputs the samples of a run carry: the first trained one; 0 where they carry none.
+std::int64_t carried_block(const Settings& settings, const LmSpec& spec);
 
 // What the sampler kept of one completion, float32 whatever the model's type.
 struct KeptRows {
