@@ -8,7 +8,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/silu.h>
@@ -20,6 +19,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/model/cpu_kernels.hpp"
+#include "vbon/model/products.hpp"
 
 namespace vbon {
 namespace {
@@ -77,7 +77,7 @@ at::Tensor rope_by_loops(const at::Tensor& x, const RopeRows& rows, std::int64_t
 
 }  // namespace
 
-at::Tensor linear(const at::Tensor& x, const Linear& layer) { return at::linear(x, layer.weight, layer.bias); }
+at::Tensor linear(const at::Tensor& x, const Linear& layer) { return product(x, layer.weight, layer.bias); }
 
 at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& rows) {
   std::vector<std::int64_t> shape = x.sizes().vec();

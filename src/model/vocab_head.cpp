@@ -14,6 +14,7 @@
 
 #include "vbon/base/error.hpp"
 #include "vbon/model/cpu_kernels.hpp"
+#include "vbon/model/products.hpp"
 
 namespace vbon {
 namespace {
@@ -77,7 +78,7 @@ class VocabHead : public torch::autograd::Function<VocabHead> {
                                                 const std::optional<at::Tensor>& reference) {
     const at::Tensor reference_logits = reference.value_or(at::Tensor());
     const auto inverse_temperature = static_cast<float>(1.0 / temperature);
-    const at::Tensor logits = at::mm(hidden, head.t());
+    const at::Tensor logits = product(hidden, head, {});
     const at::Tensor statistics = all_row_statistics(logits, reference_logits, tokens, inverse_temperature);
     context->save_for_backward({hidden, head, tokens});
     context->saved_data["logits"] = logits;

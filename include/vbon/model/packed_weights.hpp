@@ -13,20 +13,18 @@
 #include <unordered_map>
 
 #include "vbon/model/layers.hpp"
+#include "vbon/model/products.hpp"
 
 namespace vbon {
 
-enum class WeightLayout { mkl, onednn };
-
 class PackedWeights {
  public:
-  explicit PackedWeights(std::int64_t rows, WeightLayout layout = fastest_layout()) : rows_(rows), layout_(layout) {}
+  explicit PackedWeights(std::int64_t rows, CpuLibrary library = fastest_cpu_library())
+      : rows_(rows), library_(library) {}
 
-  // Of this CPU: by its vendor, not by timing, so that a machine's bits repeat.
-  static WeightLayout fastest_layout();
   // Whether this LibTorch can pack weights like these and it pays: CPU, float32, not tiny, built with the layout's
   // library.
-  static bool available(const at::Tensor& weight, WeightLayout layout = fastest_layout());
+  static bool available(const at::Tensor& weight, CpuLibrary library = fastest_cpu_library());
 
   std::int64_t rows() const { return rows_; }
   // linear(x, layer), packing the weight when it is first seen if x has rows() rows.
@@ -39,7 +37,7 @@ class PackedWeights {
     at::Tensor weight, packed;  // the weight is held so that its address names it
   };
   std::int64_t rows_;
-  WeightLayout layout_;
+  CpuLibrary library_;
   std::unordered_map<const void*, Entry> entries_;  // by address of the weight's numbers
 };
 

@@ -12,10 +12,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "unit/model/toy_lm.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/model/packed_weights.hpp"
+#include "vbon/model/products.hpp"
 #include "vbon/model/vocab_head.hpp"
 
 namespace vbon {
@@ -86,7 +89,33 @@ TEST(GatherRows, takes_rows_and_adds_up_the_gradients_of_those_taken_twice) {
   EXPECT_LE(worst(x.grad(), want), 1e-6);
 }
 
-class Packed : public testing::TestWithParam<WeightLayout> {};
+// By whichever library this CPU gets: of few numbers and many, turned rows, with and without a bias or a gradient.
+TEST(Layers, products_equal_those_in_double_precision) {
+  const auto in_double = [](const at::Tensor& x, const at::Tensor& weight) {
+    return x.to(at::kDouble).matmul(weight.to(at::kDouble).t());
+  };
+  for (const auto& [out, in] : {std::pair<std::int64_t, std::int64_t>{7, 5}, {400, 160}}) {
+    const at::Tensor weight = normal({out, in}, 1), bias = normal({out}, 2);
+    for (const std::int64_t rows : {1, 3, 130}) {
+      const at::Tensor x = normal({rows, in}, static_cast<std::uint64_t>(3 + rows)), turned = normal({in, rows}, 4).t();
+      const at::Tensor leaf = x.clone().set_requires_grad(true);
+      const at::Tensor differentiable = product(leaf, weight, bias);
+      ASSERT_TRUE(differentiable.requires_grad());
+      differentiable.sum().backward();
+      EXPECT_LE(worst(leaf.grad(), weight.to(at::kDouble).sum(0).expand({rows, in})), 1e-4);
+      const at::NoGradGuard no_grad;
+      const at::Tensor want = in_double(x, weight);
+      EXPECT_LE(worst(product(x, weight, {}), want), 1e-4) << rows << " rows";
+      EXPECT_LE(worst(product(x, weight, bias), want + bias.to(at::kDouble)), 1e-4) << rows << " rows";
+      EXPECT_LE(worst(differentiable, want + bias.to(at::kDouble)), 1e-4) << rows << " rows";
+      EXPECT_LE(worst(product(turned, weight, {}), in_double(turned, weight)), 1e-4) << rows << " rows";
+    }
+    const at::NoGradGuard no_grad;
+    EXPECT_EQ(product(normal({0, in}, 5), weight, bias).sizes(), (std::vector<std::int64_t>{0, out}));
+  }
+}
+
+class Packed : public testing::TestWithParam<CpuLibrary> {};
 
 TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
   Linear trained{normal({400, 160}, 1), normal({400}, 2)}, frozen{normal({256, 160}, 3), {}};
@@ -112,8 +141,8 @@ TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
     GTEST_SKIP() << "this LibTorch cannot pack: only plain products were tested";
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, Packed, testing::Values(WeightLayout::mkl, WeightLayout::onednn),
-                         [](const auto& layout) { return layout.param == WeightLayout::mkl ? "mkl" : "onednn"; });
+INSTANTIATE_TEST_SUITE_P(Layouts, Packed, testing::Values(CpuLibrary::mkl, CpuLibrary::onednn),
+                         [](const auto& library) { return library.param == CpuLibrary::mkl ? "mkl" : "onednn"; });
 
 struct Combination {
   double logp, kl, entropy;
