@@ -88,9 +88,11 @@ CommandLine parse_command_line(int argc, char** argv) {
       continue;
     }
     add_config(sub, line, name);
-    if (name == "run")
-      sub.add_option("--until", line.until, "stop after this stage")
-          ->check(CLI::IsMember({"reward", "sft", "pool", "amortise", "train", "eval"}));
+    if (name == "run") {
+      const CLI::IsMember stage({"reward", "sft", "pool", "amortise", "train", "eval"});
+      sub.add_option("--from", line.from, "begin with this stage: what the ones before make is there")->check(stage);
+      sub.add_option("--until", line.until, "stop after this stage")->check(stage);
+    }
     if (name == "pool" || name == "eval")
       sub.add_option("--evaluation", line.evaluations,
                      "these alone of `evaluations` (final: that of prompts.eval); may be given several times")

@@ -47,8 +47,10 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
        }},
       {"eval", evaluates, with(run_eval_command)},
   };
+  bool begun = line.from.empty();
   for (const Stage& stage : stages) {
-    if (!stage.wanted) {
+    begun = begun || line.from == stage.name;
+    if (!begun || !stage.wanted) {
       if (line.until == stage.name) break;
       continue;
     }

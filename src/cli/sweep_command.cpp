@@ -78,7 +78,9 @@ class Sweep {
     const fs::path marker = plan_.grid.dir / "done" / run.name;
     if (fs::exists(marker)) return say("{}: done", run.name);
     if (!stage(run.stages, stage_ranks)) return;
-    if (start(run.name, run.ranks, "run", run.overrides, {})) write_file_atomically(marker, run.hash + "\n");
+    // Shared stages have the seed of the configuration, not the run's: it must not ask for them again.
+    if (start(run.name, run.ranks, "run", run.overrides, {"--from", "train"}))
+      write_file_atomically(marker, run.hash + "\n");
   }
 
   // True: they are there. A stage that failed is not tried again for each run that needs it.

@@ -69,8 +69,8 @@ std::string slurm_script(const SweepPlan& plan, const std::filesystem::path& gri
   }
   const std::string logs = quoted((plan.grid.dir / "logs").string()), grid = quoted(grid_file.string());
   std::string submitted;
-  // Pools in shards: the models that they are drawn with first, then an array over the shards of all stages, then what is
-  // left of the stages, the merge.
+  // Pools in shards: the models that they are drawn with first, then an array over the shards of all stages, then what
+  // is left of the stages, the merge.
   if (shards > 1) {
     std::vector<SharedStages> pieces;
     for (const SharedStages& one : plan.stages) pieces.insert(pieces.end(), static_cast<std::size_t>(shards), one);

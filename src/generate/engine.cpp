@@ -235,7 +235,7 @@ void validate(const CausalLm& model, const GenerateRequest& request, const Gener
 
 PackedWeights* SamplerWeights::prepared(const CausalLm& model, std::int64_t slots) {
   constexpr std::int64_t kFewestSlots = 4;  // below, products only read the weights once, in any layout
-  if (slots < kFewestSlots || !PackedWeights::available(model.head)) return nullptr;
+  if (slots < kFewestSlots || !PackedWeights::pays() || !PackedWeights::available(model.head)) return nullptr;
   if (packed_ == nullptr || packed_->rows() != slots) packed_ = std::make_unique<PackedWeights>(slots);
   packed_->forget_trained();
   return packed_.get();

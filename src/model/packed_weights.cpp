@@ -1,20 +1,45 @@
 #include "vbon/model/packed_weights.hpp"
 
-namespace vbon {
+#include <optional>
 
-bool PackedWeights::available(const at::Tensor& weight, CpuLibrary library) {
+#include "model/library_operation.hpp"
+#include "vbon/model/products.hpp"
+
+namespace vbon {
+namespace {
+
+struct Mkl {
+  using Pack = at::Tensor(const at::Tensor&, std::int64_t);
+  using Multiply = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                              std::int64_t);
+  LibraryOperation<Pack> pack = library_operation<Pack>("mkl::_mkl_reorder_linear_weight");
+  LibraryOperation<Multiply> multiply = library_operation<Multiply>("mkl::_mkl_linear");
+};
+
+const Mkl& mkl() {
+  static const Mkl operations;
+  return operations;
+}
+
+}  // namespace
+
+bool PackedWeights::pays() { return fastest_cpu_library() == CpuLibrary::mkl; }
+
+bool PackedWeights::available(const at::Tensor& weight) {
   // Of fewer numbers, copying and looking up costs more than the product gains.
   constexpr std::int64_t kFewest = 1 << 15;
-  return weight.device().is_cpu() && weight.scalar_type() == at::kFloat && weight.numel() >= kFewest &&
-         can_pack(library);
+  return weight.device().is_cpu() && weight.scalar_type() == at::kFloat && weight.numel() >= kFewest && mkl().pack &&
+         mkl().multiply;
 }
 
 at::Tensor PackedWeights::multiply(const at::Tensor& x, const Linear& layer) {
-  if (x.size(0) != rows_ || !available(layer.weight, library_)) return linear(x, layer);
+  if (x.size(0) != rows_ || !available(layer.weight)) return linear(x, layer);
   const auto [found, is_new] = entries_.try_emplace(layer.weight.const_data_ptr());
   Entry& entry = found->second;
-  if (is_new) entry = {layer.weight, packed_weight(library_, layer.weight.detach().contiguous(), rows_)};
-  return packed_product(library_, x, entry.packed, layer.weight, layer.bias);
+  if (is_new) entry = {layer.weight, mkl().pack->call(layer.weight.detach().contiguous(), rows_)};
+  std::optional<at::Tensor> bias;
+  if (layer.bias.defined()) bias = layer.bias;
+  return mkl().multiply->call(x.contiguous(), entry.packed, layer.weight, bias, rows_);
 }
 
 void PackedWeights::forget_trained() {

@@ -122,7 +122,7 @@ class MemoryOf {
       rows = std::max(rows, std::min(chunk.prompts * in_.longest_prompt, std::max(kPrefillRows, in_.longest_prompt)));
     }
     if (!device_ && sizes_.element_bytes == kFloat)
-      add("packed weights of the sampler",
+      add("packed weights of the sampler (Intel CPUs)",
           (in_.model.num_layers * sizes_.block_products + sizes_.head_products) * kFloat, Held::always);
     add("KV cache of sampling.slots", cache, Held::generate);
     add("KV cache of prompts", prefix, Held::generate);
@@ -136,8 +136,10 @@ class MemoryOf {
     const std::int64_t sequences = online ? batch_.sequences : batch_.learner_sequences;
     constexpr std::int64_t kColumns = 15;  // tokens, log-probabilities, KL, entropy, values, advantages …, twice
     add("batch", sequences * t * kColumns * kFloat, Held::learn, false);
-    if (sizes_.frozen_blocks > 0)
-      add("frozen trunk's rows", sequences * inputs * in_.model.hidden_size * sizes_.element_bytes, Held::learn);
+    const std::int64_t rows = sequences * inputs * in_.model.hidden_size;
+    if (sizes_.frozen_blocks > 0) add("frozen trunk's rows", rows * sizes_.element_bytes, Held::learn);
+    if (sizes_.frozen_blocks > 0 && online && s_.rollouts.carry_trunk)
+      add("the same as samples carry them", rows * kFloat, Held::learn, false);
     if (online)
       add("reference logits (train.reference_cache_mib)",
           std::min(static_cast<std::int64_t>(s_.train.reference_cache_mib * 1048576.0), sequences * t * v * kFloat),

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import MORE, ROOT, assert_same_contents, wait_until
+from conftest import MORE, ROOT, TRAIN, assert_same_contents, wait_until, write_jsonl
 
 GRID = """
 config: toy.yaml
@@ -70,6 +70,30 @@ def test_the_time_of_another_machine(grid):
     grid.refused("sweep", "grid.yaml", "--dry-run", "--tflops", "1", words=["--tflops and --gbps"])
     on_devices = grid.run("sweep", "grid.yaml", "--dry-run", "-s", "cluster.ranks_per_node=2", "-s", "cluster.devices_per_node=2")
     assert "time: not known" in on_devices.stdout and "--tflops" in on_devices.stdout
+
+
+def test_seeds_share_models_that_were_trained(fresh):
+    """Made once with the configuration's seed; `run` alone would not take another seed's for its own."""
+    write_jsonl(fresh.folder / "texts.jsonl", [{"text": text} for text in TRAIN])
+    write_jsonl(fresh.folder / "labels.jsonl", [{"text": text, "label": i % 2} for i, text in enumerate(TRAIN)])
+    (fresh.folder / "grid.yaml").write_text("""
+config: toy.yaml
+dir: study
+seeds: [1, 2]
+set: {train.warm_start: 0, train.steps: 2, eval.every: 0, checkpoint.every: 0, eval.samples: 4,
+      pool.path: p.h5, pool.eval_path: e.h5, model.base: reference, model.reference: tuned, sft.text: texts.jsonl,
+      evaluator.kind: ngram, evaluator.path: made, evaluator.train.labels: labels.jsonl}
+runs: [{set: {train.method: vbon}}]
+""")
+    fresh.run("sweep", "grid.yaml", "--quiet")
+    assert all((fresh.folder / "study" / run["dir"] / "finished").exists() for run in runs(fresh))
+    made = json.loads((fresh.folder / "tuned/training.json").read_text())
+    assert "seed: 3" in made["config"] and len(list(fresh.folder.glob("tuned*"))) == 1
+    config = next((fresh.folder / "study/runs").glob("vbon-seed2-*/config.yaml"))
+    alone = fresh.run("run", "-c", config, "--quiet", "-s", "run.dir=alone", expect=2)
+    assert "another configuration" in alone.stderr
+    fresh.run("run", "-c", config, "--quiet", "--from", "train", "-s", "run.dir=alone")
+    assert (fresh.folder / "alone/finished").exists()
 
 
 @MORE

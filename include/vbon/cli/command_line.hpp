@@ -23,7 +23,7 @@ struct CommandLine {
   // pool, eval
   std::vector<std::string> evaluations;  // these alone, by name
   // run
-  std::string until;  // the last stage
+  std::string from, until;  // the first and the last stage
   // sweep
   std::filesystem::path grid, slurm;
   std::optional<std::int64_t> only, stage;

@@ -1,7 +1,6 @@
-// Weights in a layout that a library's product reads fastest at one number of rows: what a sampler multiplies by at
-// every step. On Intel CPUs MKL's layout gains 1.2x over plain products at 128 rows and 1.5x at 8 to 32
-// (tests/bench/results/). On others MKL has general kernels and oneDNN's is faster: on a Zen 3, by the products of a
-// decoding step alone, 1.25x and 1.35x over plain ones.
+// Weights in the layout that MKL's product reads fastest at one number of rows: what a sampler multiplies by at every
+// step on an Intel CPU. It gains 1.2x over plain products at 128 rows and 1.5x at 8 to 32 (tests/bench/results/). On
+// others oneDNN's plain product (products.hpp) is as fast as its packed one, of any number of rows.
 //
 // A second copy of every weight used, as long as the object lives. A packed copy serves one number of rows exactly, so
 // callers keep that number constant (padding the batch), and multiply plainly at others.
@@ -13,18 +12,16 @@
 #include <unordered_map>
 
 #include "vbon/model/layers.hpp"
-#include "vbon/model/products.hpp"
 
 namespace vbon {
 
 class PackedWeights {
  public:
-  explicit PackedWeights(std::int64_t rows, CpuLibrary library = fastest_cpu_library())
-      : rows_(rows), library_(library) {}
+  explicit PackedWeights(std::int64_t rows) : rows_(rows) {}
 
-  // Whether this LibTorch can pack weights like these and it pays: CPU, float32, not tiny, built with the layout's
-  // library.
-  static bool available(const at::Tensor& weight, CpuLibrary library = fastest_cpu_library());
+  static bool pays();  // on this CPU
+  // Whether this LibTorch can pack weights like these: CPU, float32, not tiny, built with MKL.
+  static bool available(const at::Tensor& weight);
 
   std::int64_t rows() const { return rows_; }
   // linear(x, layer), packing the weight when it is first seen if x has rows() rows.
@@ -37,7 +34,6 @@ class PackedWeights {
     at::Tensor weight, packed;  // the weight is held so that its address names it
   };
   std::int64_t rows_;
-  CpuLibrary library_;
   std::unordered_map<const void*, Entry> entries_;  // by address of the weight's numbers
 };
 

@@ -20,10 +20,4 @@ CpuLibrary fastest_cpu_library();
 // wanted, and on other devices and types.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-// What is multiplied by at many calls is packed once: in a layout that serves one number of rows exactly.
-bool can_pack(CpuLibrary library);  // whether this LibTorch was built with it
-at::Tensor packed_weight(CpuLibrary library, const at::Tensor& weight, std::int64_t rows);
-at::Tensor packed_product(CpuLibrary library, const at::Tensor& x, const at::Tensor& packed, const at::Tensor& weight,
-                          const at::Tensor& bias);
-
 }  // namespace vbon

@@ -115,13 +115,11 @@ TEST(Layers, products_equal_those_in_double_precision) {
   }
 }
 
-class Packed : public testing::TestWithParam<CpuLibrary> {};
-
-TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
+TEST(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
   Linear trained{normal({400, 160}, 1), normal({400}, 2)}, frozen{normal({256, 160}, 3), {}};
   trained.weight.set_requires_grad(true);
   trained.bias.set_requires_grad(true);
-  PackedWeights packed(8, GetParam());
+  PackedWeights packed(8);
   EXPECT_EQ(packed.rows(), 8);
   const at::NoGradGuard no_grad;
   for (int update = 0; update < 3; ++update) {
@@ -137,12 +135,9 @@ TEST_P(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
     test::disturb(trained.weight.detach(), 0.5, static_cast<std::uint64_t>(20 + update));
     test::disturb(trained.bias.detach(), 0.5, static_cast<std::uint64_t>(30 + update));
   }
-  if (!PackedWeights::available(frozen.weight, GetParam()))
+  if (!PackedWeights::available(frozen.weight))
     GTEST_SKIP() << "this LibTorch cannot pack: only plain products were tested";
 }
-
-INSTANTIATE_TEST_SUITE_P(Layouts, Packed, testing::Values(CpuLibrary::mkl, CpuLibrary::onednn),
-                         [](const auto& library) { return library.param == CpuLibrary::mkl ? "mkl" : "onednn"; });
 
 struct Combination {
   double logp, kl, entropy;
