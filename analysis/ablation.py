@@ -6,7 +6,7 @@ from typing import Any
 
 from .config import lookup
 from .errors import InputError
-from .groups import differing, flatten, recipe, require_key, show
+from .groups import differing, flatten, recipes, require_key, show
 from .io import PoolHead
 from .points import TITLES, Point, interval_kind, mean_of
 from .pool_time import pool_time, samples_used
@@ -37,7 +37,8 @@ class Cell:
 def cells_by(points: list[Point], key: str) -> list[Cell]:
     """In the order of the values; InputError where the key does not exist or has one value."""
     require_key([point.run for point in points], key)
-    configs = [recipe(point.run.config) | {key: value_of(point, key)} for point in points]
+    known = recipes([point.run for point in points])
+    configs = [one | {key: value_of(point, key)} for one, point in zip(known, points)]
     if len({repr(config[key]) for config in configs}) < 2:
         raise InputError(f"all of these runs have {key}: {show(configs[0][key])}; there is nothing to compare")
     others = [name for name in differing(configs) if name != key]

@@ -12,6 +12,7 @@ from .runs import Run
 PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.", "sft.heldout", "sft.max_heldout",
                "reward.train.heldout", "evaluator.train.heldout")
 MATTERS = {"cluster.lag"}  # of those: which policy draws
+NAMED = ("rewards.", "evaluations.")  # sections that a configuration has or not
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -31,6 +32,18 @@ def recipe(config: dict[str, Any], passed_over: tuple[str, ...] = ()) -> dict[st
     }
 
 
+def recipes(runs: list[Run], passed_over: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """recipe() of each, without keys that the program did not know yet when it wrote some of the configurations, and that
+    have one value in all others."""
+    found = [recipe(run.config, passed_over) for run in runs]
+    for key in dict.fromkeys(key for one in found for key in one if not key.startswith(NAMED)):
+        values = {repr(one[key]) for one in found if key in one}
+        if len(values) == 1 and any(key not in one for one in found):
+            for one in found:
+                one.pop(key, None)
+    return found
+
+
 def differing(configs: list[dict[str, Any]]) -> list[str]:
     """Keys of flat configurations that do not have one value in all of them, in their order."""
     keys = list(dict.fromkeys(key for config in configs for key in config))
@@ -40,8 +53,8 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
 def cells(runs: list[Run], passed_over: tuple[str, ...] = ()) -> list[tuple[int, ...]]:
     """Indices of the runs of each configuration, seeds together, in the order of the first."""
     found: dict[str, list[int]] = {}
-    for at, run in enumerate(runs):
-        found.setdefault(repr(sorted(recipe(run.config, passed_over).items())), []).append(at)
+    for at, one in enumerate(recipes(runs, passed_over)):
+        found.setdefault(repr(sorted(one.items())), []).append(at)
     return [tuple(members) for members in found.values()]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from . import stats
 from .config import lookup
 from .errors import InputError
-from .groups import cells, differing, recipe, show
+from .groups import cells, differing, recipes, show
 from .io import Evaluation
 from .methods import METHODS, in_order, method_key, method_of
 from .runs import Run
@@ -85,7 +85,7 @@ def strength_of(run: Run, evaluation: Evaluation | None) -> tuple[float | None, 
 def strengths(runs: list[Run]) -> list[str]:
     """Of each run in words: N or beta and, where several configurations of a method share it, what else differs."""
     texts = [parameter_text(*strength_of(run, run.final)) for run in runs]
-    configs = [recipe(run.config) for run in runs]
+    configs = recipes(runs)
     by_method: dict[str, list[int]] = {}
     for at, run in enumerate(runs):
         by_method.setdefault(method_key(run), []).append(at)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .front_picture import Shares
-from .groups import differing, recipe
+from .groups import differing, recipes
 from .io import Pool
 from .learning import Series, chosen_metrics, series_of
 from .methods import method_of
@@ -68,7 +68,7 @@ def view_sweep(name: str, runs: list[Run], notes: list[str], pool: Path | None, 
         series=series_of(measured) if measured else [],
         metrics=chosen_metrics(measured, None)[:MAX_CURVES] if measured else [],
         times=[group for group in groups_of(measured) if any(group.runs)],
-        keys=differing([recipe(run.config) for run in runs]),
+        keys=differing(recipes(runs)),
     )
 
 

@@ -1,6 +1,8 @@
 """Which configurations are seeds of one another."""
 
-from analysis.groups import differing, recipe
+from types import SimpleNamespace
+
+from analysis.groups import cells, differing, recipe
 
 CONFIG = {
     "run": {"dir": "runs/a", "seed": 1},
@@ -19,3 +21,13 @@ def test_where_and_how_fast_a_run_was_makes_no_other_method():
 def test_samples_one_version_behind_do():
     other = CONFIG | {"cluster": CONFIG["cluster"] | {"lag": 1}}
     assert differing([recipe(CONFIG), recipe(other)]) == ["cluster.lag"]
+
+
+def test_a_key_that_an_older_program_did_not_write_tells_nothing_apart():
+    def run(**changes):
+        return SimpleNamespace(config=CONFIG | changes)
+
+    old, new, changed = run(), run(pool={"prefix_samples": 0}), run(pool={"prefix_samples": 32})
+    assert cells([old, new, old]) == [(0, 1, 2)]
+    assert cells([new, changed, old]) == [(0,), (1,), (2,)], "which of the two the old one is nobody knows"
+    assert cells([old, run(rewards={"style": {"N": 4}})]) == [(0,), (1,)], "one reward more is another method"
