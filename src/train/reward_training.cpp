@@ -252,7 +252,7 @@ RewardTrainingResult train_reward(const RewardConfig& config, comm::Collectives&
   comm::together(group.host(), "the reward model", [&] {
     if (group.rank() != 0) return;
     key = training_key(config, options.seed);
-    const FolderRecord record = {kRecord, "vbon reward", "other labels, another base or another configuration",
+    const FolderRecord record = {kRecord, "vbon reward", "other labels, another base, seed or configuration",
                                  fmt::format("{}.path", options.section)};
     there = already_made(config.path, record, key) ? "yes" : "no";
   });

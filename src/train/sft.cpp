@@ -83,7 +83,7 @@ class Sft {
     comm::together(*context_.everyone, "the reference", [&] {
       if (!context_.is_root()) return;
       key_ = key();
-      const FolderRecord record = {kRecord, "vbon sft", "another base model, text or sft configuration",
+      const FolderRecord record = {kRecord, "vbon sft", "another base model, text, seed or sft configuration",
                                    "model.reference"};
       there = already_made(settings_.model.reference, record, key_) ? "yes" : "no";
     });

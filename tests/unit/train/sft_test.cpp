@@ -227,7 +227,7 @@ TEST_F(Sft, is_skipped_when_done_and_refused_when_anything_that_matters_changed)
     change(settings_);
     return refusal();
   };
-  const auto another = testing::HasSubstr("made from another base model, text or sft configuration");
+  const auto another = testing::HasSubstr("made from another base model, text, seed or sft configuration");
   EXPECT_THAT(changed([](Settings& s) { s.sft.optimizer.learning_rate = 0.4; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.sft.optimizer.eps = 0.5; }), another);
   EXPECT_THAT(changed([](Settings& s) { s.sft.optimizer.clip_norm = 0.1; }), another);
