@@ -190,7 +190,7 @@ TEST_F(PairTraining, gives_a_language_model_a_head) {
   for (std::size_t i = 0; i < rewards.size(); i += 2) EXPECT_GT(rewards[i], rewards[i + 1] + 1) << i;
   EXPECT_TRUE(train(c).skipped);
   c.train.center = 0.02;
-  EXPECT_THAT(refusal(c), HasSubstr("another configuration"));
+  EXPECT_THAT(refusal(c), HasSubstr("seed or configuration"));
 }
 
 TEST_F(PairTraining, gives_an_encoder_a_head) {

@@ -147,7 +147,7 @@ TEST_F(RewardTraining, skips_what_is_done_and_refuses_what_is_not_its_own) {
   EXPECT_TRUE(train(config()).skipped);
   RewardConfig other = config();
   other.train.learning_rate *= 2;
-  EXPECT_THAT(refusal(other), AllOf(HasSubstr("another configuration"), HasSubstr("reward.path")));
+  EXPECT_THAT(refusal(other), AllOf(HasSubstr("seed or configuration"), HasSubstr("reward.path")));
   EXPECT_EQ(folder_sha256(folder_ / "model"), made);
   RewardConfig foreign = config();
   foreign.path = folder_ / "foreign";
