@@ -33,8 +33,8 @@ def recipe(config: dict[str, Any], passed_over: tuple[str, ...] = ()) -> dict[st
 
 
 def recipes(runs: list[Run], passed_over: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """recipe() of each, without keys that the program did not know yet when it wrote some of the configurations, and that
-    have one value in all others."""
+    """recipe() of each, without keys that some configurations lack, as older programs wrote them, and that have one
+    value in all others."""
     found = [recipe(run.config, passed_over) for run in runs]
     for key in dict.fromkeys(key for one in found for key in one if not key.startswith(NAMED)):
         values = {repr(one[key]) for one in found if key in one}

@@ -225,8 +225,8 @@ def _median_groups(runs: list[list[Ranks]]) -> list[Ranks]:
 
 
 def series_of(points: list[Measured]) -> list[Series]:
-    """Every set of at least two numbers of ranks that shares chunks, updates, sums of gradients and a step's size, or its size
-    a rank."""
+    """Every set of at least two numbers of ranks that shares chunks, updates, sums and a step's size, or its size a
+    rank."""
     found = []
     several = len({one.updates for one in points}) > 1
     sums = len({one.reduce for one in points}) > 1
@@ -250,8 +250,7 @@ def series_of(points: list[Measured]) -> list[Series]:
 def table(points: list[Measured], series: list[Series]) -> Table:
     columns = [Column("ranks", "ranks"), Column("roles", "roles"), Column("sequences", "sequences", 0),
                Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("reduce", "sums"),
-               Column("runs", "runs"),
-               Column("seconds", "seconds", 3), Column("tokens_per_s", "tokens/s", 0),
+               Column("runs", "runs"), Column("seconds", "seconds", 3), Column("tokens_per_s", "tokens/s", 0),
                Column("strong", "strong efficiency", 2), Column("weak", "weak efficiency", 2),
                Column("idle", "idle", percent=True, digits=0),
                Column("communication", "communication", percent=True, digits=1)]  # fmt: skip
@@ -281,14 +280,14 @@ def roles_table(points: list[Measured]) -> Table:
     """Time and idle by role: a row for the ranks of an arrangement that have the same roles."""
     phases = phases_of(points)
     columns = [Column("ranks", "ranks"), Column("split", "split"), Column("sequences", "sequences", 0),
-               Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("roles", "ranks that are"),
-               Column("count", "so many"), *(Column(phase, phase, 3) for phase in phases), Column("idle", "idle", 3),
+               Column("updates", "updates"), Column("chunk", "prompts a chunk"), Column("reduce", "sums"),
+               Column("roles", "ranks that are"), Column("count", "so many"), *(Column(phase, phase, 3) for phase in phases), Column("idle", "idle", 3),
                Column("idle_share", "idle, share", percent=True, digits=0)]  # fmt: skip
     rows: list[list] = []
     for one in points:
         for group in one.groups:
             whole = sum(group.phases.values()) + group.idle
-            rows.append([one.ranks, one.roles, one.sequences, one.updates, one.chunk or None, group.roles, group.count,
-                         *(group.phases.get(phase, 0.0) for phase in phases), group.idle,
+            rows.append([one.ranks, one.roles, one.sequences, one.updates, one.chunk or None, one.reduce, group.roles,
+                         group.count, *(group.phases.get(phase, 0.0) for phase in phases), group.idle,
                          group.idle / whole if whole > 0 else None])  # fmt: skip
     return Table(columns, rows, "Seconds of a step by role", [ABOUT_ROLES])

@@ -26,10 +26,7 @@ const Mkl& mkl() {
 bool PackedWeights::pays() { return fastest_cpu_library() == CpuLibrary::mkl; }
 
 bool PackedWeights::available(const at::Tensor& weight) {
-  // Of fewer numbers, copying and looking up costs more than the product gains.
-  constexpr std::int64_t kFewest = 1 << 15;
-  return weight.device().is_cpu() && weight.scalar_type() == at::kFloat && weight.numel() >= kFewest && mkl().pack &&
-         mkl().multiply;
+  return is_worth_a_library(weight) && mkl().pack && mkl().multiply;
 }
 
 at::Tensor PackedWeights::multiply(const at::Tensor& x, const Linear& layer) {
@@ -37,9 +34,7 @@ at::Tensor PackedWeights::multiply(const at::Tensor& x, const Linear& layer) {
   const auto [found, is_new] = entries_.try_emplace(layer.weight.const_data_ptr());
   Entry& entry = found->second;
   if (is_new) entry = {layer.weight, mkl().pack->call(layer.weight.detach().contiguous(), rows_)};
-  std::optional<at::Tensor> bias;
-  if (layer.bias.defined()) bias = layer.bias;
-  return mkl().multiply->call(x.contiguous(), entry.packed, layer.weight, bias, rows_);
+  return mkl().multiply->call(x.contiguous(), entry.packed, layer.weight, optional_tensor(layer.bias), rows_);
 }
 
 void PackedWeights::forget_trained() {

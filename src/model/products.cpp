@@ -34,18 +34,14 @@ CpuLibrary fastest_cpu_library() {
 }
 
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  // Of fewer numbers, looking up what oneDNN prepared for the shape costs more than is gained.
-  constexpr std::int64_t kFewest = 1 << 15;
   static const bool by_onednn = fastest_cpu_library() == CpuLibrary::onednn && onednn_linear();
-  const bool plain = x.device().is_cpu() && x.scalar_type() == at::kFloat && weight.numel() >= kFewest &&
+  const bool plain = is_worth_a_library(weight) && x.device().is_cpu() && x.scalar_type() == at::kFloat &&
                      x.numel() > 0 && weight.is_contiguous();
   const bool differentiated =
       at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(weight) || wants_gradient(bias));
   if (!by_onednn || !plain || differentiated) return at::linear(x, weight, bias);
-  std::optional<at::Tensor> added;
-  if (bias.defined()) added = bias;
-  return onednn_linear()->call(x.contiguous(), weight, added, "none", c10::List<std::optional<at::Scalar>>(),
-                               std::nullopt);
+  return onednn_linear()->call(x.contiguous(), weight, optional_tensor(bias), "none",
+                               c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
 }  // namespace vbon

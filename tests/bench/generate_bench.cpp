@@ -10,13 +10,13 @@
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 
+#include "median.hpp"
 #include "vbon/base/error.hpp"
 #include "vbon/generate/engine.hpp"
 #include "vbon/model/hf_weights.hpp"
@@ -25,11 +25,6 @@ namespace {
 
 using namespace vbon;
 using Clock = std::chrono::steady_clock;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // Seconds of one decoding step's matrix products at `rows` rows, in the order and layout that the engine runs them.
 double products_s(const CausalLm& model, std::int64_t rows, int repeats, SamplerWeights& weights) {

@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "median.hpp"
 #include "vbon/model/products.hpp"
 
 namespace {
@@ -35,11 +36,6 @@ constexpr Shape kShapes[] = {
     {"a micro-batch", 600, 1536, 576},    {"a micro-batch's vocabulary", 400, 576, 49152},
 };
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 template <class Work>
 double seconds(std::int64_t repeats, const Work& work) {
   const auto start = Clock::now();
@@ -56,10 +52,14 @@ void compare(const Shape& shape, int rounds) {
   plain(), ours();
   std::vector<double> by_linear, by_product, ratios;
   for (int round = 0; round < rounds; ++round) {
-    const bool first = round % 2 == 0;
-    double linear_s = first ? seconds(repeats, plain) : 0.0;
-    const double product_s = seconds(repeats, ours);
-    if (!first) linear_s = seconds(repeats, plain);
+    double linear_s = 0, product_s = 0;
+    if (round % 2 == 0) {
+      linear_s = seconds(repeats, plain);
+      product_s = seconds(repeats, ours);
+    } else {
+      product_s = seconds(repeats, ours);
+      linear_s = seconds(repeats, plain);
+    }
     by_linear.push_back(operations / linear_s * 1e-9);
     by_product.push_back(operations / product_s * 1e-9);
     ratios.push_back(linear_s / product_s);

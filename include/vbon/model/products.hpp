@@ -7,8 +7,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
-
 namespace vbon {
 
 enum class CpuLibrary { mkl, onednn };
