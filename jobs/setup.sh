@@ -113,6 +113,10 @@ build_vbon() {
 }
 
 begin=$SECONDS
+needed=2200
+if $with_tests; then needed=$((needed + 1200)); fi
+if $with_data; then needed=$((needed + 900)); fi
+check_room "$needed" .venv build models data
 install_system "${with_slurm[@]}"
 make_environment
 install_list requirements.txt "Python packages (80 MB)"

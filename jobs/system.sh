@@ -97,6 +97,15 @@ On a cluster: load the modules that have them (compiler, cmake, ninja, openmpi, 
 Where an administrator can help: apt-get install ${missing[*]/#unknown/${debian_packages[*]}}"
 }
 
+check_room() {  # MIB FOLDER...: what the folders hold together in the end; a full disk shows as all kinds of errors
+  local needed=$1 held free
+  shift
+  held=$(du -smLc "$@" 2>/dev/null | awk '{sum = $1} END {print sum + 0}' || true)
+  free=$(df -Pm . | awk 'NR == 2 {print $4}')
+  [ $((held + free)) -ge "$needed" ] || fail "$environment_error" "$PWD needs about $((needed - held)) MiB more, and its disk has $free MiB left.
+Make room there, or use a checkout on another disk."
+}
+
 find_python() {  # prints the Python to use: 3.11 or newer, able to make environments
   local candidate
   for candidate in ${VBON_PYTHON:-/usr/bin/python3 python3 python3.13 python3.12 python3.11}; do

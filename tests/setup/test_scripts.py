@@ -33,7 +33,7 @@ class Checkout:
         self.folder, self.bin, self.log = folder / "checkout", folder / "bin", folder / "log"
         shutil.copytree(root / "jobs", self.folder / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
         self.bin.mkdir()
-        for name in ("awk bash basename cat cp dirname env false grep mkdir nproc paste readlink rm sed sha256sum tail "
+        for name in ("awk bash basename cat cp df dirname du env false grep mkdir nproc paste readlink rm sed sha256sum tail "
                      "tr true").split():
             (self.bin / name).symlink_to(shutil.which(name))
         self.fake("python3", FAKE_PYTHON)
@@ -140,6 +140,15 @@ def test_setup_replaces_a_dead_link_and_keeps_a_living_one(checkout, tmp_path):
 def test_setup_refuses_what_it_cannot_do(checkout, options, environment, message):
     result = checkout.setup(*options, **environment)
     assert result.returncode == 2 and message in result.stderr
+
+
+def test_setup_asks_for_room_before_it_begins(checkout):
+    checkout.fake("df", "#!/bin/bash\nprintf 'Filesystem 1M-blocks Used Available\\n/dev/a 9000 8000 1000 /\\n'\n")
+    checkout.fake("du", '#!/bin/bash\nprintf "%s\\t.venv\\n%s\\ttotal\\n" "$FAKE_HELD" "$FAKE_HELD"\nexit 1\n')
+    full = checkout.setup("--no-build", "--with-tests", FAKE_HELD="100")
+    assert full.returncode == 74 and "needs about 3300 MiB more, and its disk has 1000 MiB left" in full.stderr
+    assert checkout.installed() == []
+    assert checkout.setup("--no-build", "--with-tests", FAKE_HELD="2400").returncode == 0
 
 
 def test_setup_names_libraries_that_libtorch_does_not_find(checkout):
