@@ -8,8 +8,8 @@ cd "$root"
 begin=$SECONDS
 "$root/jobs/setup.sh" --with-data
 setup_end=$SECONDS
-# Two ranks that do everything, each with half of the cores: they make a pool a tenth faster than a rollout worker, a
-# reward scorer and a learner (-n 3), which each have all cores while they work.
+# Two ranks that do everything, each with half of the cores: they make a pool as fast as a rollout worker, a reward scorer
+# and a learner (-n 3), which each have all cores while they work, or a tenth faster where two threads share a core.
 "$root/jobs/mpirun.sh" -n 2 "$root/build/current/bin/vbon" run -c configs/quickstart.yaml \
   -s cluster.roles=all -s train.chunk_prompts=8 "$@"
 pipeline_end=$SECONDS

@@ -31,7 +31,8 @@ struct Prefilled {
 constexpr std::int64_t kPrefillTokens = 4096;  // rows of one prefill pass at most (unless one prompt has more)
 
 void prefill_range(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options,
-                   std::int64_t begin, std::int64_t end, Prefilled& out, std::vector<at::Tensor>& logits) {
+                   const Multiply& multiply, std::int64_t begin, std::int64_t end, Prefilled& out,
+                   std::vector<at::Tensor>& logits) {
   const std::int64_t batch = end - begin;
   std::vector<std::int64_t> lengths, last_rows;
   for (std::int64_t i = begin; i < end; ++i)
@@ -48,16 +49,17 @@ void prefill_range(const CausalLm& model, const GenerateRequest& request, const 
   const Attend attend = prefill_attention(model.spec, batch, longest, lengths, caches);
   at::Tensor x = embed(model, tokens.view({-1}).to(model.device()), positions);
   const std::int64_t cut = options.keep_layer < 0 ? 0 : options.keep_layer;
-  x = run_blocks(model, x, positions, 0, cut, attend);
+  x = run_blocks(model, x, positions, 0, cut, attend, multiply);
   if (options.keep_layer >= 0)
     for (std::int64_t i = 0; i < batch; ++i) out.trunks.push_back(x.narrow(0, i * longest, lengths[idx(i)]).clone());
-  x = run_blocks(model, x, positions, cut, model.num_layers(), attend);
+  x = run_blocks(model, x, positions, cut, model.num_layers(), attend, multiply);
   const at::Tensor last = x.index_select(0, at::tensor(last_rows, at::kLong).to(model.device()));
-  logits.push_back(head_logits(model, final_hidden(model, last)).to(at::kFloat));
+  logits.push_back(head_logits(model, final_hidden(model, last), multiply).to(at::kFloat));
   std::move(caches.begin(), caches.end(), std::back_inserter(out.caches));
 }
 
-Prefilled prefill(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options) {
+Prefilled prefill(const CausalLm& model, const GenerateRequest& request, const GenerateOptions& options,
+                  const Multiply& multiply) {
   Prefilled out;
   std::vector<at::Tensor> logits;
   const auto count = static_cast<std::int64_t>(request.prompts.size());
@@ -68,7 +70,7 @@ Prefilled prefill(const CausalLm& model, const GenerateRequest& request, const G
       if (end > begin && grown * (end - begin + 1) > kPrefillTokens) break;
       longest = grown;
     }
-    prefill_range(model, request, options, begin, end, out, logits);
+    prefill_range(model, request, options, multiply, begin, end, out, logits);
   }
   out.logits = at::cat(logits, 0).contiguous();
   return out;
@@ -95,7 +97,7 @@ class Decoder {
 
   std::vector<Completion> run(GenerateStatistics& stats) {
     const auto start = Clock::now();
-    prefilled_ = prefill(model_, request_, options_);
+    prefilled_ = prefill(model_, request_, options_, multiply());
     for (const PromptTokens& prompt : request_.prompts)
       stats.prompt_tokens += static_cast<std::int64_t>(prompt.tokens.size());
     stats.prefill_s += seconds_since(start);
@@ -151,12 +153,6 @@ class Decoder {
       tokens.push_back(c.tokens.back());
       positions.push_back(prefilled_.caches[idx(c.prompt)].length + drawn - 1);
       sequences.push_back(occupant_[slot]);
-    }
-    // Padding to all slots keeps the number of rows that the weights are packed for; with many slots empty, fewer rows
-    // cost less than the better layout gains.
-    if (packed_ != nullptr && 2 * rows.size() >= packed_->rows()) {
-      tokens.resize(idx(packed_->rows()), 0);
-      positions.resize(idx(packed_->rows()), 0);
     }
     const at::Tensor hidden = run_rows(rows, tokens, positions, sequences);
     stats.decode_s += seconds_since(start);
@@ -235,8 +231,8 @@ void validate(const CausalLm& model, const GenerateRequest& request, const Gener
 
 PackedWeights* SamplerWeights::prepared(const CausalLm& model, std::int64_t slots) {
   constexpr std::int64_t kFewestSlots = 4;  // below, products only read the weights once, in any layout
-  if (slots < kFewestSlots || !PackedWeights::pays() || !PackedWeights::available(model.head)) return nullptr;
-  if (packed_ == nullptr || packed_->rows() != slots) packed_ = std::make_unique<PackedWeights>(slots);
+  if (slots < kFewestSlots || !PackedWeights::pays() || !model.device().is_cpu()) return nullptr;
+  if (packed_ == nullptr) packed_ = std::make_unique<PackedWeights>();
   packed_->forget_trained();
   return packed_.get();
 }

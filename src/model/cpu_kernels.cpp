@@ -15,6 +15,7 @@
 #define VBON_MULTIVERSION
 #endif
 #define VBON_INLINE inline __attribute__((always_inline))
+#define VBON_ALWAYS_INLINE __attribute__((always_inline))
 
 namespace vbon::kernels {
 namespace {
@@ -296,6 +297,69 @@ void rope_row(const float* x, const float* cos, const float* sin, std::int64_t h
       to[half + i] = b * cos[i] + a * sin[i];
     }
     std::copy(first + 2 * half, first + head_dim, to + 2 * half);
+  }
+}
+
+namespace {
+
+constexpr std::int64_t kLanes = kPanel / kLane, kRows = 8;  // 8 x 3 sums, 3 weights and a number of x: 28 registers
+constexpr std::int64_t kDeep = 192;  // rows of a panel that stay in the first-level cache for all rows of x
+
+// R rows of x [R, depth] by part of a panel [depth, kPanel], added to out unless `first`. Of the part that follows,
+// lanes part, part + parts ... are fetched.
+template <std::int64_t R>
+VBON_INLINE void rows_by_panel(const float* x, std::int64_t x_stride, std::int64_t depth, const float* panel,
+                               const float* next, std::int64_t part, std::int64_t parts, const float* bias, bool first,
+                               float* out, std::int64_t out_stride) {
+  Lane sums[static_cast<std::size_t>(R)][kLanes];
+  for (std::int64_t r = 0; r < R; ++r)
+    for (std::int64_t j = 0; j < kLanes; ++j) {
+      if (!first) load(sums[r][j], out + r * out_stride + j * kLane);
+      else if (bias != nullptr) load(sums[r][j], bias + j * kLane);
+      else sums[r][j] = Lane{};
+    }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    Lane weights[kLanes];
+    for (std::int64_t j = 0; j < kLanes; ++j) load(weights[j], panel + k * kPanel + j * kLane);
+    for (std::int64_t j = part; j < kLanes; j += parts) __builtin_prefetch(next + k * kPanel + j * kLane, 0, 2);
+    for (std::int64_t r = 0; r < R; ++r)
+      for (std::int64_t j = 0; j < kLanes; ++j) sums[r][j] += weights[j] * x[r * x_stride + k];
+  }
+  for (std::int64_t r = 0; r < R; ++r)
+    for (std::int64_t j = 0; j < kLanes; ++j) store(out + r * out_stride + j * kLane, sums[r][j]);
+}
+
+}  // namespace
+
+void pack_panel(const float* weight, std::int64_t count, std::int64_t in, float* panel) {
+  for (std::int64_t k = 0; k < in; ++k)
+    for (std::int64_t c = 0; c < kPanel; ++c) panel[k * kPanel + c] = c < count ? weight[c * in + k] : 0.0f;
+}
+
+VBON_MULTIVERSION
+void panel_product(const float* x, std::int64_t n, std::int64_t x_stride, std::int64_t in, const float* panel,
+                   const float* next, const float* bias, float* out, std::int64_t out_stride) {
+  const std::int64_t blocks = (n + kRows - 1) / kRows, parts = std::min(blocks, kLanes);
+  for (std::int64_t k = 0; k < in; k += kDeep) {
+    const std::int64_t depth = std::min(kDeep, in - k);
+    // A last part may be shorter than this one, and then a little beyond it is fetched: harmless, and never read.
+    const float* following = k + kDeep < in ? panel + (k + kDeep) * kPanel : next;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      const auto rows = [&]<std::int64_t R>() VBON_ALWAYS_INLINE {
+        rows_by_panel<R>(x + b * kRows * x_stride + k, x_stride, depth, panel + k * kPanel, following,
+                         b < kLanes ? b : kLanes, parts, bias, k == 0, out + b * kRows * out_stride, out_stride);
+      };
+      switch (std::min(kRows, n - b * kRows)) {
+        case 8: rows.template operator()<8>(); break;
+        case 7: rows.template operator()<7>(); break;
+        case 6: rows.template operator()<6>(); break;
+        case 5: rows.template operator()<5>(); break;
+        case 4: rows.template operator()<4>(); break;
+        case 3: rows.template operator()<3>(); break;
+        case 2: rows.template operator()<2>(); break;
+        default: rows.template operator()<1>(); break;
+      }
+    }
   }
 }
 

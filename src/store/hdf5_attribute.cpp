@@ -66,7 +66,7 @@ void write_plain_attribute(hid_t object, const std::string& name, hid_t stored, 
   if (VBON_H5(origin, H5Aexists, object, name.c_str()) > 0) VBON_H5(origin, H5Adelete, object, name.c_str());
   const AttributeHandle attribute(
       VBON_H5(origin, H5Acreate2, object, name.c_str(), stored, space.id(), H5P_DEFAULT, H5P_DEFAULT));
-  VBON_H5(origin, H5Awrite, attribute.id(), memory, value);
+  if (value != nullptr) VBON_H5(origin, H5Awrite, attribute.id(), memory, value);  // an empty list has nothing to write
 }
 
 herr_t collect_attribute_name(hid_t, const char* name, const H5A_info_t*, void* target) {
@@ -94,7 +94,8 @@ void H5Group::write_attribute(const std::string& name, const H5Attribute& value)
   } else {
     const auto& list = std::get<std::vector<std::int64_t>>(value);
     check(list.size() < 4096, "lists in attributes are short");
-    write(H5T_STD_I64LE, H5T_NATIVE_INT64, {static_cast<std::int64_t>(list.size())}, list.data());
+    write(H5T_STD_I64LE, H5T_NATIVE_INT64, {static_cast<std::int64_t>(list.size())},
+          list.empty() ? nullptr : list.data());
   }
 }
 

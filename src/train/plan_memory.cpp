@@ -122,7 +122,7 @@ class MemoryOf {
       rows = std::max(rows, std::min(chunk.prompts * in_.longest_prompt, std::max(kPrefillRows, in_.longest_prompt)));
     }
     if (!device_ && sizes_.element_bytes == kFloat)
-      add("packed weights of the sampler (Intel CPUs)",
+      add("packed weights of the sampler (with AVX-512)",
           (in_.model.num_layers * sizes_.block_products + sizes_.head_products) * kFloat, Held::always);
     add("KV cache of sampling.slots", cache, Held::generate);
     add("KV cache of prompts", prefix, Held::generate);

@@ -83,7 +83,7 @@ struct ClusterConfig {
       {.name = "shard_optimizer", .help = "each learner keeps its share of AdamW's state (ZeRO-1); the same weights"});
     v(c.threads, {.name = "threads",
                   .help = "threads a rank computes with; 0: cores of the node shared by its ranks of "
-                          "one role, who work at the same time"});
+                          "one role (with lag 1 also the learners), who work at the same time"});
     v(c.device, {.name = "device", .help = "auto (CUDA where there is one), cpu or cuda"});
     v(c.ranks_per_node, {.name = "ranks_per_node", .help = "for vbon plan: ranks on a node; 0: all on one"});
     v(c.devices_per_node,
@@ -123,8 +123,8 @@ struct Placement {
 // learners on one device. num_chunks: of a step; 0: not known, nothing is checked against it.
 Placement plan(const Topology& topology, const Roles& roles, int num_chunks);
 
-// Threads a rank when cluster.threads is 0: the cores of a node divided among the ranks that work at the same time,
-// which are those of one role. The same on every rank.
-int threads_per_rank(const Placement& placement, int cores_per_node);
+// Threads a rank when cluster.threads is 0: the cores of a node divided among the ranks that work at the same time.
+// These are the ranks of one role; with lag 1 the learners, too. The same on every rank.
+int threads_per_rank(const Placement& placement, int lag, int cores_per_node);
 
 }  // namespace vbon::comm

@@ -40,11 +40,11 @@ struct GenerateRequest {
   std::int32_t num_samples = 1;
 };
 
-// What a caller who samples again and again from one model keeps between calls: packed weights (on Intel CPUs; by
-// number of slots). Weights that require gradients are packed anew at each call, the others once.
+// What a caller who samples again and again from one model keeps between calls: packed weights. Those that require
+// gradients are packed anew at each call, the others once.
 class SamplerWeights {
  public:
-  // The packed weights for `slots` rows; nullptr where packing is not available or does not pay.
+  // nullptr where packing does not pay: few slots, a device, a CPU without AVX-512.
   PackedWeights* prepared(const CausalLm& model, std::int64_t slots);
 
  private:

@@ -119,12 +119,11 @@ TEST(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
   Linear trained{normal({400, 160}, 1), normal({400}, 2)}, frozen{normal({256, 160}, 3), {}};
   trained.weight.set_requires_grad(true);
   trained.bias.set_requires_grad(true);
-  PackedWeights packed(8);
-  EXPECT_EQ(packed.rows(), 8);
+  PackedWeights packed;
   const at::NoGradGuard no_grad;
   for (int update = 0; update < 3; ++update) {
     packed.forget_trained();
-    for (const std::int64_t rows : {8, 5, 9, 8}) {
+    for (const std::int64_t rows : {8, 5, 9, 1, 600}) {
       const at::Tensor x = normal({rows, 160}, static_cast<std::uint64_t>(10 + rows + update));
       for (const Linear* layer : {&trained, &frozen}) {
         at::Tensor want = x.to(at::kDouble).matmul(layer->weight.to(at::kDouble).t());
@@ -135,8 +134,23 @@ TEST(Packed, weights_multiply_as_plain_ones_do_and_follow_training) {
     test::disturb(trained.weight.detach(), 0.5, static_cast<std::uint64_t>(20 + update));
     test::disturb(trained.bias.detach(), 0.5, static_cast<std::uint64_t>(30 + update));
   }
-  if (!PackedWeights::available(frozen.weight))
-    GTEST_SKIP() << "this LibTorch cannot pack: only plain products were tested";
+}
+
+TEST(Packed, a_row_does_not_depend_on_the_rows_beside_it) {
+  const Linear layer{normal({400, 450}, 1), normal({400}, 2)};
+  PackedWeights packed;
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = normal({37, 450}, 3), all = packed.multiply(x, layer);
+  for (const std::int64_t first : {0, 3, 16, 36})
+    for (const std::int64_t rows : {1, 7, 8, 20}) {
+      if (first + rows > 37) continue;
+      EXPECT_TRUE(packed.multiply(x.narrow(0, first, rows), layer).equal(all.narrow(0, first, rows)))
+          << first << " " << rows;
+    }
+  const at::Tensor columns = normal({450, 37}, 4).t();  // rows that are not dense
+  EXPECT_LE(worst(packed.multiply(columns, layer),
+                  columns.to(at::kDouble).matmul(layer.weight.to(at::kDouble).t()) + layer.bias.to(at::kDouble)),
+            2e-4);
 }
 
 struct Combination {

@@ -29,6 +29,7 @@ void write_example(H5File& file) {
   file.write_attribute("rate", 0.7);
   file.write_attribute("flag", std::uint8_t{1});
   file.write_attribute("eos_ids", std::vector<std::int64_t>{0, 2});
+  file.write_attribute("no_ids", std::vector<std::int64_t>{});
   file.write("numbers/i32", {2, 3}, counted(6));
   file.write("numbers/i64", {2}, std::vector<std::int64_t>{1, -(std::int64_t{1} << 40)});
   file.write("numbers/u8", {3}, std::vector<std::uint8_t>{0, 1, 255});
@@ -47,6 +48,7 @@ TEST_F(Hdf5, values_and_attributes_of_every_type_come_back) {
   EXPECT_EQ(file.attribute<double>("rate"), 0.7);
   EXPECT_EQ(file.attribute<std::uint8_t>("flag"), 1);
   EXPECT_EQ(file.attribute<std::vector<std::int64_t>>("eos_ids"), (std::vector<std::int64_t>{0, 2}));
+  EXPECT_TRUE(file.attribute<std::vector<std::int64_t>>("no_ids").empty());
   EXPECT_EQ(file.read<std::int32_t>("numbers/i32", {2, 3}), counted(6));
   EXPECT_EQ(file.read<std::int64_t>("numbers/i64", {kAnySize}),
             (std::vector<std::int64_t>{1, -(std::int64_t{1} << 40)}));
