@@ -1,6 +1,6 @@
 """Are our samples distributed as those of `transformers`? First tokens by chi-square, rewards and lengths by two-sample tests.
 
-    python tests/bench/agree_generate.py VBON CONFIG POOL [--prompts 24] [-o results.md]
+    python tests/bench/agree_generate.py VBON CONFIG POOL --model REFERENCE [--prompts 24] [-o results.md]
 
 POOL (written by `vbon pool` with CONFIG) holds our samples; transformers draws as many to the same prompts, with the same
 weights, temperature and length, and `vbon score` scores them with the reward that scored the pool.
