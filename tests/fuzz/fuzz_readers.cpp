@@ -117,7 +117,7 @@ Counts run_reader(const Reader& reader, const fs::path& folder, std::uint64_t fi
     reader.change(files, random);
     timed(reader, folder, files, counts);
   }
-  if (count >= 100 && counts.refused == 0) {
+  if (reader.refuses && count >= 100 && counts.refused == 0) {
     std::fprintf(stderr, "FAULT: %s takes whatever it is given\n", reader.name.c_str());
     ++counts.faults;
   }

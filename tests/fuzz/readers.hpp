@@ -16,6 +16,7 @@ struct Reader {
   // Reads the folder and uses what it got, as commands do. UserError is a refusal, everything else a fault.
   std::function<void(const std::filesystem::path& folder)> read;
   std::function<void(Files&, Random&)> change = mutate;
+  bool refuses = true;  // false: no content is an error; otherwise a reader that takes everything reads nothing
 };
 
 // `scratch`: a folder to make the valid files in.

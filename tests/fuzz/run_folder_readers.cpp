@@ -93,7 +93,8 @@ std::vector<Reader> run_folder_readers(const fs::path& scratch) {
                  lock_holder(f / "lock");
                  const FileLock lock(f / "lock", {});
                  if (lock_holder(f / "lock") == std::nullopt) throw std::runtime_error("a lock that nobody holds");
-               }},
+               },
+           .refuses = false},  // what a dead run left is taken over, whatever it is
           {.name = "counters.json",
            .seeds = {counters},
            .read = [](const fs::path& f) { read_counters(f / "counters.json"); }},
