@@ -223,12 +223,13 @@ Placement plan(const Topology& topology, const Roles& requested, int num_chunks)
   return placement;
 }
 
-int threads_per_rank(const Placement& placement, int lag, int cores_per_node) {
+int threads_per_rank(const Placement& placement, const ClusterConfig& cluster, int cores_per_node) {
+  if (cluster.threads > 0) return cluster.threads;
   std::map<std::pair<int, int>, int> together;  // (node, role): ranks
   int most = 1;
   for (const Assignment& rank : placement.ranks)
     for (const Role role : kAllRoles)
-      if (rank.roles.has(role) || (lag > 0 && rank.roles.has(Role::learner)))
+      if (rank.roles.has(role) || (cluster.lag > 0 && rank.roles.has(Role::learner)))
         most = std::max(most, ++together[{rank.node, static_cast<int>(role)}]);
   return std::max(1, cores_per_node / most);
 }

@@ -14,8 +14,8 @@
 #else
 #define VBON_MULTIVERSION
 #endif
-#define VBON_INLINE inline __attribute__((always_inline))
 #define VBON_ALWAYS_INLINE __attribute__((always_inline))
+#define VBON_INLINE inline VBON_ALWAYS_INLINE
 
 namespace vbon::kernels {
 namespace {

@@ -86,15 +86,14 @@ void append_head(const float* key, const float* value, std::int64_t d, std::int6
   std::copy_n(value, d, values + end * d);
 }
 
-// Appends and attends, float32 in CPU memory. Rows of q, k, v beyond `rows` (padding) give zeros.
+// Appends and attends, float32 in CPU memory.
 at::Tensor attend_by_loop(const LmSpec& s, const std::vector<PrefixCache>& prefixes, SuffixCache& suffix,
                           const DecodeRows& rows, std::int64_t layer, const at::Tensor& q, const at::Tensor& k,
                           const at::Tensor& v, double scale) {
   const auto heads_dense = [&](const at::Tensor& x) { return x.stride(2) == 1 && x.stride(1) == s.head_dim; };
   check(heads_dense(q) && heads_dense(k) && heads_dense(v), "attention: the heads of a row must lie side by side");
   const std::int64_t n = rows.size(), heads = s.num_kv_heads, group = s.num_heads / heads, d = s.head_dim;
-  at::Tensor out = at::empty({q.size(0), s.query_size()}, q.options());
-  if (q.size(0) > n) out.narrow(0, n, q.size(0) - n).zero_();
+  at::Tensor out = at::empty({n, s.query_size()}, q.options());
   const float *queries = q.const_data_ptr<float>(), *new_keys = k.const_data_ptr<float>(),
               *new_values = v.const_data_ptr<float>();
   float* keys = suffix.keys_t[at_index(layer)].mutable_data_ptr<float>();

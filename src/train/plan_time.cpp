@@ -166,8 +166,7 @@ class TimeOf {
       if (samples && scores) return false;
       if (samples || scores) ++busy[rank.node];
     }
-    const int threads = s_.cluster.threads > 0 ? s_.cluster.threads
-                                               : comm::threads_per_rank(placement_, s_.cluster.lag, in_.cores_per_node);
+    const int threads = comm::threads_per_rank(placement_, s_.cluster, in_.cores_per_node);
     const int devices = in_.topology.devices_per_node;
     return std::all_of(busy.begin(), busy.end(), [&](const auto& node) {
       return devices > 0 ? node.second <= devices : node.second * threads <= in_.cores_per_node;

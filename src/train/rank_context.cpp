@@ -51,8 +51,7 @@ RankContext make_rank_context(comm::Communicator& world, const comm::ClusterConf
   for (const std::string& note : context.placement.notes) log::info("{}", note);
   if (mine.device >= 0) context.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(mine.device));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  context.threads =
-      cluster.threads > 0 ? cluster.threads : comm::threads_per_rank(context.placement, cluster.lag, cores);
+  context.threads = comm::threads_per_rank(context.placement, cluster, cores);
   at::set_num_threads(context.threads);
 
   const comm::CollectivesOptions options = options_of(cluster, mine.device);

@@ -92,9 +92,7 @@ RunPlan plan_run(const Settings& settings, const PlanInputs& inputs, const std::
   check_inputs(settings, inputs);
   RunPlan plan;
   plan.placement = comm::plan(inputs.topology, settings.cluster.roles, static_cast<int>(online_chunks(settings)));
-  plan.threads = settings.cluster.threads > 0
-                     ? settings.cluster.threads
-                     : comm::threads_per_rank(plan.placement, settings.cluster.lag, inputs.cores_per_node);
+  plan.threads = comm::threads_per_rank(plan.placement, settings.cluster, inputs.cores_per_node);
   const ModelSizes sizes = model_sizes(settings, inputs.model);
   plan.parameters = sizes.parameters;
   plan.trained = sizes.trained;

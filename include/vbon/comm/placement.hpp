@@ -123,8 +123,8 @@ struct Placement {
 // learners on one device. num_chunks: of a step; 0: not known, nothing is checked against it.
 Placement plan(const Topology& topology, const Roles& roles, int num_chunks);
 
-// Threads a rank when cluster.threads is 0: the cores of a node divided among the ranks that work at the same time.
-// These are the ranks of one role; with lag 1 the learners, too. The same on every rank.
-int threads_per_rank(const Placement& placement, int lag, int cores_per_node);
+// cluster.threads, and where that is 0 the cores of a node divided among the ranks that work at the same time: those of
+// one role, with lag 1 the learners, too. The same on every rank.
+int threads_per_rank(const Placement& placement, const ClusterConfig& cluster, int cores_per_node);
 
 }  // namespace vbon::comm

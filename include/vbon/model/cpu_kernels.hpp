@@ -53,6 +53,9 @@ void rms_norm_row(const float* x, const float* weight, std::int64_t n, float eps
 // Rotates the first 2 * half numbers of each of `heads` heads [d] of one row by halves; the rest is copied.
 void rope_row(const float* x, const float* cos, const float* sin, std::int64_t heads, std::int64_t head_dim,
               std::int64_t half, float* out);
+// out = silu(gate) * up, of one row [n].
+void silu_gate_row(const float* gate, const float* up, std::int64_t n, float* out);
+
 // Products by panels: kPanel rows of a weight [out, in] lie transposed, [in, kPanel], so that a step reads them once,
 // in order, whatever the number of rows that it multiplies. A row's sums do not depend on the other rows.
 constexpr std::int64_t kPanel = 3 * kLane;
@@ -63,8 +66,5 @@ void pack_panel(const float* weight, std::int64_t count, std::int64_t in, float*
 // the panel that the caller multiplies by after this one, fetched meanwhile (or this one again).
 void panel_product(const float* x, std::int64_t n, std::int64_t x_stride, std::int64_t in, const float* panel,
                    const float* next, const float* bias, float* out, std::int64_t out_stride);
-
-// out = silu(gate) * up, of one row [n].
-void silu_gate_row(const float* gate, const float* up, std::int64_t n, float* out);
 
 }  // namespace vbon::kernels

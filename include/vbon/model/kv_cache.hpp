@@ -32,7 +32,7 @@ std::int64_t suffix_cache_bytes(const LmSpec& spec, std::int64_t slots, std::int
                                 std::int64_t element_bytes);
 
 // The rows of one decoding step: row i continues slot[i], whose prompt is prefix[i] and which holds suffix_length[i]
-// tokens already; the step appends its own key and value there. A batch may be padded: rows beyond size() are ignored.
+// tokens already; the step appends its own key and value there.
 struct DecodeRows {
   std::vector<std::int64_t> slot, prefix, suffix_length;
   std::int64_t size() const { return static_cast<std::int64_t>(slot.size()); }

@@ -161,16 +161,19 @@ TEST(Placement, wasted_ranks_are_noted) {
 }
 
 TEST(Placement, ranks_of_one_role_share_the_cores_of_their_node) {
-  EXPECT_EQ(threads_per_rank(plan_of(1, "auto"), 0, 2), 2);
-  EXPECT_EQ(threads_per_rank(plan_of(3, "auto"), 0, 2), 2) << "roles take turns";
-  EXPECT_EQ(threads_per_rank(plan_of(2, "all"), 0, 2), 1);
-  EXPECT_EQ(threads_per_rank(plan_of(16, "all", 0, 8), 0, 64), 8);
-  EXPECT_EQ(threads_per_rank(plan_of(6, "all"), 0, 2), 1);
+  const ClusterConfig on_policy, overlapped = {.lag = 1};
+  EXPECT_EQ(threads_per_rank(plan_of(1, "auto"), on_policy, 2), 2);
+  EXPECT_EQ(threads_per_rank(plan_of(3, "auto"), on_policy, 2), 2) << "roles take turns";
+  EXPECT_EQ(threads_per_rank(plan_of(2, "all"), on_policy, 2), 1);
+  EXPECT_EQ(threads_per_rank(plan_of(16, "all", 0, 8), on_policy, 64), 8);
+  EXPECT_EQ(threads_per_rank(plan_of(6, "all"), on_policy, 2), 1);
   const char* one_each = "rollout: 1, scorer: 1, learner: 1";
-  EXPECT_EQ(threads_per_rank(plan_of(3, one_each), 0, 8), 8);
-  EXPECT_EQ(threads_per_rank(plan_of(3, one_each), 1, 8), 4) << "a rank draws or scores while the learner learns";
-  EXPECT_EQ(threads_per_rank(plan_of(6, "rollout: 3, scorer: 1, learner: 2"), 1, 10), 2);
-  EXPECT_EQ(threads_per_rank(plan_of(2, "all"), 1, 8), 4) << "ranks with all roles are counted once";
+  EXPECT_EQ(threads_per_rank(plan_of(3, one_each), on_policy, 8), 8);
+  EXPECT_EQ(threads_per_rank(plan_of(3, one_each), overlapped, 8), 4)
+      << "a rank draws or scores while the learner learns";
+  EXPECT_EQ(threads_per_rank(plan_of(6, "rollout: 3, scorer: 1, learner: 2"), overlapped, 10), 2);
+  EXPECT_EQ(threads_per_rank(plan_of(2, "all"), overlapped, 8), 4) << "ranks with all roles are counted once";
+  EXPECT_EQ(threads_per_rank(plan_of(3, one_each), {.threads = 5}, 8), 5) << "a number in the config is taken as it is";
 }
 
 TEST(Roles, read_and_written_in_every_form) {

@@ -151,7 +151,7 @@ TEST(Engine, a_token_depends_on_prompt_sample_and_position_alone) {
   for (std::size_t i = 0; i < tail.size(); ++i)
     expect_same(tail[i], of(i / 3, 2 + static_cast<std::int32_t>(i % 3)), fmt::format("sample {}", i));
 
-  const std::vector<std::size_t> members = {4, 1, 3};  // fewer, in another order, with other neighbours and padding
+  const std::vector<std::size_t> members = {4, 1, 3};  // fewer, in another order, with other neighbours
   const std::vector<Completion> some = generate(llama(), chunk(members), options(7));
   for (std::size_t i = 0; i < some.size(); ++i)
     expect_same(some[i], of(members[i / kSamples], static_cast<std::int32_t>(i % kSamples)),
