@@ -1,5 +1,6 @@
 """Configurations beside each other: which keys make runs differ, and runs that differ in nothing but their seed."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -11,6 +12,7 @@ from .runs import Run
 # Where a run lies, its seed, what may change on resume and what only measures: none of it makes another method.
 PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.", "sft.heldout", "sft.max_heldout",
                "reward.train.heldout", "evaluator.train.heldout")
+MEASURES = re.compile(r"rewards\.[^.]+\.train\.heldout")  # the same of a reward among several
 MATTERS = {"cluster.lag"}  # of those: which policy draws
 NAMED = ("rewards.", "evaluations.")  # sections that a configuration has or not
 
@@ -28,7 +30,7 @@ def recipe(config: dict[str, Any], passed_over: tuple[str, ...] = ()) -> dict[st
     return {
         key: value
         for key, value in flatten(config).items()
-        if key in MATTERS or not key.startswith(PASSED_OVER + passed_over)
+        if key in MATTERS or not (key.startswith(PASSED_OVER + passed_over) or MEASURES.fullmatch(key))
     }
 
 

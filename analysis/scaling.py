@@ -74,6 +74,7 @@ class Series:
     points: list[Measured]  # by ranks, ascending
     several: bool = False  # series of other numbers of updates beside it
     sums: bool = False  # series of other sums of gradients beside it
+    said: tuple[str, ...] = ()  # keys of `circumstance` that series beside it have otherwise
 
     @property
     def title(self) -> str:
@@ -82,6 +83,7 @@ class Series:
         words = [f"{self.kind}, {size}"] + [self.roles] * (self.roles != EVERYBODY)
         words += [f"{first.updates} update{'s' * (first.updates != 1)}"] * self.several
         words += [first.reduce] * self.sums
+        words += [f"{key.rpartition('.')[2]} {first.circumstance[key]}" for key in self.said]
         return ", ".join(words)
 
     def efficiency(self, at: Measured) -> float:
@@ -225,17 +227,19 @@ def _median_groups(runs: list[list[Ranks]]) -> list[Ranks]:
 
 
 def series_of(points: list[Measured]) -> list[Series]:
-    """Every set of at least two numbers of ranks that shares chunks, updates, sums and a step's size, or its size a
-    rank."""
+    """Every set of at least two numbers of ranks that shares circumstance, chunks, updates, sums and a step's size, or
+    its size a rank."""
     found = []
     several = len({one.updates for one in points}) > 1
     sums = len({one.reduce for one in points}) > 1
+    keys = points[0].circumstance if points else {}
+    said = tuple(key for key in keys if len({str(one.circumstance[key]) for one in points}) > 1)
     for kind, size in (("strong", lambda one: one.sequences), ("weak", lambda one: one.per_rank)):
         groups: dict[tuple, list[Measured]] = {}
         for one in points:
             # Splits of roles differ at every number of ranks: only the kind of split is the same.
             split = EVERYBODY if one.roles == EVERYBODY else "split roles"
-            key = (round(size(one), 6), one.updates, one.chunk, one.reduce)
+            key = (round(size(one), 6), one.updates, one.chunk, one.reduce, str(one.circumstance))
             groups.setdefault((split, *key), []).append(one)
             if one.ranks == 1:  # where every split begins
                 groups.setdefault(("split roles", *key), []).append(one)
@@ -243,7 +247,7 @@ def series_of(points: list[Measured]) -> list[Series]:
             fastest = {ranks: min((p for p in group if p.ranks == ranks), key=lambda p: p.seconds)
                        for ranks in sorted({p.ranks for p in group})}  # fmt: skip
             if len(fastest) > 1:
-                found.append(Series(kind, roles, list(fastest.values()), several, sums))
+                found.append(Series(kind, roles, list(fastest.values()), several, sums, said))
     return found
 
 

@@ -23,6 +23,14 @@ def test_samples_one_version_behind_do():
     assert differing([recipe(CONFIG), recipe(other)]) == ["cluster.lag"]
 
 
+def test_texts_that_only_measure_a_reward_make_no_other_method():
+    def rewards(heldout, labels="a.jsonl"):
+        return recipe(CONFIG | {"rewards": {"style": {"N": 4, "train": {"labels": labels, "heldout": heldout}}}})
+
+    assert rewards("x.jsonl") == rewards("y.jsonl")
+    assert rewards("x.jsonl") != rewards("x.jsonl", labels="b.jsonl")
+
+
 def test_a_key_that_an_older_program_did_not_write_tells_nothing_apart():
     def run(**changes):
         return SimpleNamespace(config=CONFIG | changes)

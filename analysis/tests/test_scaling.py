@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.runs import read_run
+from analysis.scaling import measure, series_of
 from analysis.scaling_model import Step, fit
 
 from .commands import Done, fails
@@ -143,6 +145,21 @@ def test_sizes_of_chunks_stay_apart(tmp_path: Path, capsys) -> None:
     rows = {row["chunk"]: float(row["seconds"]) for row in done.rows("scaling")}
     assert rows == {str(c): pytest.approx((1 + 1 / c) * seconds(3, 64)) for c in (1, 2, 4)}
     done.require_figures("scaling-time")
+
+
+def test_lengths_stay_apart(tmp_path: Path) -> None:
+    """Splits of roles at two lengths, where no model refuses them: two series, which say what tells them apart."""
+    found = []
+    for length in (12, 24):
+        for p in (3, 6):
+            folder = write(tmp_path / f"{p}-ranks-{length}", p, 64, f"{{rollout: {p - 2}, scorer: 1, learner: 1}}", length / 12)
+            text = (folder / "config.yaml").read_text()
+            (folder / "config.yaml").write_text(text.replace("max_new_tokens: 12", f"max_new_tokens: {length}"))
+            found.append(measure(read_run(folder)))
+    series = series_of(found)
+    assert [s.title for s in series] == [f"strong, 64, split roles, max_new_tokens {length}" for length in (12, 24)]
+    for one in series:
+        assert one.efficiency(one.points[1]) == pytest.approx(seconds(3, 64) / (2 * seconds(6, 64)))
 
 
 def test_sums_of_gradients_stay_apart(tmp_path: Path, runs: list[Path], capsys) -> None:

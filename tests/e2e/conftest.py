@@ -59,6 +59,11 @@ def some(cases, every=3):
             for place, case in enumerate(cases)]
 
 
+def settings(*texts):
+    """The command line's words for "section.key=value" texts."""
+    return [word for text in texts for word in ("-s", text)]
+
+
 def pytest_collection_modifyitems(items):
     if BUILD is None:
         for item in items:

@@ -13,10 +13,6 @@ from training import final, rollouts
 SLOWLY = {"TOY_REWARD_SLEEP": "0.006"}
 
 
-def settings(*texts):
-    return [word for text in texts for word in ("-s", text)]
-
-
 def lines(run: pathlib.Path) -> int:
     path = run / "metrics.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -6,20 +6,16 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import HELD_OUT, TRAIN, assert_same_contents, sha256, write_jsonl
+from conftest import HELD_OUT, TRAIN, assert_same_contents, settings, sha256, write_jsonl
 from training import check_invariants, final, rollouts, train
 
 HEAD = ["amortised.path=head", "amortised.components=2", "amortised.updates=60", "amortised.heldout=0.25"]
 NEW = ["all the best", "look at me"]
 
 
-def sets(overrides):
-    return [word for text in overrides for word in ("-s", text)]
-
-
 @pytest.fixture(scope="module")
 def amortised(toy):
-    toy.output = toy.run("amortise", "-c", "toy.yaml", *sets(HEAD))
+    toy.output = toy.run("amortise", "-c", "toy.yaml", *settings(*HEAD))
     write_jsonl(toy.folder / "more.jsonl", [{"id": i, "prompt": text} for i, text in enumerate([*TRAIN, *NEW])])
     return toy
 
@@ -61,7 +57,7 @@ def test_the_command_writes_a_head_and_says_how_well_it_holds(amortised):
     assert sum(record["heldout"]["head"]["pit"]) == 4 * 32
     assert "error of F from" in amortised.output.stdout and "head alone" in amortised.output.stdout
     before = sha256(amortised.folder / "head/model.safetensors")
-    again = amortised.run("amortise", "-c", "toy.yaml", *sets(HEAD))
+    again = amortised.run("amortise", "-c", "toy.yaml", *settings(*HEAD))
     assert "nothing to do" in again.stderr and sha256(amortised.folder / "head/model.safetensors") == before
     # The transforms of the evaluation pool's rewards, again.
     with h5py.File(amortised.folder / "pool-eval.h5") as file:
@@ -125,9 +121,9 @@ def test_regression_fits_the_shrunken_weights(amortised):
     ("amortise", ["amortised.path=new", "sampling.temperature=0.9"], ["pool.h5", "temperature"]),
 ])
 def test_what_is_wrong_is_said(amortised, command, overrides, words):
-    amortised.refused(command, "-c", "toy.yaml", "--quiet", "-s", "run.dir=refused", *sets(overrides), words=words)
+    amortised.refused(command, "-c", "toy.yaml", "--quiet", "-s", "run.dir=refused", *settings(*overrides), words=words)
 
 
 def test_a_head_of_other_rewards_is_refused(amortised):
-    amortised.run("train", "-c", "toy.yaml", "--quiet", *sets(["run.dir=other", *HEAD, "amortised.weight=1", 'pool.path=""', "reward.id=v2", "eval.every=0",
-                                                              "train.warm_start=0"]), expect=2)
+    amortised.run("train", "-c", "toy.yaml", "--quiet", *settings("run.dir=other", *HEAD, "amortised.weight=1", 'pool.path=""', "reward.id=v2", "eval.every=0",
+                                                              "train.warm_start=0"), expect=2)

@@ -23,6 +23,7 @@ def test_config_document_is_what_the_program_says(toy):
     (["train", "-c", "missing.yaml"], ["missing.yaml"]),
     (["train", "-c", "toy.yaml", "-s", "sampling.temprature=1"], ["sampling.temprature", "sampling.temperature"]),
     (["train", "-c", "toy.yaml", "-s", "train.steps=many"], ["train.steps"]),
+    (["run", "-c", "toy.yaml", "--from", "train", "--until", "reward"], ["--until reward", "--from train"]),
     (["train", "-c", "toy.yaml", "-s", "vbon.N=0.5", "-s", "pool.samples=1"], ["vbon.N", "pool.samples"]),
     (["train", "-c", "toy.yaml", "-s", "sampling.top_k=5"], ["top_k"]),
     (["train", "-c", "toy.yaml", "-s", "prompts.train=none.jsonl"], ["none.jsonl"]),

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import assert_same_contents, sha256, write_jsonl
+from conftest import assert_same_contents, settings, sha256, write_jsonl
 from training import train
 
 MORE = """
@@ -83,7 +83,7 @@ def test_the_reference_is_the_null_at_every_temperature(trained):
     (["evaluations.cold.temperature=0.6"], ["pool-cold.h5", "temperature"]),
 ])
 def test_what_is_wrong_is_said(trained, overrides, words):
-    trained.refused("eval", "-c", "more.yaml", "--quiet", "--evaluation", "cold", *(word for text in overrides for word in ("-s", text)), words=words)
+    trained.refused("eval", "-c", "more.yaml", "--quiet", "--evaluation", "cold", *settings(*overrides), words=words)
 
 
 def test_an_unknown_name_is_refused(trained):

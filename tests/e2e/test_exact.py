@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ROOT, some
+from conftest import ROOT, settings, some
 
 STUDY = ROOT / "configs/small/enumerable"
 BETA = 0.5
@@ -26,7 +26,7 @@ def study(toy):
 
 
 def run(study, name, *overrides):
-    arguments = [word for text in ["pool.samples=256", "train.steps=20", f"run.dir=runs/{name}", *overrides] for word in ("-s", text)]
+    arguments = settings("pool.samples=256", "train.steps=20", f"run.dir=runs/{name}", *overrides)
     study.run("run", "-c", "configs/small/enumerable/base.yaml", "--quiet", *arguments)
     folder = study.folder / "runs" / name
     summary = json.loads(next((folder / "eval").rglob("summary.json")).read_text())

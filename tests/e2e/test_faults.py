@@ -15,8 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from conftest import BUILD, MORE, ROOT, assert_same_contents, metrics, snapshot, some, wait_until
-from faults import SLOWLY, all_ranks, assert_nobody_left, assert_same_end, lines, send, settings
+from conftest import BUILD, MORE, ROOT, assert_same_contents, metrics, settings, snapshot, some, wait_until
+from faults import SLOWLY, all_ranks, assert_nobody_left, assert_same_end, lines, send
 from training import final
 
 HOST = os.uname().nodename

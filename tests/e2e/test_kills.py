@@ -20,8 +20,8 @@ import time
 
 import pytest
 
-from conftest import Vbon, some
-from faults import all_ranks, assert_nobody_left, assert_same_end, lines, ranks_by_number, send, settings
+from conftest import Vbon, settings, some
+from faults import all_ranks, assert_nobody_left, assert_same_end, lines, ranks_by_number, send
 
 KILLS = int(os.environ.get("VBON_KILLS", "17"))
 LONG = 60  # so many kills have met whatever is left to chance

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import metrics, metrics_without_time, sha256, some, wait_until
+from conftest import metrics, metrics_without_time, settings, sha256, some, wait_until
 from training import STEPS, Loop, check_invariants, final, rollouts, train
 
 
@@ -247,7 +247,7 @@ def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
     whole = train(toy, f"{name}-whole", *overrides)
     run = toy.folder / f"{name}-stopped"
     arguments = ["train.warm_start=0", "eval.every=0", "checkpoint.every=0", f"run.dir={run.name}", *overrides]
-    process = toy.start("train", "-c", "toy.yaml", "--quiet", *(word for text in arguments for word in ("-s", text)),
+    process = toy.start("train", "-c", "toy.yaml", "--quiet", *settings(*arguments),
                         environment={"TOY_REWARD_SLEEP": "0.004"})
     wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= 2, process)
     process.send_signal(signal.SIGUSR1)
@@ -278,7 +278,7 @@ def test_stopped_and_resumed_it_ends_the_same(toy, name, overrides):
     (["vbon.target=poisson", "vbon.objective=L"], ["vbon.objective", "exact"]),
 ])
 def test_combinations_that_would_change_N_or_do_not_exist_are_refused(toy, overrides, words):
-    arguments = [word for text in [*overrides, "run.dir=never"] for word in ("-s", text)]
+    arguments = settings(*overrides, "run.dir=never")
     toy.refused("train", "-c", "toy.yaml", *arguments, words=words)
 
 
@@ -286,7 +286,7 @@ def test_combinations_that_would_change_N_or_do_not_exist_are_refused(toy, overr
 def tied(toy):
     """Pools of a reward of few values."""
     toy.ties = ["reward.round=0.3", "pool.path=pool-ties.h5", "pool.eval_path=pool-ties-eval.h5"]
-    toy.run("pool", "-c", "toy.yaml", "--quiet", *(word for text in toy.ties for word in ("-s", text)))
+    toy.run("pool", "-c", "toy.yaml", "--quiet", *settings(*toy.ties))
     return toy
 
 

@@ -5,8 +5,8 @@ import signal
 import numpy as np
 import pytest
 
-from conftest import assert_same_contents, kill_all, metrics, metrics_without_time, sha256, some, wait_until
-from faults import SLOWLY, assert_same_end, lines, settings
+from conftest import assert_same_contents, kill_all, metrics, metrics_without_time, settings, sha256, some, wait_until
+from faults import SLOWLY, assert_same_end, lines
 from training import final, rollouts, train
 
 ALL = "cluster.roles=all"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, Vbon, make_model, snapshot, write_jsonl
+from conftest import ROOT, Vbon, make_model, settings, snapshot, write_jsonl
 
 KINDS = {"llama": "smollm2", "gpt2": "gpt2", "gpt_neox": "neox"}
 WORDS = ["great", "lovely", "fun"], ["dull", "awful", "boring"]
@@ -19,10 +19,6 @@ REWARD = ["reward.kind=classifier", "reward.command=[]", "reward.path=rm", "rewa
 TRAIN = ["reward.train.labels=pairs.jsonl", "reward.train.heldout=pairs.jsonl", "reward.train.base=base",
          "reward.train.layers=last 2", "reward.train.epochs=12", "reward.train.batch=4", "reward.train.warmup=0",
          "reward.train.learning_rate=3e-3"]
-
-
-def settings(*lines):
-    return [word for line in lines for word in ("-s", line)]
 
 
 def prepared(folder: pathlib.Path, inputs, kind):

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import MORE, assert_same_contents, metrics, sha256
-from test_exact import STUDY, kl, log_probabilities, normalised, responses, reward_function, run as run_study, study  # noqa: F401
+from conftest import MORE, assert_same_contents, settings, sha256
+from test_exact import kl, log_probabilities, normalised, responses, reward_function, run as run_study, study  # noqa: F401
 from training import Loop, check_invariants, final, rollouts, train
 
 SHORT = """
@@ -100,7 +100,7 @@ def test_the_evaluation_has_columns_of_each(two):
     (["ppo.baseline=prefix"], ["prefixes are scored by the main reward alone"]),
 ])
 def test_what_is_wrong_is_said(two, overrides, words):
-    two.refused("train", "-c", "toy.yaml", "--quiet", "-s", "run.dir=refused", *(word for text in overrides for word in ("-s", text)), words=words)
+    two.refused("train", "-c", "toy.yaml", "--quiet", "-s", "run.dir=refused", *settings(*overrides), words=words)
 
 
 OTHER = """

@@ -6,7 +6,7 @@ import math
 import h5py
 import numpy as np
 
-from conftest import metrics, sha256
+from conftest import metrics, settings, sha256
 
 STEPS = 3
 
@@ -14,7 +14,7 @@ STEPS = 3
 def train(vbon, run, *overrides, ranks=1, **options):
     arguments = ["train.warm_start=0", f"train.steps={STEPS}", "eval.every=0", "checkpoint.every=0", *overrides]
     vbon.run("train", "-c", "toy.yaml", "--quiet", "-s", f"run.dir={run}",
-             *(word for text in arguments for word in ("-s", text)), ranks=ranks, **options)
+             *settings(*arguments), ranks=ranks, **options)
     return vbon.folder / run
 
 
