@@ -1,7 +1,10 @@
 // `vbon run`: the stages of a recipe in their order. Each stage is its own command and skips what is done, so a killed
 // recipe started again goes on where it was.
+#include <algorithm>
 #include <chrono>
 #include <functional>
+#include <ranges>
+#include <string>
 
 #include "cli/stage.hpp"
 #include "vbon/base/log.hpp"
@@ -12,7 +15,7 @@ namespace vbon::cli {
 namespace {
 
 struct Stage {
-  const char* name;
+  std::string name;
   bool wanted;
   std::function<ExitCode()> run;
 };
@@ -47,19 +50,17 @@ ExitCode run_recipe_command(comm::Communicator& world, const CommandLine& given,
        }},
       {"eval", evaluates, with(run_eval_command)},
   };
-  bool begun = line.from.empty();
-  for (const Stage& stage : stages) {
-    begun = begun || line.from == stage.name;
-    if (!begun || !stage.wanted) {
-      if (line.until == stage.name) break;
-      continue;
-    }
+  const auto place = [&](const std::string& name) { return std::ranges::find(stages, name, &Stage::name); };
+  const auto first = line.from.empty() ? stages.begin() : place(line.from);
+  const auto end = line.until.empty() ? stages.end() : place(line.until) + 1;
+  require(first < end, "--until {} stops before --from {} begins: name stages in their order", line.until, line.from);
+  for (const Stage& stage : std::ranges::subrange(first, end)) {
+    if (!stage.wanted) continue;
     log::info("== {}", stage.name);
     const auto start = std::chrono::steady_clock::now();
     if (const ExitCode code = stage.run(); code != ExitCode::ok) return code;
     log::info("== {}: {}", stage.name,
               human_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
-    if (line.until == stage.name) break;
   }
   return ExitCode::ok;
 }

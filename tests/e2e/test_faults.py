@@ -20,6 +20,7 @@ from faults import SLOWLY, all_ranks, assert_nobody_left, assert_same_end, lines
 from training import final
 
 HOST = os.uname().nodename
+SUPPORT = pathlib.Path(BUILD or ".") / "tests/support"
 TRAIN = ["train", "-c", "toy.yaml", "--quiet", *settings("cluster.comm_checks=false")]
 STEPS = 6
 
@@ -235,9 +236,8 @@ def test_a_part_of_the_pool_that_is_shown_late(fresh, inputs):
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_wall_clock_that_jumps_by_days_changes_nothing(fresh, whole, ranks):
-    jumping = pathlib.Path(BUILD) / "tests/support/libjumping_clock.so"
     fresh.run(*TRAIN, *settings("cluster.timeout_s=30", "cluster.init_timeout_s=30"), ranks=ranks,
-              under=["env", f"LD_PRELOAD={jumping}"])
+              under=["env", f"LD_PRELOAD={SUPPORT}/libjumping_clock.so"])
     assert_same_end(fresh.folder / "run", whole)
     times = [path.read_text() for path in (fresh.folder / "run").glob("checkpoints/*/manifest.json")]
     days = {json.loads(text)["created_utc"][:10] for text in times}
@@ -304,20 +304,45 @@ def kept(toy):
     return toy.folder / "kept"
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(fresh, kept, name):
-    """Also with room for two: the damaged ones push no sound one out, and are made again when their step comes."""
-    steps, part, damage, words = DAMAGES[name]
+def unfinished(fresh, kept):
+    """The same run as if it had been killed after its last checkpoint."""
     run = fresh.folder / "run"
     shutil.copytree(kept, run)
     (run / "finished").unlink()
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("dir: kept", "dir: run"))
+    return run
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(fresh, kept, name):
+    """Also with room for two: the damaged ones push no sound one out, and are made again when their step comes."""
+    steps, part, damage, words = DAMAGES[name]
+    run = unfinished(fresh, kept)
     for step in steps:
         damage(run / f"checkpoints/step-{step:08}" / part)
     done = fresh.run("train", "-c", "toy.yaml", *settings("checkpoint.keep=last 2", "cluster.comm_checks=false"))
     assert all(word in done.stderr for word in words), done.stderr
     assert_same_end(run, kept)
     assert len((run / "attempts.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("part", ["manifest.json", "policy/model.safetensors"])
+def test_a_checkpoint_that_the_disk_does_not_give_back_is_kept(fresh, kept, part):
+    """It may be sound: nothing is done from an older one, and the run goes on from it when it can be read again."""
+    run = unfinished(fresh, kept)
+    before = snapshot(run / "checkpoints")
+    done = fresh.run(*TRAIN, expect=74, under=[
+        "env", f"LD_PRELOAD={SUPPORT}/libfailing_reads.so", f"FAILING_READS=step-00000006/{part}"])
+    assert f"step-00000006/{part}" in done.stderr and "Input/output error" in done.stderr, done.stderr
+    assert snapshot(run / "checkpoints") == before and not (run / "finished").exists()
+    assert "resuming at step 6 of 6" in fresh.run("train", "-c", "toy.yaml").stderr
+    assert_same_end(run, kept)
+
+
+def test_resumed_with_other_threads(fresh, kept):
+    """Sums of another order: it is said that the bits may differ."""
+    unfinished(fresh, kept)
+    assert "threads_per_rank was '1'" in fresh.run(*TRAIN, *settings("cluster.threads=2")).stderr
 
 
 # Another number of ranks.
