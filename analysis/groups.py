@@ -10,9 +10,8 @@ from .errors import InputError
 from .runs import Run
 
 # Where a run lies, its seed, what may change on resume and what only measures: none of it makes another method.
-PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.", "sft.heldout", "sft.max_heldout",
-               "reward.train.heldout", "evaluator.train.heldout")
-MEASURES = re.compile(r"rewards\.[^.]+\.train\.heldout")  # the same of a reward among several
+PASSED_OVER = ("run.", "eval.", "log.", "cluster.", "checkpoint.", "rollouts.", "sft.heldout", "sft.max_heldout")
+HELD_OUT = re.compile(r"(reward|evaluator|rewards\.[^.]+)\.train\.heldout")  # of reward models, the same
 MATTERS = {"cluster.lag"}  # of those: which policy draws
 NAMED = ("rewards.", "evaluations.")  # sections that a configuration has or not
 
@@ -30,7 +29,7 @@ def recipe(config: dict[str, Any], passed_over: tuple[str, ...] = ()) -> dict[st
     return {
         key: value
         for key, value in flatten(config).items()
-        if key in MATTERS or not (key.startswith(PASSED_OVER + passed_over) or MEASURES.fullmatch(key))
+        if key in MATTERS or not (key.startswith(PASSED_OVER + passed_over) or HELD_OUT.fullmatch(key))
     }
 
 

@@ -72,19 +72,13 @@ class Series:
     kind: str  # strong, weak
     roles: str
     points: list[Measured]  # by ranks, ascending
-    several: bool = False  # series of other numbers of updates beside it
-    sums: bool = False  # series of other sums of gradients beside it
-    said: tuple[str, ...] = ()  # keys of `circumstance` that series beside it have otherwise
+    apart: list[str]  # what series beside it have otherwise
 
     @property
     def title(self) -> str:
         first = self.points[0]
         size = f"{first.sequences:.0f}" if self.kind == "strong" else f"{first.per_rank:.0f} a rank"
-        words = [f"{self.kind}, {size}"] + [self.roles] * (self.roles != EVERYBODY)
-        words += [f"{first.updates} update{'s' * (first.updates != 1)}"] * self.several
-        words += [first.reduce] * self.sums
-        words += [f"{key.rpartition('.')[2]} {first.circumstance[key]}" for key in self.said]
-        return ", ".join(words)
+        return ", ".join([f"{self.kind}, {size}", *[self.roles] * (self.roles != EVERYBODY), *self.apart])
 
     def efficiency(self, at: Measured) -> float:
         first = self.points[0]
@@ -230,10 +224,8 @@ def series_of(points: list[Measured]) -> list[Series]:
     """Every set of at least two numbers of ranks that shares circumstance, chunks, updates, sums and a step's size, or
     its size a rank."""
     found = []
-    several = len({one.updates for one in points}) > 1
-    sums = len({one.reduce for one in points}) > 1
-    keys = points[0].circumstance if points else {}
-    said = tuple(key for key in keys if len({str(one.circumstance[key]) for one in points}) > 1)
+    told = [_told(one) for one in points]
+    apart = {key for words in told for key in words if len({words[key] for words in told}) > 1}
     for kind, size in (("strong", lambda one: one.sequences), ("weak", lambda one: one.per_rank)):
         groups: dict[tuple, list[Measured]] = {}
         for one in points:
@@ -247,8 +239,15 @@ def series_of(points: list[Measured]) -> list[Series]:
             fastest = {ranks: min((p for p in group if p.ranks == ranks), key=lambda p: p.seconds)
                        for ranks in sorted({p.ranks for p in group})}  # fmt: skip
             if len(fastest) > 1:
-                found.append(Series(kind, roles, list(fastest.values()), several, sums, said))
+                words = _told(group[0])
+                found.append(Series(kind, roles, list(fastest.values()), [words[key] for key in words if key in apart]))
     return found
+
+
+def _told(one: Measured) -> dict[str, str]:
+    """What may tell a series apart, in words."""
+    words = {"updates": f"{one.updates} update{'s' * (one.updates != 1)}", "reduce": one.reduce}
+    return words | {key: f"{key.rpartition('.')[2]} {value}" for key, value in one.circumstance.items()}
 
 
 def table(points: list[Measured], series: list[Series]) -> Table:
