@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import Vbon, make_model, sha256
+from conftest import Vbon, make_model, settings, sha256
 
 # A toy and the tokenizer of its family; GPT-2's is vocab.json with merges.txt.
 KINDS = {"llama": "smollm2", "gpt2": "gpt2_files", "gpt_neox": "neox"}
@@ -23,9 +23,8 @@ def trained(request, inputs, tmp_path_factory):
         shutil.copy(inputs / name, folder)
     make_model(folder / "reference", request.param, seed=5, tokenizer=KINDS[request.param])
     vbon = Vbon(folder)
-    arguments = [word for text in (f"sampling.temperature={TEMPERATURE}", "train.layers=all", "train.steps=3",
-                                   "train.warm_start=0", "checkpoint.every=1", "checkpoint.keep=all", "eval.every=0",
-                                   "optimizer.learning_rate=3e-3") for word in ("-s", text)]
+    arguments = settings(f"sampling.temperature={TEMPERATURE}", "train.layers=all", "train.steps=3", "train.warm_start=0",
+                         "checkpoint.every=1", "checkpoint.keep=all", "eval.every=0", "optimizer.learning_rate=3e-3")
     for command in ("pool", "train", "eval"):
         vbon.run(command, "-c", "toy.yaml", "--quiet", *arguments)
     return vbon

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, metrics, metrics_without_time, wait_until
+from conftest import ROOT, metrics, metrics_without_time, settings, wait_until
 
 sys.path.insert(0, str(ROOT))
 from analysis.scaling_model import Model, Step
@@ -132,9 +132,8 @@ def test_files_of_a_step_do_not_grow_with_the_ranks(toy):
     found = {}
     for ranks in ROLES:
         run = toy.folder / f"operations-{ranks}"
-        settings = [f"run.dir={run.name}", f"cluster.roles={ROLES[ranks]}", "train.warm_start=0", "train.steps=3",
-                    "eval.every=0", "checkpoint.every=0", "rollouts.keep=last 1"]
-        words = [word for setting in settings for word in ("-s", setting)]
+        words = settings(f"run.dir={run.name}", f"cluster.roles={ROLES[ranks]}", "train.warm_start=0", "train.steps=3",
+                         "eval.every=0", "checkpoint.every=0", "rollouts.keep=last 1")
         plan = json.loads(toy.run("plan", "-c", "toy.yaml", "--json", "--ranks", ranks, *words).stdout)
         # A reward that takes its time: the watch begins before the second step, whose files it follows to their end.
         process = toy.start("train", "-c", "toy.yaml", *words, ranks=ranks, environment={"TOY_REWARD_SLEEP": "0.05"})
