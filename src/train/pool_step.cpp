@@ -121,6 +121,20 @@ class PoolStep {
   std::vector<PoolLoss::Mean> figures_;  // of a part: the loss's, then the length
 };
 
+// The groups of each update in the order of their prompts: samples of one prompt then meet in a micro-batch, which
+// computes what they share once.
+void order_by_prompt(std::vector<std::int64_t>& dealt, const PoolLoss::Grouping& grouping) {
+  const std::vector<std::int64_t> before = dealt;
+  const auto sample = [&](std::int64_t group) { return before.begin() + group * grouping.samples; };
+  std::vector<std::int64_t> groups(idx(grouping.an_epoch / grouping.an_update * grouping.an_update));
+  std::iota(groups.begin(), groups.end(), 0);
+  for (auto update = groups.begin(); update != groups.end(); update += grouping.an_update)
+    std::stable_sort(update, update + grouping.an_update,
+                     [&](std::int64_t a, std::int64_t b) { return *sample(a) < *sample(b); });
+  auto to = dealt.begin();
+  for (const std::int64_t group : groups) to = std::copy_n(sample(group), grouping.samples, to);
+}
+
 }  // namespace
 
 std::span<const std::int64_t> PoolLoss::members(std::int64_t update) {
@@ -129,6 +143,7 @@ std::span<const std::int64_t> PoolLoss::members(std::int64_t update) {
     dealt_ = deal(epoch);
     dealt_epoch_ = epoch;
     check(std::ssize(dealt_) == grouping_.an_epoch * grouping_.samples, "an epoch of whole groups");
+    order_by_prompt(dealt_, grouping_);
   }
   return std::span(dealt_).subspan(idx(update % updates * samples_an_update()), idx(samples_an_update()));
 }

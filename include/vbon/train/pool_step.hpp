@@ -37,7 +37,7 @@ class PoolLoss {
 
   const Grouping& grouping() const { return grouping_; }
   std::int64_t samples_an_update() const { return grouping_.samples * grouping_.an_update; }
-  // Samples of an update, group after group; the same on every rank.
+  // Samples of an update, group after group, prompt after prompt; the same on every rank.
   std::span<const std::int64_t> members(std::int64_t update);
 
   // The loss of one group, times `share` (one over the groups of the update), in slopes and figures.

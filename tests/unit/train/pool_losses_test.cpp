@@ -202,6 +202,30 @@ TEST(Preference, labels_are_drawn_by_the_rewards_difference) {
   }
 }
 
+// Updates are dealt in keyed order; within one, prompt after prompt, so that a micro-batch shares their rows.
+TEST(PoolLoss, groups_of_an_update_stand_in_the_order_of_their_prompts) {
+  test::PoolFixture f = fixture_of(Method::dpo);
+  f.settings.preference.labels = Labels::soft;
+  f.settings.preference.batch = 4;  // of nine pairs: one waits for another epoch
+  const auto loss = make_pool_loss(Method::dpo, f.settings, f.pool, *f.table);
+  std::set<std::vector<std::int64_t>> seen;
+  for (std::int64_t epoch = 0; epoch < 20; ++epoch) {
+    std::set<std::pair<std::int64_t, std::int64_t>> pairs;
+    for (std::int64_t u = 2 * epoch; u < 2 * epoch + 2; ++u) {
+      const std::vector<std::int64_t> members(loss->members(u).begin(), loss->members(u).end());
+      ASSERT_EQ(members.size(), 8U);
+      for (std::size_t i = 0; i < members.size(); i += 2) {
+        EXPECT_EQ(members[i] / kM, members[i + 1] / kM);
+        EXPECT_LE(members[i > 0 ? i - 1 : 0] / kM, members[i] / kM);
+        pairs.insert({members[i], members[i + 1]});
+      }
+      seen.insert(members);
+    }
+    EXPECT_EQ(pairs.size(), 8U);
+  }
+  EXPECT_GT(seen.size(), 10U);
+}
+
 TEST(Preference, pairs_are_of_the_first_samples_and_not_more_than_asked_for) {
   test::PoolFixture f = fixture_of(Method::dpo);
   f.settings.preference.generations = 2;
