@@ -108,6 +108,7 @@ if(VBON_SANITIZE MATCHES "address")
   list(APPEND _test_environment ${_asan} ${_lsan})
   list(APPEND _mpi_environment ${_asan}:fast_unwind_on_malloc=0 ${_lsan})
 elseif(VBON_SANITIZE MATCHES "thread")
+  # Here too whoever asks for too much memory is told so.
   set(_suppressed suppressions=${PROJECT_SOURCE_DIR}/tests/sanitizers/threads.txt:print_suppressions=0)
   set(_tsan TSAN_OPTIONS=allocator_may_return_null=1:${_suppressed})
   list(APPEND _test_environment ${_tsan})

@@ -192,7 +192,7 @@ def test_killed_it_ends_the_same(place, number, case):
             if process.returncode != 0 and not (run / "finished").exists():
                 break
             if case.ranks > 1 and kind == "mpirun" and process.returncode != 0 and not (run / "lock").exists():
-                # It was killed so late that they came to the end.
+                # mpirun was killed so late that they came to the end.
                 assert_same_end(run, expected)
                 count(case, {"of mpirun, too late to stop the ranks": True, "ended the same": True})
                 return
